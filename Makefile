@@ -1,0 +1,66 @@
+# Needs Python >= 3.11 and make; everything else is installed into .venv on first use.
+# ARGS goes to the command behind a target: make test ARGS="-k store", make serve ARGS="--port 9000"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+bin := .venv/bin
+installed := .venv/.installed
+
+# Scripts in a virtual environment hold absolute paths: a moved or copied checkout, or one whose
+# Python is gone, starts afresh.
+ifneq "$(shell $(bin)/python -c '' 2>/dev/null && cat $(installed))" "$(CURDIR)"
+$(installed): always
+endif
+
+.PHONY: always
+always:
+
+$(installed): requirements.lock pyproject.toml .ci/venv
+	@PYTHON="$(PYTHON)" .ci/venv
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(installed) ## Start the service on the bundled catalogue and show what it recommends
+	@$(bin)/python -m app.demo $(ARGS)
+
+.PHONY: serve
+serve: $(installed) ## Serve on http://127.0.0.1:8000 until stopped
+	@$(bin)/unillmrec serve $(ARGS)
+
+.PHONY: test
+test: $(installed) ## Run the tests
+	@$(bin)/python -m pytest --quiet --no-header --tb=short $(ARGS)
+
+.PHONY: lint
+lint: $(installed) ## Check style, types and the import rule
+	@$(bin)/ruff check --quiet
+	@$(bin)/ruff format --check --quiet
+	@$(bin)/mypy --no-error-summary
+	@$(bin)/lint-imports --no-logo
+	@echo "Style, types and imports are fine."
+
+.PHONY: format
+format: $(installed) ## Format the code and fix what can be fixed
+	@$(bin)/ruff check --quiet --fix-only
+	@$(bin)/ruff format
+
+.PHONY: bench
+bench: $(installed) ## Print the figures of speed, memory and quality
+	@$(bin)/python -m tests.benchmarks $(ARGS)
+
+.PHONY: lock
+lock: ## Pin the newest dependencies in requirements.lock (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	@uv --quiet pip compile pyproject.toml --extra dev --upgrade --output-file requirements.lock \
+	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+	@! grep -nE '://|file:|^-|@ ' requirements.lock
+
+.PHONY: clean
+clean: ## Remove .venv and caches; data stays
+	@rm -rf .venv build dist *.egg-info \
+	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find app tree prompts tests -name __pycache__ -prune -exec rm -rf {} +

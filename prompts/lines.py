@@ -1,0 +1,32 @@
+"""Untrusted text as lines of a prompt."""
+
+import re
+from collections.abc import Sequence
+
+# What a reader does not see: controls are blanks; soft hyphens, zero-width and bidirectional
+# marks, tag characters (a known way to smuggle instructions past the eye) and lone surrogates
+# (no UTF-8) vanish. U+200C and U+200D stay: Persian and emoji need them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_INVISIBLE = re.compile(
+    "[\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]+"
+)
+
+
+def one_line(text: str, max_chars: int) -> str:
+    """`text` on one line of at most `max_chars` visible characters; "…" marks what was cut."""
+    if max_chars < 1:
+        raise ValueError(f"max_chars must be positive, not {max_chars}")
+    line = " ".join(_INVISIBLE.sub("", _CONTROL.sub(" ", text)).split())
+    return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
+
+
+def numbered(options: Sequence[str], max_chars: int) -> str:
+    """One line per option, counted from 1, each option cut to `max_chars`.
+
+    An option without visible text keeps its number. No options: the empty string.
+    """
+    return "\n".join(
+        f"{number}. {one_line(option, max_chars)}".rstrip()
+        for number, option in enumerate(options, start=1)
+    )

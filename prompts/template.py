@@ -1,0 +1,118 @@
+"""Prompts read from Markdown: load, render, fingerprint."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+from typing import Literal, get_args
+
+Perspective = Literal["interest", "relevance", "action", "recommendation"]
+"""What the model is asked to judge by (UniLLMRec, Table 2)."""
+
+PERSPECTIVES: tuple[Perspective, ...] = get_args(Perspective)
+
+_HEADING = re.compile(r"^== (\w+) ==\n", re.MULTILINE)
+_REQUIRED = {"system", "user"}
+
+
+class PromptError(Exception):
+    """A template and the code that fills it disagree: a programming mistake."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to a model: a fixed system part and a user part with variables."""
+
+    name: str
+    system: str
+    user: str
+    variables: frozenset[str]
+    fingerprint: str
+    """Changes with every change of the wording; part of traces and cache keys."""
+
+    @classmethod
+    def parse(cls, name: str, text: str, perspective: Perspective = "interest") -> "Prompt":
+        """The prompt that a template's text describes.
+
+        Sections named after the perspectives hold the wording of `$perspective`: all four if the
+        template uses it, none otherwise. Raises PromptError for any other shape.
+        """
+        sections = _sections(name, text)
+        wordings = {key: sections[key] for key in sections.keys() - _REQUIRED}
+        system = _Part(name, "system", sections["system"])
+        user = _Part(name, "user", sections["user"])
+        perspectives = set(PERSPECTIVES) if "perspective" in system.names | user.names else set()
+        if wordings.keys() != perspectives:
+            raise PromptError(
+                f"{name}: perspective sections {sorted(wordings)}, wanted {sorted(perspectives)}"
+            )
+        if stray := system.names - {"perspective"}:
+            raise PromptError(f"{name}: the system part takes no variables: {sorted(stray)}")
+        wording = {"perspective": wordings[perspective]} if wordings else {}
+        spoken = system.template.substitute(wording)
+        open_user = _bind(user.template, wording)
+        return cls(
+            name=name,
+            system=spoken,
+            user=open_user,
+            variables=user.names - {"perspective"},
+            fingerprint=sha256(f"{spoken}\0{open_user}".encode()).hexdigest()[:12],
+        )
+
+    def render(self, **variables: str | int) -> tuple[str, str]:
+        """The system and the user part, filled in.
+
+        Values are taken as they are: pass what a catalogue or a person wrote through `numbered`
+        or `one_line`. Raises PromptError unless `variables` are exactly those of the template.
+        """
+        if variables.keys() != self.variables:
+            missing = sorted(self.variables - variables.keys())
+            unknown = sorted(variables.keys() - self.variables)
+            raise PromptError(f"{self.name}: missing variables {missing}, unknown {unknown}")
+        return self.system, Template(self.user).substitute(variables)
+
+
+@cache
+def load(name: str, perspective: Perspective = "interest") -> Prompt:
+    """The prompt in `prompts/<name>.md`, worded for a perspective where it has several.
+
+    Raises PromptError if there is no such template or its text is malformed.
+    """
+    if perspective not in PERSPECTIVES:
+        raise PromptError(f"no perspective {perspective!r}; there are {', '.join(PERSPECTIVES)}")
+    file = files(__package__).joinpath(f"{name}.md")
+    if not name.isidentifier() or not file.is_file():
+        raise PromptError(f"no template prompts/{name}.md")
+    return Prompt.parse(name, file.read_text(encoding="utf-8"), perspective)
+
+
+class _Part:
+    """A section with placeholders."""
+
+    def __init__(self, name: str, section: str, text: str) -> None:
+        self.template = Template(text)
+        if not self.template.is_valid():
+            raise PromptError(f"{name}: the {section} part has a stray $; write $$")
+        self.names = frozenset(self.template.get_identifiers())
+
+
+def _sections(name: str, text: str) -> dict[str, str]:
+    before, *rest = _HEADING.split(text)
+    if before.strip():
+        raise PromptError(f"{name}: text before the first section")
+    headings, bodies = rest[::2], [body.strip() for body in rest[1::2]]
+    if len(set(headings)) != len(headings):
+        raise PromptError(f"{name}: a section occurs twice: {headings}")
+    sections = dict(zip(headings, bodies, strict=True))
+    if absent := _REQUIRED - {heading for heading, body in sections.items() if body}:
+        raise PromptError(f"{name}: no text in section {sorted(absent)}")
+    return sections
+
+
+def _bind(template: Template, wording: dict[str, str]) -> str:
+    """The template's text with the perspective filled in and every other placeholder kept."""
+    kept = {name: f"${{{name}}}" for name in template.get_identifiers()}
+    # "$$" must survive this first round to be read as "$" in the second.
+    return Template(template.template.replace("$$", "$$$$")).substitute(kept | wording)

@@ -1,0 +1,135 @@
+"""Real servers for every test that touches a store, and a check that no key is left behind."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import TypeAlias
+
+import pytest
+from redis.asyncio import Redis
+
+from tree.errors import StoreUnavailable
+from tree.store.connection import connect, translated
+from tree.store.keys import CatalogKeys, Lifetime, classify
+from tree.store.server import EmbeddedServer, valkey_binary
+
+_NO_TTL = -1
+_START_S = 20
+
+
+@dataclass(frozen=True)
+class Room:
+    """A connection, and a key prefix that nobody else uses."""
+
+    client: Redis
+    prefix: str
+
+
+OpenRoom: TypeAlias = Callable[[str], AbstractAsyncContextManager[Room]]
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The embedded server, as the service runs it."""
+    server = asyncio.run(EmbeddedServer.start(tmp_path_factory.mktemp("store")))
+    yield server.connect_url
+    asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def tcp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server over TCP: UNILLMREC_TEST_REDIS_URL, or a Redis Cluster of one node.
+
+    The cluster refuses every command whose keys do not share a slot.
+    """
+    given = os.environ.get("UNILLMREC_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    free = ("127.0.0.1", 0)
+    with socket.create_server(free) as first, socket.create_server(free) as second:
+        port, bus_port = first.getsockname()[1], second.getsockname()[1]
+    process = _cluster_node(tmp_path_factory.mktemp("cluster"), port, bus_port)
+    url = f"redis://127.0.0.1:{port}"
+    try:
+        asyncio.run(_formed(url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture(params=["embedded_url", "tcp_url"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Each kind of server in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def open_room() -> OpenRoom:
+    """Rooms on any server. When one is left, every key in it must be declared and may stay."""
+    return _open_room
+
+
+@pytest.fixture
+async def room(server_url: str) -> AsyncIterator[Room]:
+    """A room on each kind of server in turn."""
+    async with _open_room(server_url) as room:
+        yield room
+
+
+@asynccontextmanager
+async def _open_room(url: str) -> AsyncIterator[Room]:
+    async with connect(url) as client:
+        room = Room(client, f"test-{token_hex(6)}")
+        yield room
+        keys = [key async for key in client.scan_iter(match=f"{room.prefix}:*", count=1_000)]
+        leaked = [key for key in map(bytes.decode, keys) if not await _may_stay(room, key)]
+        for key in keys:
+            await client.unlink(key)
+    assert leaked == []
+
+
+async def _may_stay(room: Room, key: str) -> bool:
+    tag, lifetime = classify(key, room.prefix)
+    if lifetime is Lifetime.PERMANENT or await room.client.ttl(key) != _NO_TTL:
+        return True
+    if lifetime is Lifetime.EXPIRING:
+        return False
+    keys = CatalogKeys(tag, room.prefix)
+    generation, fingerprint = await room.client.hmget(keys.head, ["generation", "space"])
+    assert isinstance(generation, bytes), f"{key} stays without a catalogue"
+    assert isinstance(fingerprint, bytes), f"{key} stays without a catalogue"
+    return key in (keys.snapshot(generation.decode()), keys.space(fingerprint.decode()))
+
+
+def _cluster_node(folder: Path, port: int, bus_port: int) -> subprocess.Popen[bytes]:
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    cluster = ["--cluster-enabled", "yes", "--cluster-port", str(bus_port)]
+    log = ["--logfile", str(folder / "valkey.log")]
+    return subprocess.Popen([str(valkey_binary()), *options, *cluster, *log])
+
+
+async def _formed(url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    async with connect(url) as client:
+        while True:
+            try:
+                async with translated():
+                    info = await client.execute_command("CLUSTER INFO")
+                    if info["cluster_state"] == "ok":
+                        return
+                    if info["cluster_slots_assigned"] == "0":
+                        await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            assert time.monotonic() < deadline, f"the node at {url} does not form a cluster"
+            await asyncio.sleep(0.02)

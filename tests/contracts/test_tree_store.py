@@ -1,0 +1,434 @@
+"""Every implementation of TreeStore against a plain model of what a catalogue holds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from secrets import token_hex
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tree.edits import DropItem, Edit, NodeSpec, PutItem, Relabel, Reshape
+from tree.errors import InvalidEdit, StaleVersion
+from tree.item import Item
+from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.store.memory import MemoryTreeStore
+from tree.store.protocol import TreeStore
+from tree.store.redis import RedisTreeStore
+from tree.vectors import DIMENSIONS
+
+SPACE = Space("lexical", "print/of {it}", b"state" * 100)
+SETTINGS = TreeSettings(leaf_capacity=4, fan_out=3, seed=7)
+ODD_IDS = ["a/b/c", "{braces} } {", "ünïcode \U0001f600", "new\nline", "*?[a]\\", ":head", " {}x "]
+
+OpenStore: TypeAlias = Callable[[str], TreeStore]
+
+
+@pytest.fixture(params=["embedded_url", "tcp_url", "memory"])
+def server_url(request):
+    return None if request.param == "memory" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def open_store(server_url, open_room) -> AsyncIterator[OpenStore]:
+    """Opens a catalogue by name: each time as another process would."""
+    kept: dict[str, MemoryTreeStore] = {}
+
+    def in_memory(catalog: str) -> TreeStore:
+        return kept.setdefault(catalog, MemoryTreeStore(space=SPACE, settings=SETTINGS))
+
+    if server_url is None:
+        yield in_memory
+        return
+    async with open_room(server_url) as room:
+        opened: list[RedisTreeStore] = []
+
+        def on_server(catalog: str) -> TreeStore:
+            store = RedisTreeStore(
+                room.client, catalog, space=SPACE, settings=SETTINGS, prefix=room.prefix
+            )
+            opened.append(store)
+            return store
+
+        yield on_server
+        for store in opened:
+            await store.aclose()
+
+
+@pytest.fixture
+def store(open_store) -> TreeStore:
+    return open_store("books")
+
+
+def vector(seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(-127, 128, DIMENSIONS, dtype=np.int8).tobytes()
+
+
+def item(item_id: str, title: str = "Title") -> Item:
+    return Item(id=item_id, title=title, categories=("a", "b"))
+
+
+def put(item_id: str, leaf: int = ROOT, seed: int = 0) -> PutItem:
+    record = item(item_id, f"Title {seed}").record()
+    return PutItem(item_id, leaf, vector(seed), domain="news", popularity=seed, record=record)
+
+
+async def gathered(batches: AsyncIterator[list[str]]) -> set[str]:
+    return {item_id async for batch in batches for item_id in batch}
+
+
+def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float]]:
+    """Leaf, vector, domain and popularity of every item that the tree can reach."""
+    found = {}
+    for leaf in tree.leaves():
+        columns = tree.rows.columns(leaf.rows)
+        for number, item_id in enumerate(columns.ids):
+            assert item_id not in found, f"{item_id!r} stands in two leaves"
+            assert tree.leaf_of(item_id) == leaf
+            facts = columns.domains[number], float(columns.popularity[number])
+            found[item_id] = (leaf.id, columns.vectors[number].tobytes(), *facts)
+    assert len(tree) == len(found)
+    return found
+
+
+def shape(tree: SemanticTree) -> dict[int, tuple[str, tuple[int, ...]]]:
+    return {node.id: (node.label, node.children) for node in tree.walk()}
+
+
+# -- random histories
+
+
+@dataclass
+class Model:
+    """What the catalogue should hold, in dicts; makes edits that fit."""
+
+    leaves: dict[int, list[str]] = field(default_factory=lambda: {ROOT: []})
+    children: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=lambda: {ROOT: "All items"})
+    puts: dict[str, PutItem] = field(default_factory=dict)
+    node_ids: count = field(default_factory=lambda: count(1))
+
+    def content(self) -> dict[str, tuple[int, bytes, str, float]]:
+        return {
+            item_id: (leaf, at.vector, at.domain, at.popularity)
+            for leaf, ids in self.leaves.items()
+            for item_id in ids
+            for at in (self.puts[item_id],)
+        }
+
+    def shape(self) -> dict[int, tuple[str, tuple[int, ...]]]:
+        return {node: (label, self.children.get(node, ())) for node, label in self.labels.items()}
+
+    def records(self) -> dict[str, Item]:
+        return {item_id: Item.model_validate_json(at.record) for item_id, at in self.puts.items()}
+
+    def edits(self, move: str, item_id: str, number: int) -> Iterable[Edit]:
+        """The edits of one move, done here too; none where the move does not fit."""
+        leaf = sorted(self.leaves)[number % len(self.leaves)]
+        place = next((leaf for leaf, ids in self.leaves.items() if item_id in ids), None)
+        match move:
+            case "put" if place == leaf or (self._room(leaf) and self._spare(place)):
+                yield self._put(item_id, place, leaf, number)
+            case "drop" if self._spare(place):
+                self._forget(item_id, place)
+                yield DropItem(item_id)
+            case "renew" if place is not None:
+                self._forget(item_id, place)
+                yield DropItem(item_id)
+                yield self._put(item_id, None, place, number)
+            case "vanish" if place is None and self._room(leaf):
+                yield put(item_id, leaf, number)
+                yield DropItem(item_id)
+            case "split" if len(self.leaves[leaf]) > 1:
+                yield self._split(leaf)
+            case "merge":
+                yield from self._merged(number)
+            case "relabel":
+                self.labels[leaf] = f"label {number}"
+                yield Relabel(leaf, self.labels[leaf], "signpost")
+
+    def _room(self, leaf: int) -> bool:
+        return len(self.leaves[leaf]) < SETTINGS.leaf_capacity
+
+    def _spare(self, leaf: int | None) -> bool:
+        """Whether an item can go from there: only the root may be an empty leaf."""
+        return leaf in (None, ROOT) or len(self.leaves[leaf]) > 1
+
+    def _put(self, item_id: str, place: int | None, leaf: int, seed: int) -> PutItem:
+        self._forget(item_id, place)
+        self.leaves[leaf].append(item_id)
+        self.puts[item_id] = put(item_id, leaf, seed)
+        return self.puts[item_id]
+
+    def _forget(self, item_id: str, place: int | None) -> None:
+        if place is not None:
+            self.leaves[place].remove(item_id)
+        self.puts.pop(item_id, None)
+
+    def _split(self, leaf: int) -> Reshape:
+        ids = self.leaves.pop(leaf)
+        halves = ids[::2], ids[1::2]
+        self.children[leaf] = next(self.node_ids), next(self.node_ids)
+        specs = [NodeSpec(leaf, self.labels[leaf], children=self.children[leaf])]
+        for node, half in zip(self.children[leaf], halves, strict=True):
+            self.leaves[node], self.labels[node] = list(half), f"half {node}"
+            specs.append(NodeSpec(node, self.labels[node], items=tuple(half)))
+        return Reshape((), tuple(specs))
+
+    def _merged(self, number: int) -> Iterable[Reshape]:
+        parents = [
+            node
+            for node, children in self.children.items()
+            if all(child in self.leaves for child in children)
+            and sum(len(self.leaves[child]) for child in children) <= SETTINGS.leaf_capacity
+        ]
+        if parents:
+            node = parents[number % len(parents)]
+            gone = self.children.pop(node)
+            ids = [item_id for child in gone for item_id in self.leaves.pop(child)]
+            for child in gone:
+                del self.labels[child]
+            self.leaves[node] = ids
+            yield Reshape(gone, (NodeSpec(node, self.labels[node], items=tuple(ids)),))
+
+
+MOVES = ["put", "put", "put", "drop", "renew", "vanish", "split", "split", "merge", "relabel"]
+IDS = [*ODD_IDS, *(f"item {number}" for number in range(12))]
+move = st.tuples(st.sampled_from(MOVES), st.sampled_from(IDS), st.integers(0, 99))
+step = st.one_of(
+    st.lists(move, min_size=1, max_size=8),
+    st.lists(move, min_size=1, max_size=8),
+    st.sampled_from(["compact", "replace", "stage"]),
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(step, min_size=1, max_size=10))
+async def test_any_history_is_what_every_reader_sees(open_store, steps):
+    catalog, model = token_hex(4), Model()
+    writer, follower = open_store(catalog), open_store(catalog)
+    for number, current in enumerate(steps):
+        tree = await writer.load()
+        if current == "compact":
+            await writer.compact()
+        elif current == "replace":
+            await writer.replace(tree, base=tree.version)
+        elif current == "stage":
+            await writer.stage([item(f"staged {number}")])
+        else:
+            edits = [edit for one in current for edit in model.edits(*one)]
+            written = await writer.commit(edits, base=tree.version)
+            assert written.version == tree.version + 1
+            assert await follower.changes(since=tree.version) == [
+                PutItem(*(getattr(edit, name) for name in edit.__struct_fields__[:-1]))
+                if isinstance(edit, PutItem)
+                else edit
+                for edit in edits
+            ]
+        for reader in (writer, follower, open_store(catalog)):
+            seen = await reader.load()
+            assert content(seen) == model.content()
+            assert shape(seen) == model.shape()
+        assert await writer.items(IDS) == model.records()
+        writer, follower = follower, writer
+    await writer.drop()
+
+
+# -- single promises
+
+
+async def test_a_new_catalogue_is_empty(store, open_store):
+    tree = await store.load()
+    assert (tree.version, len(tree), tree.settings, tree.space) == (0, 0, SETTINGS, SPACE)
+    assert await store.load() is tree
+    assert await store.items(["a"]) == {}
+    assert await gathered(store.staged()) == set()
+    await store.compact()
+    assert (await open_store("books").load()).version == 0
+
+
+async def test_load_gives_the_same_object_until_somebody_commits(store, open_store):
+    tree = await store.commit([put("a")], base=0)
+    assert await store.load() is tree
+    await open_store("books").commit([put("b")], base=1)
+    newer = await store.load()
+    assert newer is not tree
+    assert ("b" in newer, "b" in tree) == (True, False)
+
+
+async def test_a_stored_catalogue_brings_its_own_space_and_settings(store, open_store):
+    await store.commit([put("a")], base=0)
+    reader = await open_store("books").load()
+    assert (reader.space, reader.settings) == (SPACE, SETTINGS)
+
+
+async def test_a_stale_commit_changes_nothing(store, open_store):
+    await store.commit([put("a", seed=1)], base=0)
+    other = open_store("books")
+    for base in (0, 2):
+        with pytest.raises(StaleVersion, match=f"version {base} is not the newest"):
+            await other.commit([put("a", seed=2), put("b")], base=base)
+        with pytest.raises(StaleVersion):
+            await other.replace(await other.load(), base=base)
+    assert content(await other.load()) == {"a": (ROOT, vector(1), "news", 1.0)}
+    assert await other.items(["a", "b"]) == {"a": item("a", "Title 1")}
+
+
+async def test_an_invalid_batch_changes_nothing(store, open_store):
+    await store.commit([put("a")], base=0)
+    with pytest.raises(InvalidEdit):
+        await store.commit([put("b"), DropItem("a"), put("c", leaf=99)], base=1)
+    tree = await store.commit([put("d")], base=1)
+    assert content(tree).keys() == {"a", "d"}
+    assert content(await open_store("books").load()).keys() == {"a", "d"}
+    assert (await store.items(["a", "b", "c"])).keys() == {"a"}
+
+
+async def test_of_racing_writers_one_wins_each_version(open_store):
+    async def write(name: str) -> int:
+        store, written, lost = open_store("books"), 0, 0
+        while written < 6:
+            tree = await store.load()
+            edits: list[Edit] = [put(f"{name} {written % 2}", seed=written)]
+            try:
+                await store.commit(edits, base=tree.version)
+                written += 1
+            except StaleVersion:
+                lost += 1
+                assert lost < 500
+        return written
+
+    names = "ab"
+    assert sum(await asyncio.gather(*map(write, names))) == 12
+    tree = await open_store("books").load()
+    assert tree.version == 12
+    assert content(tree) == {
+        f"{name} {n}": (ROOT, vector(4 + n), "news", 4.0 + n) for name in names for n in (0, 1)
+    }
+
+
+async def test_one_object_serves_concurrent_readers_and_writers(store):
+    async def write(number: int) -> None:
+        while True:
+            tree = await store.load()
+            with suppress(StaleVersion):
+                await store.commit([put(f"{number % 4}", seed=number)], base=tree.version)
+                return
+
+    await asyncio.gather(*map(write, range(20)))
+    tree = await store.load()
+    assert (tree.version, content(tree).keys()) == (20, {"0", "1", "2", "3"})
+
+
+async def test_a_batch_is_as_large_as_promised(open_store):
+    roomy = [put(f"item {n}", leaf=1 + n // 4, seed=n) for n in range(12)]
+    long = [
+        PutItem(f"item {n % 12}", 1 + n % 12 // 4, vector(n), record=item("x", "é" * 500).record())
+        for n in range(1_000)
+    ]
+    leaves = [NodeSpec(n, str(n), items=(f"seed {n}",)) for n in (1, 2, 3)]
+    grow = Reshape((), (NodeSpec(ROOT, "All items", children=(1, 2, 3)), *leaves))
+    seeds = [put(f"seed {n}") for n in (1, 2, 3)]
+    writer = open_store("books")
+    await writer.commit([*seeds, grow, *(DropItem(f"seed {n}") for n in (1, 2, 3)), *roomy], base=0)
+    await writer.commit(long, base=1)
+    seen = content(await open_store("books").load())
+    assert {item_id: facts[1] for item_id, facts in seen.items()} == {
+        f"item {n % 12}": vector(n) for n in range(988, 1_000)
+    }
+
+
+async def test_records_follow_the_last_edit_of_an_item(store):
+    await store.commit([put("a", seed=1), put("b", seed=1), put("c", seed=1)], base=0)
+    bare = PutItem("c", ROOT, vector(5))
+    await store.commit(
+        [DropItem("a"), put("a", seed=2), put("b", seed=2), DropItem("b"), bare], base=1
+    )
+    assert await store.items(["a", "b", "c"]) == {
+        "a": item("a", "Title 2"),
+        "c": item("c", "Title 1"),
+    }
+
+
+async def test_odd_ids_are_ids_like_others(store, open_store):
+    ids = ODD_IDS[: SETTINGS.leaf_capacity]
+    await store.stage([item(item_id) for item_id in ODD_IDS])
+    assert await gathered(store.staged(batch=2)) == set(ODD_IDS)
+    await store.commit([put(item_id) for item_id in ids], base=0)
+    assert (await open_store("books").items(ODD_IDS)).keys() == set(ODD_IDS)
+    assert content(await open_store("books").load()).keys() == set(ids)
+    assert await gathered(store.staged()) == set(ODD_IDS) - set(ids)
+
+
+async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_store):
+    await store.stage([item(f"item {n}", f"Title {n}") for n in range(1_200)])
+    other = open_store("books")
+    assert await gathered(other.staged(batch=100)) == {f"item {n}" for n in range(1_200)}
+    assert (await other.items(["item 7", "nobody"])) == {"item 7": item("item 7", "Title 7")}
+
+    await store.commit([PutItem("item 7", ROOT, vector(7)), DropItem("item 8")], base=0)
+    assert {"item 7", "item 8"}.isdisjoint(await gathered(other.staged()))
+    assert (await other.items(["item 7", "item 8"])).keys() == {"item 7"}
+
+    tree = (await store.load()).apply([put("item 9")])
+    await store.replace(tree, base=1)
+    assert await gathered(other.staged()) == {f"item {n}" for n in range(1_200)} - {
+        "item 7", "item 8", "item 9",
+    }  # fmt: skip
+    assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
+
+
+async def test_replace_publishes_a_tree_with_its_space(store, open_store):
+    await store.commit([put("a"), put("b")], base=0)
+    fitted = Space("lexical", "fitted", b"\x00other state" * 5_000)
+    draft = SemanticTree.empty(fitted, SETTINGS).apply([put("b", seed=9), put("c")])
+
+    published = await store.replace(draft, base=1)
+    assert published.version == 2
+    for reader in (store, open_store("books")):
+        tree = await reader.load()
+        assert (tree.version, tree.space) == (2, fitted)
+        assert content(tree) == content(draft)
+    tree = await open_store("books").commit([put("d")], base=2)
+    assert content(await store.load()) == content(tree)
+
+
+async def test_changes_end_where_the_log_does(store, open_store):
+    for number in range(3):
+        await store.commit([DropItem(str(number))], base=number)
+    other = open_store("books")
+    assert await other.changes(since=1) == [DropItem("1"), DropItem("2")]
+    assert await other.changes(since=3) == []
+    await store.compact()
+    assert await other.changes(since=0) == [DropItem("0"), DropItem("1"), DropItem("2")]
+    await store.replace(await store.load(), base=3)
+    assert await other.changes(since=4) == []
+    for since in (2, 3, 5):
+        with pytest.raises(StaleVersion, match=f"back to version {since}"):
+            await other.changes(since=since)
+
+
+async def test_drop_leaves_nothing_and_other_catalogues_alone(store, open_store):
+    neighbour = open_store("books-2")
+    await neighbour.commit([put("a")], base=0)
+    reader = open_store("books")
+    await store.commit([put("a"), put("b")], base=0)
+    await store.stage([item("c")])
+    await reader.load()
+
+    await store.drop()
+    for each in (store, reader, open_store("books")):
+        assert (await each.load()).version == 0
+        assert await each.items(["a", "b", "c"]) == {}
+        assert await gathered(each.staged()) == set()
+    await store.commit([put("new")], base=0)
+    assert content(await reader.load()).keys() == {"new"}
+    assert content(await open_store("books-2").load()).keys() == {"a"}
+    assert (await neighbour.items(["a"])).keys() == {"a"}

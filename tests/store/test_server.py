@@ -1,0 +1,169 @@
+"""The embedded server: its life, its folder and its end."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tree.errors import StoreUnavailable
+from tree.store.connection import connect
+from tree.store.server import EmbeddedServer, check_server, running_url
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from tree.store.server import EmbeddedServer
+
+server = asyncio.run(EmbeddedServer.start(Path(sys.argv[1])))
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[tuple[EmbeddedServer, Redis]]:
+    server = await EmbeddedServer.start(folder)
+    try:
+        async with connect(server.connect_url) as client:
+            yield server, client
+    finally:
+        await server.stop()
+
+
+async def test_what_was_written_is_there_after_a_restart(tmp_path):
+    async with running(tmp_path / "data") as (server, client):
+        await client.set("key", b"value")
+        assert running_url(tmp_path / "data") == server.connect_url
+    assert running_url(tmp_path / "data") is None
+    async with running(tmp_path / "data") as (_, client):
+        assert await client.get("key") == b"value"
+
+
+async def test_a_folder_has_one_owner(tmp_path):
+    async with running(tmp_path) as (server, client):
+        with pytest.raises(StoreUnavailable, match=f"process {os.getpid()}.*another folder"):
+            await EmbeddedServer.start(tmp_path)
+        assert await client.ping()
+        assert running_url(tmp_path) == server.connect_url
+
+
+async def test_a_folder_that_nobody_used_has_no_server(tmp_path):
+    assert running_url(tmp_path) is None
+    assert running_url(tmp_path / "missing") is None
+
+
+@pytest.fixture
+def owner(tmp_path):
+    """Another process that runs a server over `tmp_path` and prints the server's process id."""
+    command = [sys.executable, "-c", OWNER, str(tmp_path)]
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=where) as process:
+        yield process
+        process.kill()
+
+
+async def test_a_killed_owner_takes_its_server_along_and_blocks_nobody(tmp_path, owner):
+    server_pid = int(owner.stdout.readline())
+    url = running_url(tmp_path)
+    assert url is not None
+    async with connect(url) as client:
+        await client.set("key", b"value")
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    deadline = time.monotonic() + 10
+    while _alive(server_pid):
+        assert time.monotonic() < deadline, "the server outlives its owner"
+        await asyncio.sleep(0.01)
+    async with running(tmp_path) as (_, client):
+        assert await client.get("key") == b"value"
+
+
+async def test_a_killed_server_starts_again(tmp_path):
+    server = await EmbeddedServer.start(tmp_path)
+    async with connect(server.connect_url) as client:
+        await client.set("key", b"value")
+    os.kill(server.pid, signal.SIGKILL)
+    await server.stop()
+    async with running(tmp_path) as (_, client):
+        assert await client.get("key") == b"value"
+
+
+async def test_a_long_path_gets_its_socket_elsewhere(tmp_path):
+    folder = tmp_path / ("deep" * 30) / "with space, ünïcode % and #"
+    async with running(folder) as (server, client):
+        assert await client.ping()
+        assert running_url(folder) == server.connect_url
+        path = Path(server.connect_url.removeprefix("unix://"))
+        assert path.exists()
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert not path.parent.exists()
+
+
+async def test_a_cut_file_loses_its_end_and_a_damaged_one_says_what_to_do(tmp_path):
+    async with running(tmp_path) as (_, client):
+        for number in range(100):
+            await client.set(f"key {number}", b"value" * 20)
+    (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    os.truncate(log, log.stat().st_size - 7)
+    async with running(tmp_path) as (_, client):
+        assert await client.dbsize() == 99
+
+    (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    whole = log.read_bytes()
+    log.write_bytes(whole.replace(b"*3", b"#3"))
+    with pytest.raises(StoreUnavailable, match=r"(?s)appendonlydir from a backup.*Bad file format"):
+        await EmbeddedServer.start(tmp_path)
+    assert running_url(tmp_path) is None
+    log.write_bytes(whole)
+    async with running(tmp_path) as (_, client):
+        assert await client.dbsize() == 99
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable, match=r"file/data cannot be written .*choose another"):
+        await EmbeddedServer.start(tmp_path / "file" / "data")
+
+
+async def test_the_report_tells_what_is_persisted(tmp_path):
+    async with running(tmp_path) as (_, client):
+        report = await check_server(client)
+        assert (report.maxmemory_policy, report.persistence, report.limit_bytes) == (
+            "noeviction", "aof", 0,
+        )  # fmt: skip
+        assert report.used_bytes > 0
+        await client.config_set("appendonly", "no")
+        assert (await check_server(client)).persistence == "none"
+        await client.config_set("save", "3600 1")
+        assert (await check_server(client)).persistence == "rdb"
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_server_that_may_evict_is_refused(tmp_path, policy):
+    async with running(tmp_path) as (_, client):
+        await client.config_set("maxmemory-policy", policy)
+        with pytest.raises(StoreUnavailable, match=rf"{policy}.*set maxmemory-policy to noevict"):
+            await check_server(client)
+
+
+async def test_a_server_that_is_not_there_is_reported(tmp_path):
+    async with connect(f"unix://{tmp_path}/none.sock") as client:
+        with pytest.raises(StoreUnavailable, match="check that the server runs"):
+            await check_server(client)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

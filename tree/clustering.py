@@ -1,0 +1,144 @@
+"""Balanced spherical k-means: near-equal parts of a set of vectors.
+
+Plain k-means follows the density of the data, so one part may hold most of it and a tree built
+from it grows deep (7 levels at 100k items against 3 with equal parts). Here the sizes are a
+hard constraint: every centroid has a price that rises while too many points want it (the dual of
+the transport problem), and a greedy pass settles what the prices leave open.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tree.vectors import Int8Matrix
+
+Labels = npt.NDArray[np.int64]
+_Matrix = npt.NDArray[np.float32]
+
+_POINTS_PER_PART = 256  # more points hardly move a centroid, and cost as much again
+_ROUNDS = 12
+_PRICE_STEPS = 40
+_TILE = 65_536  # rows converted to float32 at a time
+
+
+def unit(matrix: npt.NDArray[np.generic]) -> _Matrix:
+    """Rows scaled to length 1, as float32; a zero row stays zero."""
+    rows = matrix.astype(np.float32)
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.divide(rows, lengths, out=rows, where=lengths > 0)
+
+
+def balanced_parts(vectors: Int8Matrix, parts: int, seed: int) -> Labels:
+    """A part 0 … parts-1 for every row; the sizes of two parts differ by at most 1.
+
+    The same input and seed give the same parts. O(rows · parts · dimensions) time, and
+    O(rows · parts) memory beside the vectors.
+    """
+    if parts <= 1:
+        return np.zeros(len(vectors), np.int64)
+    if parts >= len(vectors):
+        return np.arange(len(vectors))
+    centroids = _train(vectors, parts, np.random.default_rng(seed))
+    affinity = np.empty((len(vectors), parts), np.float32)
+    for start in range(0, len(vectors), _TILE):
+        affinity[start : start + _TILE] = unit(vectors[start : start + _TILE]) @ centroids.T
+    return _settle(affinity - _prices(affinity, _PRICE_STEPS))
+
+
+def packed_parts(vectors: Int8Matrix, weights: npt.NDArray[np.int64], parts: int) -> Labels:
+    """Group few weighted vectors into at most `parts` groups of similar directions.
+
+    Agglomerative: the lightest group joins the most similar one that leaves the sum smallest.
+    For category centroids, of which there are hundreds at most.
+    """
+    groups = [[index] for index in range(len(vectors))]
+    sums = [unit(vectors[index]) * weights[index] for index in range(len(vectors))]
+    loads = weights.astype(np.float64).tolist()
+    fair = sum(loads) / parts
+    while len(groups) > parts:
+        lightest = min(range(len(groups)), key=lambda g: (loads[g], groups[g]))
+        direction = unit(sums[lightest])
+        best, best_score = -1, -np.inf
+        for other in range(len(groups)):
+            if other != lightest:
+                crowding = max(0.0, (loads[other] + loads[lightest]) / fair - 1)
+                score = float(direction @ unit(sums[other])) - crowding
+                if score > best_score:
+                    best, best_score = other, score
+        groups[best] += groups[lightest]
+        sums[best] = sums[best] + sums[lightest]
+        loads[best] += loads[lightest]
+        for column in (groups, sums, loads):
+            del column[lightest]  # type: ignore[attr-defined]
+    labels = np.zeros(len(vectors), np.int64)
+    for label, members in enumerate(sorted(map(sorted, groups))):
+        labels[members] = label
+    return labels
+
+
+def _train(vectors: Int8Matrix, parts: int, rng: np.random.Generator) -> _Matrix:
+    wanted = _POINTS_PER_PART * parts
+    if len(vectors) > wanted:
+        vectors = vectors[np.sort(rng.choice(len(vectors), wanted, replace=False))]
+    points = unit(vectors)
+    centroids = _spread(points, parts, rng)
+    for _ in range(_ROUNDS):
+        affinity = points @ centroids.T
+        owner = (affinity - _prices(affinity, _PRICE_STEPS // 4)).argmax(axis=1)
+        moved = unit(np.eye(parts, dtype=np.float32)[owner].T @ points)
+        centroids = np.where(np.any(moved, axis=1, keepdims=True), moved, centroids)
+    return centroids
+
+
+def _spread(points: _Matrix, parts: int, rng: np.random.Generator) -> _Matrix:
+    """k-means++ seeds for cosine distance."""
+    chosen = [int(rng.integers(len(points)))]
+    distance = 1 - points @ points[chosen[0]]
+    while len(chosen) < parts:
+        odds = np.clip(distance, 0, None).astype(np.float64)
+        total = odds.sum()
+        pick = rng.choice(len(points), p=odds / total) if total > 0 else rng.integers(len(points))
+        chosen.append(int(pick))
+        distance = np.minimum(distance, 1 - points @ points[chosen[-1]])
+    return points[chosen]
+
+
+def _prices(affinity: _Matrix, steps: int) -> _Matrix:
+    """What each part must cost so that its takers are about a fair share (subgradient steps)."""
+    rows, parts = affinity.shape
+    price = np.zeros(parts, np.float32)
+    scale = max(float(affinity.std()), 1e-6) / 2
+    for step in range(steps):
+        takers = np.bincount((affinity - price).argmax(axis=1), minlength=parts)
+        excess = takers * (parts / rows) - 1
+        if np.abs(excess).max() < 0.05:
+            break
+        price += np.float32(scale / (1 + 0.15 * step)) * np.clip(excess, -1, 1).astype(np.float32)
+    return price
+
+
+def _settle(affinity: _Matrix) -> Labels:
+    """Greedy: each part takes its surest takers up to a fair share; the rest ask again."""
+    rows, parts = affinity.shape
+    fair, larger = divmod(rows, parts)
+    room = np.full(parts, fair)
+    demand = np.bincount(affinity.argmax(axis=1), minlength=parts)
+    room[np.argsort(-demand, kind="stable")[:larger]] += 1
+    labels = np.full(rows, -1)
+    pending = np.arange(rows)
+    while len(pending):
+        bids = np.where(room > 0, affinity[pending], -np.inf)
+        best = bids.argmax(axis=1)
+        everyone = np.arange(len(pending))
+        top = bids[everyone, best]
+        bids[everyone, best] = -np.inf
+        regret = top - np.maximum(bids.max(axis=1), -10.0)
+        refused = []
+        for part in np.unique(best):
+            takers = np.flatnonzero(best == part)
+            takers = takers[np.argsort(-regret[takers], kind="stable")]
+            accepted, left = takers[: room[part]], takers[room[part] :]
+            labels[pending[accepted]] = part
+            room[part] -= len(accepted)
+            refused.append(left)
+        pending = pending[np.sort(np.concatenate(refused))]
+    return labels

@@ -1,0 +1,66 @@
+"""`TreeStore`: what the service needs of a place that keeps one catalogue."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Protocol
+
+from tree.edits import Edit
+from tree.item import Item
+from tree.snapshot import SemanticTree
+
+
+class TreeStore(Protocol):
+    """One catalogue: its tree, its item records, and the items that wait for a place.
+
+    Every method raises StoreUnavailable when the store does not answer.
+    """
+
+    async def load(self) -> SemanticTree:
+        """The newest version; the same object while nothing was committed.
+
+        A catalogue that was never written has an empty tree of version 0. Raises
+        CorruptSnapshot rather than serve a tree that is not whole.
+        """
+        ...
+
+    async def commit(self, edits: Sequence[Edit], *, base: int) -> SemanticTree:
+        """Apply edits on version `base`; all or none. Returns the new version.
+
+        Writes the record of every PutItem and removes that of every DropItem in the same step;
+        both leave the staging area. Raises StaleVersion when `base` is not the newest version,
+        InvalidEdit when the edits do not fit it.
+        """
+        ...
+
+    async def replace(self, tree: SemanticTree, *, base: int) -> SemanticTree:
+        """Publish `tree` as the version after `base` and forget the log before it.
+
+        The items of `tree` leave the staging area. Raises StaleVersion.
+        """
+        ...
+
+    async def changes(self, *, since: int) -> list[Edit]:
+        """The edits after version `since`, oldest first, for a rebase.
+
+        Raises StaleVersion when the log no longer reaches that far back.
+        """
+        ...
+
+    async def items(self, ids: Collection[str]) -> dict[str, Item]:
+        """The records of some items, staged ones included; unknown ids are left out."""
+        ...
+
+    async def stage(self, items: Sequence[Item]) -> None:
+        """Keep items durably before they have a place in the tree (an import does)."""
+        ...
+
+    def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
+        """Ids of the staged items, in batches; an id may come twice."""
+        ...
+
+    async def compact(self) -> None:
+        """Write the newest version as a snapshot and trim the log. `commit` does it by itself."""
+        ...
+
+    async def drop(self) -> None:
+        """Remove everything that the store holds of this catalogue."""
+        ...
