@@ -2,8 +2,8 @@
 
 The imbalance of a catalogue must not survive: in the paper's tree one MIND leaf holds 11.7 % of
 all items. So a category level is taken over only while every child can still be split into full
-leaves within the depth limit and the items agree with it; otherwise the group is cut into near-equal clusters (see
-`clustering`), and groups too small for a leaf share one.
+leaves within the depth limit and the items agree with it; otherwise the group is cut into
+near-equal clusters (see `clustering`), and groups too small for a leaf share one.
 """
 
 import math
@@ -27,6 +27,7 @@ FILL = 0.9  # of a leaf after a build: room for a few inserts before it must spl
 _SHARE_BELOW = 0.5  # of a leaf: smaller categories share one
 _COHERENT = 0.7  # of the items nearest to their own category's centroid (see `_agrees`)
 _COHERENCE_SAMPLE = 20_000
+_NO_MORE = "\0"  # where a key ends; no name of an item may hold it
 _BEYOND_KEYS = 1_000  # a depth that no key has: below a cluster, categories no longer count
 
 
@@ -147,9 +148,11 @@ class _Builder:
         if len(members) <= self._settings.leaf_capacity:
             self._progress(len(members))
             return Branch(members, names, key)
-        while (shared := self._groups(members, depth)) and len(shared) == 1 and "" not in shared:
+        while (
+            (shared := self._groups(members, depth)) and len(shared) == 1 and _NO_MORE not in shared
+        ):
             depth += 1
-        children = self._by_category(members, shared, depth, levels)
+        children = self._by_category(shared, depth, levels)
         if children is None:
             children = [
                 self.branch(part, _BEYOND_KEYS, levels - 1) for part in self._by_content(members)
@@ -157,15 +160,15 @@ class _Builder:
         return Branch(members, names, key, children)
 
     def _groups(self, members: Members, depth: int) -> dict[str, list[int]]:
-        """Members by their key component at `depth`, "" where the key is shorter."""
+        """Members by their key component at `depth`, `_NO_MORE` where the key is shorter."""
         groups: dict[str, list[int]] = defaultdict(list)
         for member in members.tolist():
             key = self._keys[member]
-            groups[key[depth] if depth < len(key) else ""].append(member)
+            groups[key[depth] if depth < len(key) else _NO_MORE].append(member)
         return groups
 
     def _by_category(
-        self, members: Members, groups: dict[str, list[int]], depth: int, levels: int
+        self, groups: dict[str, list[int]], depth: int, levels: int
     ) -> list[Branch] | None:
         """Children that follow the categories; None where that would leave the tree too deep."""
         if len(groups) == 1 or (depth > 0 and not self._agrees(groups)):
@@ -178,8 +181,8 @@ class _Builder:
         children = []
         for bundle in bundles:
             inside = np.sort(np.concatenate([np.array(groups[name]) for name in bundle]))
-            names = tuple(self._names(name) for name in bundle if name)
-            if len(bundle) == 1 and bundle[0]:
+            names = tuple(self._names(name) for name in bundle if name not in ("", _NO_MORE))
+            if len(bundle) == 1 and bundle[0] != _NO_MORE:
                 key = self._keys[int(inside[0])][: depth + 1]
                 children.append(self.branch(inside, depth + 1, levels - 1, names, key))
             else:
@@ -209,7 +212,7 @@ class _Builder:
         fan_out, capacity = self._settings.fan_out, self._settings.leaf_capacity
         order = sorted(groups, key=lambda name: (-len(groups[name]), name))
         small = [name for name in order if len(groups[name]) < capacity * _SHARE_BELOW]
-        bundles = [[name] for name in order if name not in set(small)]
+        bundles = [[name] for name in order[: len(order) - len(small)]]
         if small:
             shares = math.ceil(sum(len(groups[name]) for name in small) / self._leaf_target)
             bundles += self._packed([[name] for name in small], groups, shares)

@@ -33,12 +33,18 @@ class Embedder(Protocol):
         """What has to be stored to get the same embedder back."""
         ...
 
+    @property
+    def population(self) -> int:
+        """How many items the catalogue had when this embedder was fitted; 0 for unfitted."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Int8Matrix:
         """int8[len(texts), dimensions], one row per text, zero where nothing is recognised."""
         ...
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
+    population: int
     weights: bytes  # float32[buckets]: inverse document frequency
     rows: bytes  # int32[known buckets]
     scale: bytes  # float32[known buckets]
@@ -57,14 +63,16 @@ class LexicalEmbedder:
         self.space = space or Space(LEXICAL, f"{LEXICAL}-unfitted")
 
     @classmethod
-    def fit(cls, texts: Sequence[str], *, seed: int = 0) -> "LexicalEmbedder":
-        """Learn weights and projection from a sample of the catalogue's texts.
+    def fit(
+        cls, texts: Sequence[str], *, population: int | None = None, seed: int = 0
+    ) -> "LexicalEmbedder":
+        """Learn weights and projection from the texts of a catalogue of `population` items.
 
-        Deterministic in `texts` and `seed`. With fewer texts than dimensions the remaining
+        `texts` may be a sample (see `fit_sample`). Deterministic in `texts` and `seed`. With fewer texts than dimensions the remaining
         components are left out.
         """
-        from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415 - 2 s of import
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+        from sklearn.utils.extmath import randomized_svd
+        from threadpoolctl import threadpool_limits
 
         counts = _features(texts)
         present = np.bincount(counts.indices, minlength=_BUCKETS)
@@ -82,6 +90,7 @@ class LexicalEmbedder:
         peak = np.abs(projection[rows]).max(axis=1)
         state = msgspec.msgpack.encode(
             _State(
+                len(texts) if population is None else population,
                 weights.tobytes(),
                 rows.tobytes(),
                 (peak / 127).astype(np.float32).tobytes(),
@@ -90,6 +99,13 @@ class LexicalEmbedder:
         )
         fingerprint = f"{LEXICAL}-{hashlib.sha256(state).hexdigest()[:16]}"
         return cls(Space(LEXICAL, fingerprint, state))
+
+    @cached_property
+    def population(self) -> int:
+        """See Embedder."""
+        if not self.space.state:
+            return 0
+        return msgspec.msgpack.decode(self.space.state, type=_State).population
 
     def encode(self, texts: Sequence[str]) -> Int8Matrix:
         """See Embedder."""
@@ -121,6 +137,24 @@ def embedder_for(space: Space) -> Embedder:
     raise ValueError(f"unknown embedder {space.embedder!r}: this build has {LEXICAL!r}")
 
 
+class EmbedderCache:
+    """The embedders of the spaces in use: unpacking a fitted state takes some 20 ms."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._known: dict[str, Embedder] = {}
+
+    def of(self, space: Space) -> Embedder:
+        """See `embedder_for`."""
+        embedder = self._known.get(space.fingerprint)
+        if embedder is None:
+            embedder = embedder_for(space)
+            self._known[space.fingerprint] = embedder
+            while len(self._known) > self._size:
+                del self._known[next(iter(self._known))]
+        return embedder
+
+
 def fit_sample(texts: Sequence[str]) -> list[str]:
     """The texts to fit on: all, or an even stride through them."""
     stride = max(1, -(-len(texts) // _FIT_SAMPLE))
@@ -136,7 +170,7 @@ def _features(texts: Sequence[str]) -> "csr_matrix":
 
 
 def _weigh(counts: "csr_matrix", weights: npt.NDArray[np.float32]) -> "csr_matrix":
-    from sklearn.preprocessing import normalize  # noqa: PLC0415
+    from sklearn.preprocessing import normalize
 
     counts.data *= weights[counts.indices]
     return normalize(counts, copy=False)
@@ -148,7 +182,7 @@ _shared: "HashingVectorizer | None" = None
 def _vectorizer() -> "HashingVectorizer":
     global _shared  # noqa: PLW0603 - stateless; building its analysers per call costs 1 ms
     if _shared is None:
-        from sklearn.feature_extraction.text import HashingVectorizer  # noqa: PLC0415
+        from sklearn.feature_extraction.text import HashingVectorizer
 
         characters = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5)).build_analyzer()
         words = HashingVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2)).build_analyzer()

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -71,7 +71,7 @@ class Item(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_absent(cls, data: Any) -> Any:
+    def _null_means_absent(cls, data: object) -> object:
         """Feeds write `"description": null` for "none"."""
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if value is not None}

@@ -7,12 +7,12 @@ subtree that restores the limit is grown anew (the scapegoat tree's rule, Galper
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
-from tree.build import FILL, Key, grow, leaf_members, levels_needed, number
+from tree.build import Key, grow, leaf_members, leaf_target, levels_needed, number
 from tree.clustering import balanced_parts
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Reshape
 from tree.item import Item
@@ -60,6 +60,14 @@ def plan(
     return edits
 
 
+def regrow(tree: SemanticTree, top: int, records: Mapping[str, Item]) -> list[Edit]:
+    """Edits that grow the subtree below `top` anew, by the keys of its items' records."""
+    work = _Work(tree)
+    work.regrow(top, records)
+    reshape = work.reshaped()
+    return [reshape] if reshape else []
+
+
 def route(tree: SemanticTree, key: Key, vector: Int8Matrix) -> int:
     """The leaf where an item of that key and vector belongs."""
     best: tuple[float, int] = (-math.inf, ROOT)
@@ -101,7 +109,8 @@ class _Work:
         self._specs: dict[int, NodeSpec] = {}
         self._parents: dict[int, int] = {}
         self._items: dict[int, list[str]] = {}
-        self._fresh: dict[str, tuple[Key, Int8Matrix]] = {}
+        self._vector_of: dict[str, Int8Matrix] = {}
+        self._keys: dict[str, Key] = {}
         self._spellings: dict[str, str] = {}
         self._home: dict[str, int] = {}
         self._dropped: set[int] = set()
@@ -118,12 +127,16 @@ class _Work:
 
     def put(self, item: Item, vector: Int8Matrix, leaf: int) -> None:
         self._leave(item.id)
-        self._fresh[item.id] = (item.key, vector)
-        self._spellings.update(zip(item.key, (item.domain, *item.categories), strict=True))
+        self._vector_of[item.id] = vector
+        self._learn(item)
         self._home[item.id] = leaf
         self._content(leaf).append(item.id)
         self._touched[leaf] = None
         self.edits.append(put_edit(item, leaf, vector))
+
+    def _learn(self, item: Item) -> None:
+        self._keys[item.id] = item.key
+        self._spellings.update(zip(item.key, (item.domain, *item.categories), strict=True))
 
     def _leave(self, item_id: str) -> None:
         home = self._home.pop(item_id, None)
@@ -136,6 +149,12 @@ class _Work:
         self._touched[home] = None
 
     # -- shape
+
+    def regrow(self, top: int, records: Mapping[str, Item]) -> None:
+        """Grow the subtree below `top` anew, with the keys and spellings of `records`."""
+        for item in records.values():
+            self._learn(item)
+        self._regrow(top)
 
     def reshaped(self) -> Reshape | None:
         """Bring every touched leaf, and what hangs on it, back within its bounds."""
@@ -160,17 +179,15 @@ class _Work:
         return Reshape(tuple(sorted(before)), tuple(put))
 
     def _split_leaf(self, leaf: int) -> None:
-        members = self._content(leaf)
-        settings = self._tree.settings
-        parts = math.ceil(len(members) / (settings.leaf_capacity * FILL))
+        members, settings = self._content(leaf), self._tree.settings
+        parts = math.ceil(len(members) / leaf_target(settings))
         if leaf == ROOT:
             self._regrow(ROOT)
             return
-        while len(self._spec(self._parent(leaf)).children) + parts - 1 > settings.fan_out:
-            if parts > 2:  # noqa: PLR2004 - a bulk insert: more than one split can take
-                self._regrow(leaf)
-                return
-            self._split_inner(self._parent(leaf))
+        siblings = len(self._spec(self._parent(leaf)).children) - 1
+        if parts > 2 and siblings + parts > settings.fan_out:  # a bulk insert
+            self._regrow(leaf)
+            return
         labels = balanced_parts(self._vectors(members), parts, settings.seed)
         spec = self._spec(leaf)
         fresh = []
@@ -178,16 +195,18 @@ class _Work:
             inside = [item for item, label in zip(members, labels, strict=True) if label == part]
             fresh.append(self._new(spec, items=inside))
         self._replace_child(leaf, fresh)
+        self._split_inner(self._parent(fresh[0]))
 
     def _split_inner(self, node: int) -> None:
-        """Two near-equal halves of the children, side by side (below the root: one level more)."""
-        spec = self._spec(node)
-        if node != ROOT and (
-            len(self._spec(self._parent(node)).children) >= self._tree.settings.fan_out
-        ):
-            self._split_inner(self._parent(node))
+        """Where `node` has a child too many: two near-equal halves, and on to its parent.
+
+        Below the root that is one level more.
+        """
+        spec, settings = self._spec(node), self._tree.settings
+        if len(spec.children) <= settings.fan_out:
+            return
         compass = np.stack([self._facets(child)[0] for child in spec.children])
-        labels = balanced_parts(compass, 2, self._tree.settings.seed)
+        labels = balanced_parts(compass, 2, settings.seed)
         halves = []
         for half in range(2):
             inside = [
@@ -198,6 +217,7 @@ class _Work:
             self._set_children(ROOT, halves)
         else:
             self._replace_child(node, halves)
+            self._split_inner(self._parent(halves[0]))
 
     def _shrink(self, leaf: int) -> None:
         members = self._content(leaf)
@@ -273,9 +293,7 @@ class _Work:
         groups = iter(leaf_members(top))
         for grown in specs:
             label = (spec.label if grown.id == node else grown.label) or spec.label
-            locked, signpost = (
-                (spec.locked, spec.signpost) if grown.id == node else (False, "")
-            )
+            locked, signpost = (spec.locked, spec.signpost) if grown.id == node else (False, "")
             key = spec.key if grown.id == node else grown.key
             self._specs[grown.id] = msgspec.structs.replace(
                 grown, label=label, key=key, locked=locked, signpost=signpost
@@ -371,7 +389,7 @@ class _Work:
         return 1 + max(map(self._height, children)) if children else 0
 
     def _count(self) -> int:
-        puts = sum(item not in self._tree for item in self._fresh)
+        puts = sum(item not in self._tree for item in self._vector_of)
         drops = sum(isinstance(e, DropItem) and e.id in self._tree for e in self.edits)
         return len(self._tree) + puts - drops
 
@@ -381,7 +399,7 @@ class _Work:
             return np.zeros((0, DIMENSIONS), np.int8)
         return np.stack(
             [
-                self._fresh[item][1] if item in self._fresh else rows.vectors[self._row(item)]
+                self._vector_of[item] if item in self._vector_of else rows.vectors[self._row(item)]
                 for item in items
             ]
         )
@@ -393,8 +411,8 @@ class _Work:
 
     def _key(self, item: str) -> Key:
         """The item's key; of an item placed earlier, that of the category it was placed in."""
-        if item in self._fresh:
-            return self._fresh[item][0]
+        if item in self._keys:
+            return self._keys[item]
         leaf = self._tree.leaf_of(item)
         steps = self._tree.path(leaf.id) if leaf else []
         return next((step.key for step in reversed(steps) if step.key), ())

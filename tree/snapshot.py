@@ -96,7 +96,7 @@ class SemanticTree:
         self._nodes = nodes
 
     @classmethod
-    def empty(cls, space: Space, settings: TreeSettings = TreeSettings()) -> "SemanticTree":  # noqa: B008
+    def empty(cls, space: Space, settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
         """Version 0: a root without items."""
         nodes = HashTrieMap({ROOT: Node(ROOT, None, "All items")})
         return cls(
@@ -115,7 +115,7 @@ class SemanticTree:
         space: Space,
         next_node: int,
         leaf_facets: Int8Matrix | None = None,
-    ) -> "SemanticTree":
+    ) -> SemanticTree:
         """A whole tree from its parts.
 
         `specs` come parents first; the leaves among them take the next `leaf_sizes[i]` rows of
@@ -183,6 +183,9 @@ class SemanticTree:
         except KeyError:
             raise UnknownNode(f"no node {node_id} in version {self.version}") from None
 
+    def has_node(self, node_id: int) -> bool:
+        return node_id in self._nodes
+
     def children(self, node: Node) -> list[Node]:
         return [self._nodes[child] for child in node.children]
 
@@ -202,6 +205,12 @@ class SemanticTree:
     def leaf_of(self, item_id: str) -> Node | None:
         row = self.row(item_id)
         return None if row is None else self._nodes[int(self.rows.leaf[row])]
+
+    def siblings(self, node_id: int) -> list[Node]:
+        """The other children of a node's parent."""
+        parent = self.node(node_id).parent
+        others = () if parent is None else self._nodes[parent].children
+        return [self._nodes[other] for other in others if other != node_id]
 
     def walk(self, top: int = ROOT) -> Iterator[Node]:
         """`top` and everything below it, parents first, children in order."""
@@ -244,11 +253,11 @@ class SemanticTree:
 
     # -- the next version
 
-    def apply(self, edits: Iterable[Edit]) -> "SemanticTree":
+    def apply(self, edits: Iterable[Edit]) -> SemanticTree:
         """The version after this one. All edits or none: raises InvalidEdit and changes nothing."""
         return self.prepare(edits).publish()
 
-    def prepare(self, edits: Iterable[Edit]) -> "Pending":
+    def prepare(self, edits: Iterable[Edit]) -> Pending:
         """The next version, checked but visible to nobody until it is published or abandoned.
 
         One pending version at a time for all trees that share rows. Raises InvalidEdit.
@@ -266,7 +275,7 @@ class SemanticTree:
             raise
         return Pending(base, nodes, draft.gone, draft.next_node)
 
-    def at_version(self, version: int) -> "SemanticTree":
+    def at_version(self, version: int) -> SemanticTree:
         """The same content under another version number, on rows of its own."""
         copy = self._compacted()
         copy.version = copy.rows.head = version
@@ -280,7 +289,7 @@ class SemanticTree:
         compass = np.stack([self.facets_of(leaf) for leaf in leaves])
         return specs, self.rows.columns(order), [len(leaf.rows) for leaf in leaves], compass
 
-    def _compacted(self) -> "SemanticTree":
+    def _compacted(self) -> SemanticTree:
         specs, columns, sizes, compass = self.parts()
         return SemanticTree.assemble(
             specs,
@@ -368,15 +377,18 @@ class _Draft:
         self._specs: dict[int, NodeSpec | None] = {}  # None: dropped
         self._members: dict[int, dict[str, int]] = {}  # rows by item id, of the touched leaves
         self._place: dict[str, tuple[int, int] | None] = {}  # leaf and row of the touched items
+        self._count = len(base)
         self.gone: set[int] = set()
         self.next_node = base.next_node
 
     def take(self, edit: Edit) -> None:
         match edit:
             case PutItem():
-                self._leave(edit.id)
-                if not edit.vector or len(edit.vector) != DIMENSIONS:
+                if self._spec(edit.leaf).children:
+                    raise InvalidEdit(f"node {edit.leaf} is not a leaf")
+                if len(edit.vector) != DIMENSIONS:
                     raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
+                self._leave(edit.id)
                 columns = Columns(
                     [edit.id],
                     np.frombuffer(edit.vector, np.int8)[None],
@@ -386,7 +398,9 @@ class _Draft:
                     [edit.domain],
                 )
                 row = int(self._base.rows.append(columns, edit.leaf)[0])
-                self._enter(edit.id, edit.leaf, row)
+                self._members_of(edit.leaf)[edit.id] = row
+                self._place[edit.id] = (edit.leaf, row)
+                self._count += 1
             case DropItem():
                 self._leave(edit.id)
             case Relabel():
@@ -400,6 +414,8 @@ class _Draft:
     def _reshape(self, edit: Reshape) -> None:
         rows = self._base.rows
         for spec in edit.put:
+            if spec.children and spec.items:
+                raise InvalidEdit(f"node {spec.id} would have children and items")
             for item_id in spec.items:
                 place = self._whereabouts(item_id)
                 if place is None:
@@ -461,12 +477,7 @@ class _Draft:
             del self._members_of(leaf)[item_id]
             self._retire(row)
             self._place[item_id] = None
-
-    def _enter(self, item_id: str, leaf: int, row: int) -> None:
-        if self._spec(leaf).children:
-            raise InvalidEdit(f"node {leaf} is not a leaf")
-        self._members_of(leaf)[item_id] = row
-        self._place[item_id] = (leaf, row)
+            self._count -= 1
 
     # -- settling: the touched nodes anew, leaves first, up to the root
 
@@ -475,7 +486,7 @@ class _Draft:
         base = self._base
         nodes = base._nodes
         alive = {node_id: spec for node_id, spec in self._specs.items() if spec is not None}
-        parents = {child: spec.id for spec in alive.values() for child in spec.children}
+        parents = self._adopted(alive)
         ready: dict[int, Node] = {}
         compass: dict[int, Int8Matrix] = {}
 
@@ -507,6 +518,8 @@ class _Draft:
         if len(ready) != len(touched):
             lost = sorted(touched.keys() - ready.keys())
             raise InvalidEdit(f"nodes {lost[:5]} hang from nothing")
+        if ROOT in ready and ready[ROOT].count != self._count:
+            raise InvalidEdit(f"the root reaches {ready[ROOT].count} of {self._count} items")
         for node_id, spec in self._specs.items():
             if spec is None and node_id in nodes:
                 nodes = nodes.remove(node_id)
@@ -516,6 +529,18 @@ class _Draft:
             if child not in ready:
                 nodes = nodes.insert(child, replace(nodes[child], parent=parent))
         return nodes
+
+    def _adopted(self, alive: dict[int, NodeSpec]) -> dict[int, int]:
+        """The parent of every child of the touched nodes. Raises InvalidEdit where it has two."""
+        parents = {child: spec.id for spec in alive.values() for child in spec.children}
+        if ROOT in parents or len(parents) != sum(len(spec.children) for spec in alive.values()):
+            raise InvalidEdit("a node has two parents, or is the root and has one")
+        for child, parent in parents.items():
+            known = self._base._nodes.get(child)
+            before = known.parent if known else None
+            if before not in (None, parent) and before not in self._specs:
+                raise InvalidEdit(f"node {child} would hang from {before} and {parent}")
+        return parents
 
     def _leaf(self, spec: NodeSpec, parent: int | None) -> Node:
         numbers = np.array(list(self._members_of(spec.id).values()), np.int32)

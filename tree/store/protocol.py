@@ -64,3 +64,7 @@ class TreeStore(Protocol):
     async def drop(self) -> None:
         """Remove everything that the store holds of this catalogue."""
         ...
+
+    async def aclose(self) -> None:
+        """Finish what goes on in the background. The connection belongs to whoever made it."""
+        ...

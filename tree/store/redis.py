@@ -25,7 +25,7 @@ from tree.store.connection import translated
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
 from tree.store.scripts import COMMIT, FLIP
 
-LOG_ENTRIES = 2_000  # a longer log is compacted: one entry costs a reader about a millisecond
+LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
 LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there are items
 _SNAPSHOT_TTL_S = 600  # of one that is not yet, or no longer, in place
 _CLAIM_TTL_S = 120
@@ -108,7 +108,7 @@ class RedisTreeStore:
             pending = known.tree.prepare(edits)
             try:
                 if not known.token:
-                    known = await self._found(known)
+                    known = await self._created(known)
                 token = token_hex(8)
                 since_snapshot = await self._append(edits, known, token)
             except BaseException:
@@ -293,7 +293,7 @@ class RedisTreeStore:
 
     # -- writing
 
-    async def _found(self, known: _Known) -> _Known:
+    async def _created(self, known: _Known) -> _Known:
         """The catalogue with a first snapshot: its space and settings bind every later reader."""
         token = token_hex(8)
         generation = await self._upload(known.tree, token)

@@ -1,0 +1,1 @@
+"""The service: what readers and curators do with a catalogue, over HTTP and the command line."""

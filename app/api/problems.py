@@ -1,0 +1,228 @@
+"""Errors as `application/problem+json` (RFC 9457): the one place where they get a status.
+
+A problem's `type` is always `about:blank`; clients tell problems apart by the stable `code`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
+
+from app.catalogs import UnknownCatalog
+from app.jobs import JobRunning
+from app.recommend.recommender import DeadlineExceeded
+from tree.errors import (
+    CorruptSnapshot,
+    InvalidEdit,
+    StaleVersion,
+    StoreUnavailable,
+    UnknownNode,
+)
+
+PROBLEM_JSON = "application/problem+json"
+
+_RETRY_AFTER_S = 1
+_STORE_IS_FULL = "the store is full"
+
+_STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
+    UnknownCatalog: (HTTPStatus.NOT_FOUND, "unknown_catalog"),
+    UnknownNode: (HTTPStatus.NOT_FOUND, "unknown_node"),
+    JobRunning: (HTTPStatus.CONFLICT, "job_running"),
+    InvalidEdit: (HTTPStatus.CONFLICT, "conflict"),
+    StaleVersion: (HTTPStatus.CONFLICT, "conflict"),
+    StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable"),
+    CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, "store_corrupt"),
+    DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
+    ClientDisconnect: (HTTPStatus.BAD_REQUEST, "incomplete_body"),
+}
+_CODE_OF_STATUS = {
+    HTTPStatus.NOT_FOUND: "unknown_route",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+}
+
+
+class Flaw(BaseModel):
+    """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Literal["body", "query", "path"]
+    pointer: str  # a JSON pointer (RFC 6901) into the body, or "/" and the name of a parameter
+    message: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Content",
+                    "status": 422,
+                    "code": "invalid_request",
+                    "detail": "the request has 1 flaw: see errors",
+                    "errors": [
+                        {"source": "body", "pointer": "/limit", "message": "must be at most 100"}
+                    ],
+                }
+            ]
+        },
+    )
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[Flaw] | None = None
+    job_id: str | None = None
+
+
+class Refused(Exception):
+    """A request that is answered with a problem."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Flaw] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.errors = list(errors) or None
+        self.headers = dict(headers or {})
+
+
+def invalid(flaws: Iterable[Flaw]) -> Refused:
+    """422 for a request that can be read but not be accepted."""
+    errors = list(flaws)
+    noun = "flaw" if len(errors) == 1 else "flaws"
+    return Refused(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        f"the request has {len(errors)} {noun}: see errors",
+        errors=errors,
+    )
+
+
+def unknown_item(item_id: str) -> Refused:
+    """404 for an item that the catalogue does not hold."""
+    return Refused(HTTPStatus.NOT_FOUND, "unknown_item", f"no item {item_id!r} in this catalogue")
+
+
+def flaws_of(errors: Iterable[ErrorDetails], source: Literal["body", "query", "path"]) -> list[Flaw]:
+    """pydantic's findings, without the input that they quote."""
+    return [
+        Flaw(source=source, pointer=_pointer(error["loc"]), message=_message(error))
+        for error in errors
+    ]
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem."""
+
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refused)
+        return _response(error)
+
+    async def listed(_: Request, error: Exception) -> JSONResponse:
+        return _response(_translated(error))
+
+    async def parameters(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return _response(invalid(_flaw(found) for found in error.errors()))
+
+    async def unrouted(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _response(_unrouted(request, error))
+
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - logged by the server
+        detail = "unexpected error; the log of the service has more"
+        return _response(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail))
+
+    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(RequestValidationError, parameters)
+    app.add_exception_handler(HTTPException, unrouted)
+    app.add_exception_handler(Exception, unexpected)
+    for kind in _STATUS:
+        app.add_exception_handler(kind, listed)
+
+
+def _translated(error: Exception) -> Refused:
+    status, code = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
+    headers = {}
+    if isinstance(error, StoreUnavailable) and _STORE_IS_FULL in str(error):
+        status, code = HTTPStatus.INSUFFICIENT_STORAGE, "store_full"
+    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_AFTER_S)
+    translated = Refused(status, code, str(error), headers=headers)
+    translated.__cause__ = error
+    return translated
+
+
+def _unrouted(request: Request, error: HTTPException) -> Refused:
+    status = HTTPStatus(error.status_code)
+    code = _CODE_OF_STATUS.get(status, status.name.lower())
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if status is HTTPStatus.NOT_FOUND:
+        detail = f"there is no {request.url.path}: /docs lists what there is"
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+        detail = f"{request.method} is not for this path: it takes {headers['Allow']}"
+    return Refused(status, code, detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method of the path; Starlette names those of its first route only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
+
+
+def _response(refused: Refused) -> JSONResponse:
+    cause = refused.__cause__
+    problem = Problem(
+        title=refused.status.phrase,
+        status=refused.status,
+        code=refused.code,
+        detail=str(refused),
+        errors=refused.errors,
+        job_id=cause.job_id if isinstance(cause, JobRunning) else None,
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        refused.status,
+        headers=refused.headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+def _flaw(error: ErrorDetails) -> Flaw:
+    """FastAPI's own finding, whose location starts with its source."""
+    source, *place = error["loc"]
+    where: Literal["query", "path"] = "path" if source == "path" else "query"
+    return Flaw(source=where, pointer=_pointer(place), message=_message(error))
+
+
+def _pointer(place: Iterable[int | str]) -> str:
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in place)
+
+
+def _message(error: ErrorDetails) -> str:
+    return error["msg"].removeprefix("Value error, ")

@@ -1,0 +1,143 @@
+"""`Catalogs`: which catalogues there are, and the parts that serve each of them."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.curate import Curator
+from app.jobs import Jobs
+from app.recommend import Recommender
+from app.settings import Settings
+from tree.embedders import EmbedderCache
+from tree.snapshot import TreeSettings
+from tree.store.documents import Documents
+from tree.store.protocol import TreeStore
+
+DEFAULT_CATALOG = "default"
+_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
+
+
+class UnknownCatalog(LookupError):
+    """No catalogue of that name."""
+
+
+class InvalidCatalogName(ValueError):
+    """A name that cannot be a catalogue's."""
+
+
+class CatalogSettings(BaseModel):
+    """What shapes a catalogue's tree and how it is talked about. Fixed when it is created."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    leaf_capacity: int = Field(default=20, ge=2, le=50, description="Most items in a leaf.")
+    fan_out: int = Field(default=16, ge=2, le=64, description="Most children of a node.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    embedder: Literal["lexical"] = "lexical"
+    perspective: Literal["interest", "relevance", "action", "recommendation"] = "interest"
+    language: str = Field(default="en", min_length=2, max_length=35)
+
+    @property
+    def tree(self) -> TreeSettings:
+        return TreeSettings(self.leaf_capacity, self.fan_out, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One catalogue and who works on it."""
+
+    name: str
+    settings: CatalogSettings
+    store: TreeStore
+    curator: Curator
+    recommender: Recommender
+
+
+StoreFactory = Callable[[str, CatalogSettings], TreeStore]
+
+
+class Catalogs:
+    """The registry, kept in the store; the parts of a catalogue are made when first asked for."""
+
+    def __init__(
+        self, documents: Documents, jobs: Jobs, stores: StoreFactory, settings: Settings
+    ) -> None:
+        self._documents = documents
+        self._jobs = jobs
+        self._stores = stores
+        self._settings = settings
+        self._embedders = EmbedderCache()
+        self._open: dict[str, Catalog] = {}
+        self._seen: dict[str, float] = {}
+        self._lock = asyncio.Lock()
+
+    async def create(self, name: str, settings: CatalogSettings) -> tuple[Catalog, bool]:
+        """The catalogue of that name, and whether it is new; an old one keeps its settings.
+
+        Raises InvalidCatalogName.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidCatalogName(
+                f"{name!r} cannot name a catalogue: use 1 to 64 of a-z, 0-9, '-' and '_'"
+            )
+        data = settings.model_dump_json().encode()
+        created = await self._documents.put_new("catalog", name, data, None)
+        return await self.get(name), created
+
+    async def get(self, name: str) -> Catalog:
+        """Raises UnknownCatalog, also when another process has just deleted it."""
+        catalog = self._open.get(name)
+        if catalog and time.monotonic() - self._seen[name] < _TRUSTED_S:
+            return catalog
+        async with self._lock:
+            data = await self._documents.get("catalog", name) if _NAME.fullmatch(name) else None
+            if data is None:
+                await self._close(name)
+                raise UnknownCatalog(f"there is no catalogue {name!r}: create it first")
+            settings = CatalogSettings.model_validate_json(data)
+            catalog = self._open.get(name)
+            if catalog is None or catalog.settings != settings:
+                await self._close(name)
+                catalog = self._open[name] = self._made(name, settings)
+            self._seen[name] = time.monotonic()
+            return catalog
+
+    async def list(self) -> list[Catalog]:
+        """All catalogues, by name."""
+        names = sorted([name async for name, _ in self._documents.list("catalog")])
+        return [await self.get(name) for name in names]
+
+    async def delete(self, name: str) -> None:
+        """Remove a catalogue and all it holds. Raises UnknownCatalog."""
+        catalog = await self.get(name)
+        await self._documents.delete("catalog", name)
+        await catalog.store.drop()
+        async with self._lock:
+            await self._close(name)
+
+    async def aclose(self) -> None:
+        """Let go of every catalogue, after what its curator still has to finish."""
+        for name in list(self._open):
+            await self._close(name)
+
+    def _made(self, name: str, settings: CatalogSettings) -> Catalog:
+        store = self._stores(name, settings)
+        return Catalog(
+            name,
+            settings,
+            store,
+            Curator(name, store, self._jobs, self._embedders, self._settings),
+            Recommender(name, store, self._documents, self._embedders, self._settings),
+        )
+
+    async def _close(self, name: str) -> None:
+        catalog = self._open.pop(name, None)
+        if catalog is not None:
+            await catalog.curator.aclose()
+            await catalog.store.aclose()

@@ -1,0 +1,186 @@
+"""A tree from a whole catalogue: fit, embed, cluster, label; on several cores when it pays."""
+
+import asyncio
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+from tree.labels import Labeller
+
+from app.jobs import Report
+from tree.build import Branch, Key, Members, common_names, grow, leaf_members, number_whole
+from tree.edits import NodeSpec
+from tree.embedders import EmbedderCache, LexicalEmbedder, fit_sample
+from tree.item import Item
+from tree.rows import Columns
+from tree.snapshot import SemanticTree, Space, TreeSettings
+from tree.vectors import Int8Matrix
+
+_BATCH = 2_000
+_IN_PROCESS_BELOW = 5_000  # items; starting workers takes longer than the work
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """All items of a catalogue as a build needs them: columns, not objects."""
+
+    ids: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+    paths: list[tuple[str, ...]] = field(default_factory=list)
+    popularity: list[float] = field(default_factory=list)
+    expires_at: list[float] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
+    _known_keys: dict[tuple[str, ...], Key] = field(default_factory=dict)
+
+    def add(self, item: Item) -> None:
+        """One more item; of equal ids only the first may be given."""
+        path = (item.domain, *item.categories)
+        self.ids.append(item.id)
+        self.titles.append(item.title)
+        self.texts.append(item.text)
+        self.paths.append(path)
+        self.keys.append(self._known_keys.setdefault(path, item.key))
+        self.popularity.append(item.popularity or 0.0)
+        self.expires_at.append(item.expires_at.timestamp() if item.expires_at else math.inf)
+        self.hidden.append(item.hidden)
+
+    def columns(self, vectors: Int8Matrix) -> Columns:
+        return Columns(
+            self.ids,
+            vectors,
+            np.array(self.popularity, np.float32),
+            np.array(self.expires_at, np.float64),
+            np.array(self.hidden, np.bool_),
+            [path[0] for path in self.paths],
+        )
+
+
+async def build(
+    catalogue: Catalogue, settings: TreeSettings, report: Report, *, processes: int = 0
+) -> SemanticTree:
+    """The tree of a catalogue, as version 1. The same catalogue and settings give the same tree.
+
+    Reports the phases fitting, embedding, clustering and labelling.
+    """
+    size = len(catalogue.ids)
+    if not size:
+        return SemanticTree.empty(LexicalEmbedder().space, settings)
+    with _workers(size, processes) as pool:
+        run = asyncio.get_running_loop().run_in_executor
+        sample = fit_sample(catalogue.texts)
+        report.phase("fitting", len(sample), "texts")
+        space, labeller = await run(pool, _fit, sample, size, settings.seed)
+        report.phase("embedding", size)
+        vectors, counts = await _read(catalogue.texts, pool, space, labeller, report)
+        report.phase("clustering", size)
+        top = await run(pool, _cluster, vectors, catalogue.keys, catalogue.paths, settings)
+        report.phase("labelling", size)
+        specs, next_node = number_whole(top)
+        members = leaf_members(top)
+        specs = await run(pool, _label, labeller, specs, members, counts, catalogue.titles)
+    return await asyncio.to_thread(
+        SemanticTree.assemble,
+        specs,
+        catalogue.columns(vectors).take(np.concatenate(members)),
+        [len(leaf) for leaf in members],
+        version=1,
+        settings=settings,
+        space=space,
+        next_node=next_node,
+    )
+
+
+async def labels_of(
+    tree: SemanticTree, catalogue: Catalogue, report: Report, *, processes: int = 0
+) -> list[NodeSpec]:
+    """The nodes of `tree` with labels made anew; `catalogue` is in the order of its leaves."""
+    report.phase("labelling", len(catalogue.ids))
+    position = {item_id: at for at, item_id in enumerate(catalogue.ids)}
+    specs = [tree.spec(node, with_items=False) for node in tree.walk()]
+    members = [
+        np.array([position[i] for i in tree.item_ids(leaf.id) if i in position], np.int64)
+        for leaf in tree.leaves()
+    ]
+    with _workers(len(catalogue.ids), processes) as pool:
+        run = asyncio.get_running_loop().run_in_executor
+        labeller = await run(pool, Labeller, fit_sample(catalogue.texts))
+        counts = await run(pool, labeller.count, catalogue.texts)
+        return await run(pool, _label, labeller, specs, members, counts, catalogue.titles)
+
+
+async def _read(
+    texts: Sequence[str], pool: Executor, space: Space, labeller: Labeller, report: Report
+) -> tuple[Int8Matrix, csr_matrix]:
+    """Vectors and term counts of all texts, batch by batch over the workers."""
+    loop = asyncio.get_running_loop()
+
+    async def one(start: int) -> tuple[Int8Matrix, csr_matrix]:
+        batch = texts[start : start + _BATCH]
+        result = await loop.run_in_executor(pool, _read_batch, space, labeller, batch)
+        report.advance(len(batch))
+        return result
+
+    parts = await asyncio.gather(*(one(start) for start in range(0, len(texts), _BATCH)))
+    return np.concatenate([vectors for vectors, _ in parts]), vstack(
+        [counts for _, counts in parts], format="csr"
+    )
+
+
+@contextmanager
+def _workers(size: int, processes: int) -> Iterator[Executor]:
+    """Where the work is done: processes for a large catalogue, a thread for a small one."""
+    if size < _IN_PROCESS_BELOW:
+        with ThreadPoolExecutor(1, thread_name_prefix="build") as threads:
+            yield threads
+        return
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["app.curate.building", "sklearn.feature_extraction.text"])
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as workers:
+        try:
+            yield workers
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# -- what a worker does; module-level, so that it can be sent to one
+
+_embedders = EmbedderCache(size=1)
+
+
+def _fit(sample: list[str], population: int, seed: int) -> tuple[Space, Labeller]:
+    embedder = LexicalEmbedder.fit(sample, population=population, seed=seed)
+    return embedder.space, Labeller(sample)
+
+
+def _read_batch(
+    space: Space, labeller: Labeller, texts: Sequence[str]
+) -> tuple[Int8Matrix, csr_matrix]:
+    return _embedders.of(space).encode(texts), labeller.count(texts)
+
+
+def _cluster(
+    vectors: Int8Matrix,
+    keys: Sequence[Key],
+    paths: Sequence[tuple[str, ...]],
+    settings: TreeSettings,
+) -> Branch:
+    return grow(vectors, keys, settings, names=common_names(paths, keys))
+
+
+def _label(
+    labeller: Labeller,
+    specs: list[NodeSpec],
+    members: list[Members],
+    counts: csr_matrix,
+    titles: Sequence[str],
+) -> list[NodeSpec]:
+    return labeller.label(specs, members, counts, titles.__getitem__)

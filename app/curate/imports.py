@@ -1,0 +1,129 @@
+"""Reading an import: JSON Lines, perhaps gzipped, one item a line; a report per bad line."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ValidationError
+
+from tree.item import Item
+
+MAX_LINE_BYTES = 1_048_576
+_REPORTED_ERRORS = 100
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class LineError(BaseModel):
+    """Why a line was not accepted."""
+
+    line: int
+    id: str | None = None
+    problem: str
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What became of the lines; `lines == accepted + rejected`, blank ones not counted."""
+
+    accepted: int = 0
+    rejected: int = 0
+    errors: list[LineError] = field(default_factory=list)
+
+    def reject(self, error: LineError) -> None:
+        self.rejected += 1
+        if len(self.errors) < _REPORTED_ERRORS:
+            self.errors.append(error)
+
+    def result(self) -> dict[str, object]:
+        return {
+            "lines": self.accepted + self.rejected,
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "errors": [error.model_dump(exclude_none=True) for error in self.errors],
+            "errors_not_shown": self.rejected - len(self.errors),
+        }
+
+
+class Unreadable(Exception):
+    """The file as a whole cannot be read any further."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some accepted items, and how many bytes of the file were read for them."""
+
+    items: list[Item]
+    bytes_read: int
+
+
+def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterator[Batch]:
+    """The acceptable items of a file, in batches; `report` is kept up to date.
+
+    Memory does not depend on the file's size. Raises Unreadable when its compression is broken.
+    """
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        lines: IO[bytes] = gzip.open(raw) if zipped else raw  # type: ignore[assignment]
+        batch: list[Item] = []
+        read = 0
+        number = 0
+        try:
+            while line := lines.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                whole = _rest_of(line, lines)
+                item = _item(line if whole else None, number, report)
+                if item is not None:
+                    batch.append(item)
+                if len(batch) >= size:
+                    position = raw.tell()
+                    yield Batch(batch, position - read)
+                    batch, read = [], position
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise Unreadable(f"the compression breaks off after line {number}: {error}") from error
+        yield Batch(batch, raw.tell() - read)
+
+
+def _rest_of(line: bytes, lines: IO[bytes]) -> bool:
+    """Whether `line` came whole; skips to the end of one that did not."""
+    if len(line) <= MAX_LINE_BYTES:
+        return True
+    while line and not line.endswith(b"\n"):
+        line = lines.readline(MAX_LINE_BYTES)
+    return False
+
+
+def _item(line: bytes | None, number: int, report: ImportReport) -> Item | None:
+    if line is None:
+        report.reject(LineError(line=number, problem=f"longer than {MAX_LINE_BYTES} bytes"))
+        return None
+    text = line.removeprefix(b"\xef\xbb\xbf").strip()
+    if not text:
+        return None
+    try:
+        item = Item.model_validate_json(text)
+    except ValidationError as error:
+        report.reject(LineError(line=number, id=_id_of(error), problem=describe(error)))
+        return None
+    report.accepted += 1
+    return item
+
+
+def describe(error: ValidationError) -> str:
+    """One sentence for all that is wrong with an item."""
+    parts = []
+    for detail in error.errors(include_url=False, include_context=False):
+        place = ".".join(map(str, detail["loc"]))
+        parts.append(f"{place}: {detail['msg']}" if place else str(detail["msg"]))
+    return "; ".join(parts)[:500]
+
+
+def _id_of(error: ValidationError) -> str | None:
+    for detail in error.errors(include_url=False, include_context=False):
+        given = detail["input"]
+        if isinstance(given, dict) and isinstance(given.get("id"), str):
+            return str(given["id"])[:256]
+    return None

@@ -1,0 +1,145 @@
+"""`Writer`: the changes of one catalogue, grouped into commits that win or try again."""
+
+import asyncio
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
+
+from tree import place
+from tree.edits import Edit, Relabel
+from tree.embedders import EmbedderCache
+from tree.errors import StaleVersion
+from tree.item import Item
+from tree.snapshot import Node, SemanticTree
+from tree.store.protocol import TreeStore
+
+COMMIT_ITEMS = 1_000
+_RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
+_INLINE_ITEMS = 8  # a larger plan would hold up the event loop
+
+
+@dataclass(slots=True)
+class _Write:
+    """One caller's puts and deletes; `done` gets, per id, whether it was created or was there."""
+
+    puts: dict[str, Item]
+    deletes: frozenset[str]
+    done: asyncio.Future[dict[str, bool]]
+
+    @property
+    def ids(self) -> Set[str]:
+        return self.puts.keys() | self.deletes
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Writes that wait for the next commit."""
+
+    writes: list[_Write] = field(default_factory=list)
+    worker: asyncio.Task[None] | None = None
+
+
+class Writer:
+    """Writes that arrive within `window_s` share a commit; who loses a race decides again.
+
+    `committed` is told of every new version and the edits that led to it.
+    """
+
+    def __init__(
+        self,
+        store: TreeStore,
+        embedders: EmbedderCache,
+        window_s: float,
+        committed: Callable[[SemanticTree, Sequence[Edit]], None],
+    ) -> None:
+        self._store = store
+        self._embedders = embedders
+        self._window_s = window_s
+        self._committed = committed
+        self._queue = _Queue()
+
+    async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
+        """One caller's write, of disjoint ids; per id whether it was created, or was there."""
+        if not puts and not deletes:
+            return {}
+        write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
+        self._queue.writes.append(write)
+        if self._queue.worker is None or self._queue.worker.done():
+            self._queue.worker = asyncio.create_task(self._work())
+        return await asyncio.shield(write.done)
+
+    async def _work(self) -> None:
+        await asyncio.sleep(self._window_s)
+        while batch := self._next_batch():
+            try:
+                done = await self._commit(batch)
+            except Exception as error:  # noqa: BLE001 - belongs to the callers who wait
+                for write in batch:
+                    if not write.done.cancelled():
+                        write.done.set_exception(error)
+            else:
+                for write in batch:
+                    if not write.done.cancelled():
+                        write.done.set_result({item: done[item] for item in write.ids})
+
+    def _next_batch(self) -> list[_Write]:
+        """The oldest writes that fit one commit and touch no item twice."""
+        batch: list[_Write] = []
+        touched: set[str] = set()
+        for write in self._queue.writes:
+            ids = write.ids
+            if batch and (len(touched) + len(ids) > COMMIT_ITEMS or touched & ids):
+                break
+            batch.append(write)
+            touched |= ids
+        del self._queue.writes[: len(batch)]
+        return batch
+
+    async def _commit(self, batch: Sequence[_Write]) -> dict[str, bool]:
+        puts = {item.id: item for write in batch for item in write.puts.values()}
+        deletes = {item_id for write in batch for item_id in write.deletes}
+        for _ in range(_RETRIES):
+            tree = await self._store.load()
+            unknown = [item for item in (*puts, *deletes) if item not in tree]
+            staged = await self._store.items(unknown) if unknown else {}
+            known = {item: item in tree or item in staged for item in (*puts, *deletes)}
+            gone = [item for item in deletes if known[item]]
+            edits = await self._planned(tree, list(puts.values()), gone)
+            try:
+                after = await self._store.commit(edits, base=tree.version) if edits else tree
+            except StaleVersion:
+                continue
+            if edits:
+                self._committed(after, edits)
+            return {item: known[item] == (item in deletes) for item in known}
+        raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
+
+    async def _planned(
+        self, tree: SemanticTree, items: Sequence[Item], drops: Sequence[str]
+    ) -> list[Edit]:
+        embedder = self._embedders.of(tree.space)
+
+        def planned() -> list[Edit]:
+            vectors = embedder.encode([item.text for item in items])
+            return place.plan(tree, items, vectors, drops)
+
+        if len(items) + len(drops) <= _INLINE_ITEMS:
+            return planned()
+        return await asyncio.to_thread(planned)
+
+    async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
+        """Give a node another label, or lock the one it has. Raises UnknownNode."""
+        for _ in range(_RETRIES):
+            tree = await self._store.load()
+            node = tree.node(node_id)
+            edit = Relabel(
+                node_id,
+                node.label if label is None else label,
+                node.signpost,
+                node.locked if locked is None else locked,
+            )
+            try:
+                after = await self._store.commit([edit], base=tree.version)
+            except StaleVersion:
+                continue
+            return after.node(node_id)
+        raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")

@@ -1,0 +1,163 @@
+"""What a caller asks for: the body of the recommend endpoint."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from tree.item import Item, ItemId, normalise
+
+Scalar = str | int | float | bool
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class HistoryEntry(_Strict):
+    """Something the reader had: an item of the catalogue, or the title of anything."""
+
+    item_id: ItemId | None = None
+    title: _Text | None = None
+    domain: Annotated[str, StringConstraints(max_length=100)] = ""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "HistoryEntry":
+        if (self.item_id is None) == (self.title is None):
+            raise ValueError("give either item_id or title")
+        return self
+
+
+class Condition(_Strict):
+    """One test of a field: of the item itself, or of its attributes."""
+
+    field: _Name
+    eq: Scalar | None = None
+    ne: Scalar | None = None
+    gt: int | float | str | None = None
+    gte: int | float | str | None = None
+    lt: int | float | str | None = None
+    lte: int | float | str | None = None
+    any_of: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = Field(
+        default=None, alias="in"
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> "Condition":
+        if not self.model_fields_set - {"field"}:
+            raise ValueError("give at least one of eq, ne, gt, gte, lt, lte, in")
+        return self
+
+    def holds(self, item: Item) -> bool:
+        """Whether the item passes. A field that it does not have passes only `ne`."""
+        value = _value_of(item, self.field)
+        many = value if isinstance(value, tuple) else (() if value is None else (value,))
+        return (
+            (self.eq is None or any(_same(one, self.eq) for one in many))
+            and (self.ne is None or not any(_same(one, self.ne) for one in many))
+            and (
+                self.any_of is None
+                or any(_same(one, wanted) for one in many for wanted in self.any_of)
+            )
+            and all(
+                bound is None or any(_ordered(one, bound, sign) for one in many)
+                for bound, sign in (
+                    (self.gt, ">"), (self.gte, ">="), (self.lt, "<"), (self.lte, "<="),
+                )
+            )
+        )  # fmt: skip
+
+
+class Filter(_Strict):
+    """Conditions that must all hold, of which one must hold, and of which none may."""
+
+    all: Annotated[list[Condition], Field(max_length=50)] = []
+    any: Annotated[list[Condition], Field(max_length=50)] = []
+    none: Annotated[list[Condition], Field(max_length=50)] = []
+
+    def holds(self, item: Item) -> bool:
+        return (
+            all(condition.holds(item) for condition in self.all)
+            and (not self.any or any(condition.holds(item) for condition in self.any))
+            and not any(condition.holds(item) for condition in self.none)
+        )
+
+
+class RecommendRequest(_Strict):
+    """A reader, as far as known, and what they want now. All of it is optional."""
+
+    user_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    history: Annotated[list[HistoryEntry], Field(max_length=10_000)] = Field(
+        default=[], description="Oldest first; the newest 50 count, all are left out of the answer."
+    )
+    profile: _Text | None = Field(default=None, description="A sentence about the reader.")
+    instruction: _Text | None = Field(default=None, description="A wish in words, for now.")
+    scenario: _Name | None = None
+    domains: Annotated[list[_Name], Field(max_length=100)] | None = None
+    limit: int = Field(default=10, ge=1, le=100)
+    filter: Filter | None = None
+    exclude_items: Annotated[list[ItemId], Field(max_length=10_000)] = []
+    diversity: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    perspective: Literal["interest", "relevance", "action", "recommendation"] | None = Field(
+        default=None, description="How a model is asked; without one it changes nothing."
+    )
+    strategy: Literal["beam", "embedded"] = Field(
+        default="beam", description="Without a model both are the embedded ranker."
+    )
+    effort: Literal["economy", "balanced", "quality"] = Field(
+        default="balanced", description="What a model may cost; without one it changes nothing."
+    )
+    fields: Annotated[list[_Name], Field(max_length=50)] = Field(
+        default=["title"], description="Item fields and attributes to answer with."
+    )
+    explain: Literal["none", "brief", "full"] = "brief"
+    timeout_ms: int = Field(default=10_000, ge=1, le=600_000)
+    max_cost_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    on_degraded: Literal["allow", "error"] = "allow"
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "history": [{"item_id": "book-dune"}, {"title": "Blade Runner"}],
+                    "instruction": "something slow and thoughtful",
+                    "domains": ["films"],
+                    "limit": 5,
+                    "filter": {"all": [{"field": "year", "gte": 1980}]},
+                }
+            ]
+        }
+    )
+
+
+def field_of(item: Item, name: str) -> object:
+    """A field of the item, or else an attribute; None when it has neither."""
+    if name in Item.model_fields and name != "attributes":
+        return getattr(item, name)
+    return item.attributes.get(name)
+
+
+def _value_of(item: Item, name: str) -> Scalar | tuple[Scalar, ...] | None:
+    value = field_of(item, name)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str | int | float | bool | tuple):
+        return value
+    return None
+
+
+def _same(value: Scalar, wanted: Scalar) -> bool:
+    if isinstance(value, str) and isinstance(wanted, str):
+        return normalise(value) == normalise(wanted)
+    return isinstance(value, bool) == isinstance(wanted, bool) and value == wanted
+
+
+def _ordered(value: Scalar, bound: int | float | str, sign: str) -> bool:
+    if isinstance(value, bool) or isinstance(value, str) != isinstance(bound, str):
+        return False
+    difference = (value > bound) - (value < bound)  # type: ignore[operator]
+    return {">": difference > 0, ">=": difference >= 0, "<": difference < 0, "<=": difference <= 0}[
+        sign
+    ]
