@@ -84,6 +84,12 @@ class Report:
         self.job = job
         self._phase_began = time.monotonic()
 
+    @classmethod
+    def unwatched(cls) -> "Report":
+        """Progress that nobody follows."""
+        now = datetime.now(UTC)
+        return cls(Job(id="", type="rebuild", catalog="", created_at=now, heartbeat_at=now))
+
     def phase(self, name: str, total: int | None = None, unit: str = "items") -> None:
         """The next phase begins."""
         self._phase_began = time.monotonic()

@@ -5,6 +5,7 @@ It serves every stage without a model, and any stage whose model fails.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,15 @@ from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """One line of a reader's interests, named by a path of the tree or by their own words."""
+    """One line of a reader's interests.
+
+    `said` when the name is the reader's own words (a wish, a title from elsewhere) and not a
+    path of the tree.
+    """
 
     name: str
     weight: float
-    is_wish: bool = False
+    said: Literal["wish", "title"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Need:
     directions: Int8Matrix
     weights: FloatArray
     owner: npt.NDArray[np.int64]
-    sources: tuple[str, ...]  # what each direction came from: a title, or the reader's words
+    sources: tuple[str, ...]  # what each direction came from: an item's id, or words
+    dislikes: tuple[str, ...] = ()  # normalised; what must not be offered
 
     @property
     def is_empty(self) -> bool:
@@ -141,16 +147,16 @@ def diversified(
         return list(range(wanted))
     span = float(scores.max() - scores.min()) or 1.0
     gain = (1 - diversity) * (scores - scores.min()) / span
-    vectors, scale = tree.rows.vectors[rows], tree.rows.scale[rows]
-    closest = np.zeros(len(rows), np.float32)
-    chosen: list[int] = []
-    for _ in range(wanted):
-        worth = gain - diversity * closest
+    vectors = tree.rows.vectors[rows]
+    alike = diversity * cosines(vectors, tree.rows.scale[rows], vectors)
+    chosen = [0]
+    closest = alike[0]
+    while len(chosen) < wanted:
+        worth = gain - closest
         worth[chosen] = -np.inf
         pick = int(worth.argmax())
         chosen.append(pick)
-        near = cosines(vectors, scale, vectors[pick : pick + 1])[:, 0]
-        closest = near if len(chosen) == 1 else np.maximum(closest, near)
+        closest = np.maximum(closest, alike[pick])
     return chosen
 
 

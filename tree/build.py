@@ -27,6 +27,7 @@ FILL = 0.9  # of a leaf after a build: room for a few inserts before it must spl
 _SHARE_BELOW = 0.5  # of a leaf: smaller categories share one
 _COHERENT = 0.7  # of the items nearest to their own category's centroid (see `_agrees`)
 _COHERENCE_SAMPLE = 20_000
+_MOST_NAMES = 2_000  # of one level; more are no categories but names, authors, brands
 _NO_MORE = "\0"  # where a key ends; no name of an item may hold it
 _BEYOND_KEYS = 1_000  # a depth that no key has: below a cluster, categories no longer count
 
@@ -171,7 +172,7 @@ class _Builder:
         self, groups: dict[str, list[int]], depth: int, levels: int
     ) -> list[Branch] | None:
         """Children that follow the categories; None where that would leave the tree too deep."""
-        if len(groups) == 1 or (depth > 0 and not self._agrees(groups)):
+        if not 1 < len(groups) <= _MOST_NAMES or (depth > 0 and not self._agrees(groups)):
             return None
         bundles = self._bundled(groups)
         sizes = [sum(len(groups[name]) for name in bundle) for bundle in bundles]
@@ -254,4 +255,9 @@ def common_names(paths: Sequence[tuple[str, ...]], keys: Sequence[Key]) -> Calla
         part: min(counts, key=lambda name: (-counts[name], name))
         for part, counts in spellings.items()
     }
-    return lambda part: best.get(part, part)
+    return lambda part: titled(best.get(part, part))
+
+
+def titled(name: str) -> str:
+    """`name` with a capital first letter, as a label is written."""
+    return name[:1].upper() + name[1:]

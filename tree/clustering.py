@@ -48,31 +48,24 @@ def packed_parts(vectors: Int8Matrix, weights: npt.NDArray[np.int64], parts: int
     """Group few weighted vectors into at most `parts` groups of similar directions.
 
     Agglomerative: the lightest group joins the most similar one that leaves the sum smallest.
-    For category centroids, of which there are hundreds at most.
+    O(rows² · dimensions): for category centroids, of which there are some hundreds.
     """
-    groups = [[index] for index in range(len(vectors))]
-    sums = [unit(vectors[index]) * weights[index] for index in range(len(vectors))]
-    loads = weights.astype(np.float64).tolist()
-    fair = sum(loads) / parts
-    while len(groups) > parts:
-        lightest = min(range(len(groups)), key=lambda g: (loads[g], groups[g]))
-        direction = unit(sums[lightest])
-        best, best_score = -1, -np.inf
-        for other in range(len(groups)):
-            if other != lightest:
-                crowding = max(0.0, (loads[other] + loads[lightest]) / fair - 1)
-                score = float(direction @ unit(sums[other])) - crowding
-                if score > best_score:
-                    best, best_score = other, score
-        groups[best] += groups[lightest]
-        sums[best] = sums[best] + sums[lightest]
+    owner = np.arange(len(vectors))
+    sums = unit(vectors) * weights[:, None]
+    directions = unit(sums)
+    loads = weights.astype(np.float64)  # inf once a group has joined another
+    fair = loads.sum() / parts
+    for _ in range(len(vectors) - parts):
+        lightest = int(loads.argmin())
+        crowding = np.maximum(0.0, (loads + loads[lightest]) / fair - 1)
+        crowding[lightest] = np.inf
+        best = int((directions @ directions[lightest] - crowding).argmax())
+        owner[owner == lightest] = best
+        sums[best] += sums[lightest]
+        directions[best] = unit(sums[best])
         loads[best] += loads[lightest]
-        for column in (groups, sums, loads):
-            del column[lightest]  # type: ignore[attr-defined]
-    labels = np.zeros(len(vectors), np.int64)
-    for label, members in enumerate(sorted(map(sorted, groups))):
-        labels[members] = label
-    return labels
+        loads[lightest] = np.inf
+    return np.unique(owner, return_inverse=True)[1]
 
 
 def _train(vectors: Int8Matrix, parts: int, rng: np.random.Generator) -> _Matrix:

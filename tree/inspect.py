@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tree.errors import UnknownNode
 from tree.snapshot import ROOT, Node, SemanticTree
 from tree.vectors import DIMENSIONS, Int8Matrix, facets, inverse_norms
 
@@ -143,7 +142,7 @@ def violations(tree: SemanticTree) -> list[str]:
     try:
         found = [*_shape(tree), *_rows(tree)]
         return found or [*_slates(tree)]
-    except UnknownNode as error:
+    except LookupError as error:
         return [f"a child is not there: {error}"]
 
 

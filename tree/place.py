@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from tree.build import Key, grow, leaf_members, leaf_target, levels_needed, number
+from tree.build import Key, grow, leaf_members, leaf_target, levels_needed, number, titled
 from tree.clustering import balanced_parts
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Reshape
 from tree.item import Item
@@ -284,7 +284,7 @@ class _Work:
             self._vectors(members),
             keys,
             self._tree.settings,
-            names=lambda part: self._spellings.get(part, part),
+            names=lambda part: titled(self._spellings.get(part, part)),
             levels=levels,
             depth=len(spec.key),
         )

@@ -24,28 +24,26 @@ def grant(app: FastAPI, access: Access) -> None:
     app.state.access = access
 
 
-def _access(request: Request) -> Access:
+def access_of(request: Request) -> Access:
     return cast(Access, request.app.state.access)
 
 
-def settings_of(request: Request) -> Settings:
-    return _access(request).settings
+# Coroutines, because FastAPI sends plain functions to a thread.
 
 
-def catalogs_of(request: Request) -> Catalogs:
-    return _access(request).catalogs
+async def _catalogs(request: Request) -> Catalogs:
+    return access_of(request).catalogs
 
 
-def jobs_of(request: Request) -> Jobs:
-    return _access(request).jobs
+async def _jobs(request: Request) -> Jobs:
+    return access_of(request).jobs
 
 
-async def catalog_of(request: Request, catalog: str) -> Catalog:
+async def _catalog(request: Request, catalog: str) -> Catalog:
     """The catalogue that the path names. Raises UnknownCatalog."""
-    return await _access(request).catalogs.get(catalog)
+    return await access_of(request).catalogs.get(catalog)
 
 
-TheSettings = Annotated[Settings, Depends(settings_of)]
-TheCatalogs = Annotated[Catalogs, Depends(catalogs_of)]
-TheJobs = Annotated[Jobs, Depends(jobs_of)]
-TheCatalog = Annotated[Catalog, Depends(catalog_of)]
+TheCatalogs = Annotated[Catalogs, Depends(_catalogs)]
+TheJobs = Annotated[Jobs, Depends(_jobs)]
+TheCatalog = Annotated[Catalog, Depends(_catalog)]

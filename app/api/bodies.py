@@ -10,13 +10,13 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from app.api.access import settings_of
+from app.api.access import access_of
 from app.api.problems import Flaw, Refused, flaws_of, invalid
 
 JSON = ("application/json",)
@@ -74,7 +74,7 @@ async def spool(request: Request, path: Path) -> None:
     try:
         file = await asyncio.to_thread(_opened, path)
         try:
-            async for piece in _pieces(request, settings_of(request).max_import_bytes):
+            async for piece in _pieces(request, access_of(request).settings.max_import_bytes):
                 await asyncio.to_thread(file.write, piece)
         finally:
             await asyncio.to_thread(file.close)
@@ -104,12 +104,17 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def _opened(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path.open("wb")
+
+
 async def _whole(request: Request, types: Collection[str]) -> bytes:
     expect_type(request, types)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         detail = "only imports may be compressed: send this body as it is"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail)
-    limit = settings_of(request).max_body_bytes
+    limit = access_of(request).settings.max_body_bytes
     return b"".join([piece async for piece in _pieces(request, limit)])
 
 

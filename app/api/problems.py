@@ -5,7 +5,7 @@ A problem's `type` is always `about:blank`; clients tell problems apart by the s
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
-from app.catalogs import UnknownCatalog
+from app.catalogs import InvalidCatalogName, UnknownCatalog
 from app.jobs import JobRunning
 from app.recommend.recommender import DeadlineExceeded
 from tree.errors import (
@@ -27,6 +27,8 @@ from tree.errors import (
     UnknownNode,
 )
 
+Source: TypeAlias = Literal["body", "query", "path"]
+
 PROBLEM_JSON = "application/problem+json"
 
 _RETRY_AFTER_S = 1
@@ -34,6 +36,7 @@ _STORE_IS_FULL = "the store is full"
 
 _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     UnknownCatalog: (HTTPStatus.NOT_FOUND, "unknown_catalog"),
+    InvalidCatalogName: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
     UnknownNode: (HTTPStatus.NOT_FOUND, "unknown_node"),
     JobRunning: (HTTPStatus.CONFLICT, "job_running"),
     InvalidEdit: (HTTPStatus.CONFLICT, "conflict"),
@@ -54,7 +57,7 @@ class Flaw(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    source: Literal["body", "query", "path"]
+    source: Source
     pointer: str  # a JSON pointer (RFC 6901) into the body, or "/" and the name of a parameter
     message: str
 
@@ -68,7 +71,7 @@ class Problem(BaseModel):
             "examples": [
                 {
                     "type": "about:blank",
-                    "title": "Unprocessable Content",
+                    "title": "Unprocessable Entity",
                     "status": 422,
                     "code": "invalid_request",
                     "detail": "the request has 1 flaw: see errors",
@@ -125,7 +128,14 @@ def unknown_item(item_id: str) -> Refused:
     return Refused(HTTPStatus.NOT_FOUND, "unknown_item", f"no item {item_id!r} in this catalogue")
 
 
-def flaws_of(errors: Iterable[ErrorDetails], source: Literal["body", "query", "path"]) -> list[Flaw]:
+def unknown_job(job_id: str) -> Refused:
+    """404 for a job that is not there, or not any more."""
+    return Refused(HTTPStatus.NOT_FOUND, "unknown_job", f"no job {job_id!r}, or not any more")
+
+
+def flaws_of(
+    errors: Iterable[ErrorDetails], source: Literal["body", "query", "path"]
+) -> list[Flaw]:
     """pydantic's findings, without the input that they quote."""
     return [
         Flaw(source=source, pointer=_pointer(error["loc"]), message=_message(error))
@@ -133,8 +143,8 @@ def flaws_of(errors: Iterable[ErrorDetails], source: Literal["body", "query", "p
     ]
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every error of `app`, which has these `routes`, with a problem."""
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)
@@ -149,7 +159,7 @@ def install(app: FastAPI) -> None:
 
     async def unrouted(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return _response(_unrouted(request, error))
+        return _response(_unrouted(request, error, routes))
 
     async def unexpected(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - logged by the server
         detail = "unexpected error; the log of the service has more"
@@ -175,7 +185,7 @@ def _translated(error: Exception) -> Refused:
     return translated
 
 
-def _unrouted(request: Request, error: HTTPException) -> Refused:
+def _unrouted(request: Request, error: HTTPException, routes: Sequence[BaseRoute]) -> Refused:
     status = HTTPStatus(error.status_code)
     code = _CODE_OF_STATUS.get(status, status.name.lower())
     headers = dict(error.headers or {})
@@ -183,15 +193,18 @@ def _unrouted(request: Request, error: HTTPException) -> Refused:
     if status is HTTPStatus.NOT_FOUND:
         detail = f"there is no {request.url.path}: /docs lists what there is"
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+        # Starlette names the methods of the first route of the path only.
+        headers["Allow"] = ", ".join(_methods(request, routes)) or headers.get("Allow", "GET")
         detail = f"{request.method} is not for this path: it takes {headers['Allow']}"
     return Refused(status, code, detail, headers=headers)
 
 
-def _methods(request: Request) -> list[str]:
-    """Every method of the path; Starlette names those of its first route only."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    here = (
+        route
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    )
     return sorted({method for route in here for method in route.methods or ()})
 
 
@@ -216,7 +229,7 @@ def _response(refused: Refused) -> JSONResponse:
 def _flaw(error: ErrorDetails) -> Flaw:
     """FastAPI's own finding, whose location starts with its source."""
     source, *place = error["loc"]
-    where: Literal["query", "path"] = "path" if source == "path" else "query"
+    where: Source = "path" if source == "path" else "query"
     return Flaw(source=where, pointer=_pointer(place), message=_message(error))
 
 

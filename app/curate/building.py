@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
-from tree.labels import Labeller
+from tree.labels import Labeller, TermRows, label_text
 
 from app.jobs import Report
 from tree.build import Branch, Key, Members, common_names, grow, leaf_members, number_whole
@@ -22,7 +21,7 @@ from tree.rows import Columns
 from tree.snapshot import SemanticTree, Space, TreeSettings
 from tree.vectors import Int8Matrix
 
-_BATCH = 2_000
+_BATCH = 4_000
 _IN_PROCESS_BELOW = 5_000  # items; starting workers takes longer than the work
 
 
@@ -33,6 +32,7 @@ class Catalogue:
     ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    label_texts: list[str] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
     paths: list[tuple[str, ...]] = field(default_factory=list)
     popularity: list[float] = field(default_factory=list)
@@ -46,6 +46,7 @@ class Catalogue:
         self.ids.append(item.id)
         self.titles.append(item.title)
         self.texts.append(item.text)
+        self.label_texts.append(label_text(item))
         self.paths.append(path)
         self.keys.append(self._known_keys.setdefault(path, item.key))
         self.popularity.append(item.popularity or 0.0)
@@ -77,15 +78,18 @@ async def build(
         run = asyncio.get_running_loop().run_in_executor
         sample = fit_sample(catalogue.texts)
         report.phase("fitting", len(sample), "texts")
-        space, labeller = await run(pool, _fit, sample, size, settings.seed)
+        space, labeller = await asyncio.gather(
+            run(pool, _fit, sample, size, settings.seed),
+            run(pool, Labeller, fit_sample(catalogue.label_texts)),
+        )
         report.phase("embedding", size)
-        vectors, counts = await _read(catalogue.texts, pool, space, labeller, report)
+        vectors, terms = await _read(catalogue, pool, space, labeller, report)
         report.phase("clustering", size)
         top = await run(pool, _cluster, vectors, catalogue.keys, catalogue.paths, settings)
         report.phase("labelling", size)
         specs, next_node = number_whole(top)
         members = leaf_members(top)
-        specs = await run(pool, _label, labeller, specs, members, counts, catalogue.titles)
+        specs = await run(pool, _label, labeller, specs, members, terms, catalogue.titles)
     return await asyncio.to_thread(
         SemanticTree.assemble,
         specs,
@@ -104,33 +108,38 @@ async def labels_of(
     """The nodes of `tree` with labels made anew; `catalogue` is in the order of its leaves."""
     report.phase("labelling", len(catalogue.ids))
     position = {item_id: at for at, item_id in enumerate(catalogue.ids)}
-    specs = [tree.spec(node, with_items=False) for node in tree.walk()]
+    specs = [
+        tree.spec(node if node.key or node.locked else replace(node, label=""), with_items=False)
+        for node in tree.walk()
+    ]
     members = [
         np.array([position[i] for i in tree.item_ids(leaf.id) if i in position], np.int64)
         for leaf in tree.leaves()
     ]
     with _workers(len(catalogue.ids), processes) as pool:
         run = asyncio.get_running_loop().run_in_executor
-        labeller = await run(pool, Labeller, fit_sample(catalogue.texts))
-        counts = await run(pool, labeller.count, catalogue.texts)
-        return await run(pool, _label, labeller, specs, members, counts, catalogue.titles)
+        labeller = await run(pool, Labeller, fit_sample(catalogue.label_texts))
+        terms = await run(pool, labeller.count, catalogue.label_texts)
+        return await run(pool, _label, labeller, specs, members, terms, catalogue.titles)
 
 
 async def _read(
-    texts: Sequence[str], pool: Executor, space: Space, labeller: Labeller, report: Report
-) -> tuple[Int8Matrix, csr_matrix]:
-    """Vectors and term counts of all texts, batch by batch over the workers."""
+    catalogue: Catalogue, pool: Executor, space: Space, labeller: Labeller, report: Report
+) -> tuple[Int8Matrix, TermRows]:
+    """Vectors and terms of all items, batch by batch over the workers."""
     loop = asyncio.get_running_loop()
 
-    async def one(start: int) -> tuple[Int8Matrix, csr_matrix]:
-        batch = texts[start : start + _BATCH]
-        result = await loop.run_in_executor(pool, _read_batch, space, labeller, batch)
-        report.advance(len(batch))
+    async def one(start: int) -> tuple[Int8Matrix, TermRows]:
+        some = slice(start, start + _BATCH)
+        result = await loop.run_in_executor(
+            pool, _read_batch, space, labeller, catalogue.texts[some], catalogue.label_texts[some]
+        )
+        report.advance(len(result[0]))
         return result
 
-    parts = await asyncio.gather(*(one(start) for start in range(0, len(texts), _BATCH)))
-    return np.concatenate([vectors for vectors, _ in parts]), vstack(
-        [counts for _, counts in parts], format="csr"
+    parts = await asyncio.gather(*(one(start) for start in range(0, len(catalogue.ids), _BATCH)))
+    return np.concatenate([vectors for vectors, _ in parts]), TermRows.joined(
+        [terms for _, terms in parts]
     )
 
 
@@ -156,15 +165,14 @@ def _workers(size: int, processes: int) -> Iterator[Executor]:
 _embedders = EmbedderCache(size=1)
 
 
-def _fit(sample: list[str], population: int, seed: int) -> tuple[Space, Labeller]:
-    embedder = LexicalEmbedder.fit(sample, population=population, seed=seed)
-    return embedder.space, Labeller(sample)
+def _fit(sample: list[str], population: int, seed: int) -> Space:
+    return LexicalEmbedder.fit(sample, population=population, seed=seed).space
 
 
 def _read_batch(
-    space: Space, labeller: Labeller, texts: Sequence[str]
-) -> tuple[Int8Matrix, csr_matrix]:
-    return _embedders.of(space).encode(texts), labeller.count(texts)
+    space: Space, labeller: Labeller, texts: Sequence[str], label_texts: Sequence[str]
+) -> tuple[Int8Matrix, TermRows]:
+    return _embedders.of(space).encode(texts), labeller.count(label_texts)
 
 
 def _cluster(
@@ -180,7 +188,7 @@ def _label(
     labeller: Labeller,
     specs: list[NodeSpec],
     members: list[Members],
-    counts: csr_matrix,
+    terms: TermRows,
     titles: Sequence[str],
 ) -> list[NodeSpec]:
-    return labeller.label(specs, members, counts, titles.__getitem__)
+    return labeller.label(specs, members, terms, titles.__getitem__)

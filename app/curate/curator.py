@@ -96,8 +96,8 @@ class Curator:
         leaves = [node for node in nodes if tree.has_node(node) and tree.node(node).is_leaf]
         near = {node for leaf in leaves for node in (leaf, *(n.id for n in tree.siblings(leaf)))}
         ids = [item for node in near if tree.node(node).is_leaf for item in tree.item_ids(node)]
-        edits = relabel(tree, leaves, await self._store.items(ids))
-        if edits:
+        records = await self._store.items(ids)
+        if len(records) == len(ids) and (edits := relabel(tree, leaves, records)):
             with suppress(StaleVersion):
                 await self._store.commit(edits, base=tree.version)
 

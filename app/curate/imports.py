@@ -1,6 +1,7 @@
 """Reading an import: JSON Lines, perhaps gzipped, one item a line; a report per bad line."""
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def _item(line: bytes | None, number: int, report: ImportReport) -> Item | None:
     try:
         item = Item.model_validate_json(text)
     except ValidationError as error:
-        report.reject(LineError(line=number, id=_id_of(error), problem=describe(error)))
+        report.reject(LineError(line=number, id=_id_of(text), problem=describe(error)))
         return None
     report.accepted += 1
     return item
@@ -121,9 +122,11 @@ def describe(error: ValidationError) -> str:
     return "; ".join(parts)[:500]
 
 
-def _id_of(error: ValidationError) -> str | None:
-    for detail in error.errors(include_url=False, include_context=False):
-        given = detail["input"]
-        if isinstance(given, dict) and isinstance(given.get("id"), str):
-            return str(given["id"])[:256]
-    return None
+def _id_of(line: bytes) -> str | None:
+    """The id of a line that is not acceptable, where it has one that can be read."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    given = row.get("id") if isinstance(row, dict) else None
+    return given[:256] if isinstance(given, str) and given.isprintable() else None

@@ -1,7 +1,9 @@
 """The first step of the chain: from a request to a `Need`."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -9,13 +11,21 @@ from app.ranking import Interest, Need, no_need
 from app.recommend.request import RecommendRequest
 from app.settings import Settings
 from tree.embedders import Embedder
-from tree.place import route
+from tree.item import normalise
 from tree.snapshot import Node, SemanticTree
 from tree.vectors import Int8Matrix
 
 _HISTORY = 50  # entries that may tell something; older ones only count as seen
 _NAMED_LEVELS = 2  # of a path: enough to recognise an interest by
 PATH_SEPARATOR = " › "
+
+# What a reader does not want: the words after a negation, up to the next break. A model reads
+# this better; without one, "no horror" must at least not be taken for a wish for horror.
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|without|except|avoid|kein\w*|nicht|ohne|pas de|sans|sin|senza|zonder|geen)"
+    r"\s+(?:(?:too|so|any|more)\s+)?([^,.;:!?]+?)(?=\s+(?:and|but|or|und|et|y)\b|[,.;:!?]|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class _Direction:
     weight: float
     interest: str
     source: str
-    is_wish: bool = False
+    said: Literal["wish", "title"] | None = None
 
 
 def understand(
@@ -41,27 +51,30 @@ def understand(
 ) -> Known:
     """The need behind a request, its interests named by the tree's own paths.
 
-    The newest `history_items` entries become one direction each, weighted by recency (newest 1,
-    then · `history_decay`); the profile and the wish one each, with `wish_weight` of the whole
-    where there is a history too. Entries of unknown ids say nothing and are reported.
+    What is negated ("no horror") is kept apart as a dislike. The newest `history_items` entries
+    become one direction each, weighted by recency (newest 1, then · `history_decay`); the profile
+    and the wish one each, with `wish_weight` of the whole where there is a history too. Entries
+    of unknown ids say nothing and are reported.
     """
     rows = {entry.item_id: tree.row(entry.item_id) for entry in request.history if entry.item_id}
     absent = tuple(item_id for item_id, row in rows.items() if row is None)
     seen = tuple(row for row in rows.values() if row is not None)
     directions = _of_history(tree, request, embedder, settings)
-    words = [text for text in (request.profile, request.instruction) if text]
+    said = [text for text in (request.profile, request.instruction) if text]
+    dislikes = tuple(normalise(hit) for text in said for hit in _NEGATION.findall(text))
+    words = [text for text in said if _NEGATION.sub(" ", text).strip(" ,.;:!?")]
     share = settings.wish_weight if directions else 1.0
     if words:
         directions = [
-            _Direction(d.vector, d.weight * (1 - share), d.interest, d.source) for d in directions
+            replace(direction, weight=direction.weight * (1 - share)) for direction in directions
         ]
-        for text, vector in zip(words, embedder.encode(words), strict=True):
+        wanted = [_NEGATION.sub(" ", text) for text in words]
+        for text, vector in zip(words, embedder.encode(wanted), strict=True):
             if vector.any():
-                directions.append(_Direction(vector, share / len(words), text, text, True))
+                directions.append(_Direction(vector, share / len(words), text, text, "wish"))
     directions = [direction for direction in directions if direction.weight > 0]
-    if not directions:
-        return Known(no_need(), seen, absent)
-    return Known(_need(directions), seen, absent)
+    need = _need(directions) if directions else no_need()
+    return Known(replace(need, dislikes=dislikes), seen, absent)
 
 
 def _of_history(
@@ -71,27 +84,44 @@ def _of_history(
     newest = list(dict.fromkeys(reversed(request.history)))[:_HISTORY]
     titles = [entry.title for entry in newest if entry.title]
     encoded = iter(embedder.encode(titles))
-    found: list[tuple[Int8Matrix, list[Node], str]] = []
+    found: list[_Direction] = []
     for entry in newest:
         if entry.title:
-            vector = next(encoded)
-            nodes = tree.path(route(tree, (entry.domain.casefold(),), vector))
-            source = entry.title
+            direction = _Direction(next(encoded), 1.0, entry.title, entry.title, "title")
         else:
             row = tree.row(entry.item_id or "")
             if row is None:
                 continue
-            vector, nodes = tree.rows.vectors[row], tree.path(int(tree.rows.leaf[row]))
-            source = entry.item_id or ""
-        if vector.any() and len(found) < settings.history_items:
-            found.append((vector, nodes, source))
+            interest = path_name(tree.path(int(tree.rows.leaf[row])))
+            direction = _Direction(tree.rows.vectors[row], 1.0, interest, tree.rows.id(row))
+        if direction.vector.any() and len(found) < settings.history_items:
+            found.append(direction)
     weights = settings.history_decay ** np.arange(len(found))
+    weights /= max(weights.sum(), 1.0)
     return [
-        _Direction(vector, float(weight), path_name(nodes), source)
-        for (vector, nodes, source), weight in zip(
-            found, weights / max(weights.sum(), 1.0), strict=True
-        )
+        replace(direction, weight=float(weight))
+        for direction, weight in zip(found, weights, strict=True)
     ]
+
+
+def disliked(tree: SemanticTree, dislikes: Sequence[str]) -> list[int]:
+    """Leaves under a category whose name a dislike contains, or the other way round."""
+    if not dislikes:
+        return []
+    found: list[int] = []
+    pending = [tree.root]
+    while pending:
+        node = pending.pop()
+        name = node.key[-1] if node.key else ""
+        if name and any(_mentions(words, name) for words in dislikes):
+            found += [leaf.id for leaf in tree.leaves(node.id)]
+        else:
+            pending += [child for child in tree.children(node) if child.key]
+    return found
+
+
+def _mentions(words: str, name: str) -> bool:
+    return f" {name} " in f" {words} " or f" {words} " in f" {name} "
 
 
 def path_name(nodes: Sequence[Node]) -> str:
@@ -100,16 +130,16 @@ def path_name(nodes: Sequence[Node]) -> str:
 
 
 def _need(directions: Sequence[_Direction]) -> Need:
-    totals: dict[tuple[str, bool], float] = {}
+    totals: dict[tuple[str, Literal["wish", "title"] | None], float] = {}
     for direction in directions:
-        key = (direction.interest, direction.is_wish)
+        key = (direction.interest, direction.said)
         totals[key] = totals.get(key, 0.0) + direction.weight
     order = sorted(totals, key=lambda key: -totals[key])
     weights = np.array([direction.weight for direction in directions], np.float32)
     return Need(
-        interests=tuple(Interest(name, round(totals[name, wish], 4), wish) for name, wish in order),
+        interests=tuple(Interest(name, round(totals[name, said], 4), said) for name, said in order),
         directions=np.stack([direction.vector for direction in directions]),
         weights=weights / weights.sum(),
-        owner=np.array([order.index((d.interest, d.is_wish)) for d in directions]),
+        owner=np.array([order.index((d.interest, d.said)) for d in directions]),
         sources=tuple(direction.source for direction in directions),
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from app.ranking import EmbeddedRanker, Need, Ranking, diversified, strongest
 from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems, Usage
-from app.recommend.need import Known, path_name, understand
+from app.recommend.need import Known, disliked, path_name, understand
 from app.recommend.request import Filter, RecommendRequest, field_of
 from app.settings import Settings
 from tree.embedders import EmbedderCache
@@ -140,9 +140,12 @@ class Recommender:
         pool = request.limit + _SPARE if not diversity else max(50, _POOL * request.limit)
         with clock.stage("search"):
             allowed = _allowed(tree, known.seen, request.exclude_items, request.domains)
+            if unwanted := disliked(tree, known.need.dislikes):
+                allowed &= ~np.isin(tree.rows.leaf[: tree.size], unwanted)
             found = await self._recall(tree, known.need, allowed, pool, request.filter)
         with clock.stage("rerank"):
-            order = diversified(tree, found.rows, found.scores, diversity, len(found.rows))
+            first = diversified(tree, found.rows, found.scores, diversity, request.limit + _SPARE)
+            order = list(dict.fromkeys([*first, *range(len(found.rows))]))
         with clock.stage("recall"):
             chosen = await self._live(tree, found, order, request.limit, request.filter)
             rows = [int(found.rows[at]) for at, _ in chosen]
@@ -239,8 +242,10 @@ class Recommender:
         for direction in nearest.tolist():
             interest = need.interests[int(need.owner[direction])]
             source = need.sources[direction]
-            if interest.is_wish:
+            if interest.said == "wish":
                 reason = f"matches what you said: “{_cut(interest.name)}”"
+            elif interest.said == "title":
+                reason = f"because you mentioned “{_cut(interest.name)}”"
             else:
                 reason = f"because of your interest in {interest.name}"
                 if request.explain == "full":
@@ -286,7 +291,7 @@ class Recommender:
             "scenario": request.scenario,
             "strategy": "embedded",
             "interests": [
-                {"name": interest.name, "weight": interest.weight, "from_words": interest.is_wish}
+                {"name": interest.name, "weight": interest.weight, "said": interest.said}
                 for interest in known.need.interests
             ],
             "search": {

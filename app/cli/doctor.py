@@ -1,0 +1,205 @@
+"""`doctor`: what is wrong with this installation, and what to do about it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Literal
+
+import typer
+from pydantic import BaseModel
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.session import JsonOption, err, out, print_json, run
+from app.settings import Settings
+from tree.errors import TreeError
+from tree.inspect import violations
+
+if TYPE_CHECKING:
+    from app.catalogs import Catalog
+    from tree.store.server import ServerReport
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_NEARLY_FULL = 0.8
+_MODEL_SETTINGS = ("llm_base_url", "llm_api_key", "llm_model")
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    finding: str
+    advice: str = ""
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check data folder, store, catalogues, embedder and model settings; 1 if anything fails."""
+    checks = run(_examined(quiet=as_json))
+    failed = any(check.status == "fail" for check in checks)
+    if as_json:
+        print_json({"ok": not failed, "checks": [check.model_dump() for check in checks]})
+    else:
+        table = Table("", "what", "finding", "what to do")
+        for check in checks:
+            style = _STYLES[check.status]
+            cells = map(escape, (check.name, check.finding, check.advice))
+            table.add_row(f"[{style}]{check.status}[/]", *cells)
+        out.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _examined(*, quiet: bool) -> list[Check]:
+    with nullcontext() if quiet else err.status("examining"):
+        return [check async for check in _examine(Settings())]
+
+
+async def _examine(settings: Settings) -> AsyncIterator[Check]:
+    from app.main import services
+
+    yield await asyncio.to_thread(_data_folder, settings)
+    try:
+        async with services(settings, attach=True) as parts:
+            for check in _store(settings, parts.server):
+                yield check
+            for catalog in await parts.catalogs.list():
+                yield await _catalogue(catalog)
+    except TreeError as error:
+        yield Check(name="store", status="fail", finding=str(error))
+    yield await asyncio.to_thread(_embedder)
+    yield await _model(settings)
+
+
+def _data_folder(settings: Settings) -> Check:
+    folder = settings.data_dir.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(
+            name="data folder",
+            status="fail",
+            finding=f"{folder} cannot be written: {error.strerror}",
+            advice="repair its permissions, or set UNILLMREC_DATA_DIR to another one",
+        )
+    return Check(name="data folder", status="ok", finding=f"{folder} can be written")
+
+
+def _store(settings: Settings, server: "ServerReport") -> Iterator[Check]:
+    kind = "embedded store" if settings.redis_url is None else "store"
+    yield Check(
+        name="store",
+        status="ok",
+        finding=f"{kind} answers, version {server.version}, {server.maxmemory_policy}",
+    )
+    match server.persistence:
+        case "none":
+            yield Check(
+                name="persistence",
+                status="warn",
+                finding="nothing is kept over a restart of the store",
+                advice="set appendonly to yes on the server",
+            )
+        case "unknown":
+            yield Check(
+                name="persistence",
+                status="warn",
+                finding="the store does not tell what it keeps over a restart",
+                advice="ask whoever runs it for an append-only file",
+            )
+        case kept:
+            yield Check(name="persistence", status="ok", finding=f"kept by {kept}")
+    full = server.used_bytes / server.limit_bytes if server.limit_bytes else 0.0
+    used = f"{server.used_bytes / 1e6:,.0f} MB used"
+    if server.limit_bytes:
+        used += f" of {server.limit_bytes / 1e6:,.0f} MB"
+    yield Check(
+        name="memory",
+        status="warn" if full > _NEARLY_FULL else "ok",
+        finding=used,
+        advice="raise maxmemory before writes are refused" if full > _NEARLY_FULL else "",
+    )
+
+
+async def _catalogue(catalog: "Catalog") -> Check:
+    name = f"catalogue {catalog.name}"
+    try:
+        tree = await catalog.store.load()
+        waiting = sum([len(ids) async for ids in catalog.store.staged()])
+    except TreeError as error:
+        return Check(name=name, status="fail", finding=str(error), advice="import the items again")
+    broken = await asyncio.to_thread(violations, tree)
+    if broken:
+        return Check(
+            name=name,
+            status="fail",
+            finding=f"{len(broken)} flaws in its tree, the first: {broken[0]}",
+            advice=f"unillmrec rebuild --catalog {catalog.name}",
+        )
+    size = f"{len(tree):,} items, tree version {tree.version}"
+    if waiting:
+        return Check(
+            name=name,
+            status="warn",
+            finding=f"{size}; {waiting:,} imported items have no place in the tree yet",
+            advice=f"wait for the import, or: unillmrec rebuild --catalog {catalog.name}",
+        )
+    return Check(name=name, status="ok", finding=f"{size}, no flaws")
+
+
+def _embedder() -> Check:
+    from tree.embedders import LexicalEmbedder
+
+    try:
+        works = bool(LexicalEmbedder().encode(["a test"]).any())
+    except ImportError as error:
+        return Check(
+            name="embedder",
+            status="fail",
+            finding=f"the lexical embedder lacks a library: {error}",
+            advice="install what requirements.lock names",
+        )
+    return Check(
+        name="embedder",
+        status="ok" if works else "fail",
+        finding="the lexical embedder works" if works else "the lexical embedder sees no text",
+    )
+
+
+async def _model(settings: Settings) -> Check:
+    from app.main import ModelUnreachable, served_models
+
+    missing = [name for name in _MODEL_SETTINGS if getattr(settings, name) is None]
+    if len(missing) == len(_MODEL_SETTINGS):
+        return Check(
+            name="model", status="ok", finding="none configured: the embedded ranker answers"
+        )
+    if missing:
+        return Check(
+            name="model",
+            status="fail",
+            finding="some of the model's settings are missing",
+            advice="set "
+            + ", ".join(f"UNILLMREC_{name.upper()}" for name in missing)
+            + ", or none of the three; a server without keys takes any",
+        )
+    try:
+        models = await served_models(settings)
+    except ModelUnreachable as error:
+        return Check(
+            name="model",
+            status="fail",
+            finding=f"{settings.llm_base_url}: {error}",
+            advice="check UNILLMREC_LLM_BASE_URL and UNILLMREC_LLM_API_KEY",
+        )
+    if settings.llm_model not in models:
+        return Check(
+            name="model",
+            status="warn",
+            finding=f"{settings.llm_base_url} does not list {settings.llm_model}",
+            advice="check UNILLMREC_LLM_MODEL; it lists " + (", ".join(models[:5]) or "none"),
+        )
+    return Check(name="model", status="ok", finding=f"{settings.llm_model} is served")

@@ -1,0 +1,63 @@
+"""`recommend`: an answer for one reader, as a table."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
+from app.recommend import Recommendation, RecommendRequest
+
+_SEPARATOR = " › "
+
+
+def recommend(
+    history: Annotated[
+        list[str] | None, typer.Option(help="Item ids, oldest first: id,id or given repeatedly.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A sentence about the reader.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="A wish in words, for now.")] = None,
+    domain: Annotated[list[str] | None, typer.Option(help="Only items of this domain.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
+    diversity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    catalog: CatalogOption = "default",
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend items to a reader, as far as known."""
+    ids = [item_id for given in history or () for item_id in given.split(",") if item_id]
+    asked: dict[str, object] = {
+        "history": [{"item_id": item_id} for item_id in ids],
+        "profile": profile,
+        "instruction": instruction,
+        "domains": domain or None,
+        "limit": limit,
+        "diversity": diversity,
+    }
+    answer = run(_recommend(catalog, asked))
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+
+
+async def _recommend(catalog: str, asked: dict[str, object]) -> Recommendation:
+    request = RecommendRequest.model_validate(asked)
+    async with opened(catalog) as (_, found):
+        return await found.recommender.recommend(request)
+
+
+def _show(answer: Recommendation) -> None:
+    table = Table("", "title", "path", "reason", "score")
+    for item in answer.items:
+        cells = (str(item.fields.get("title", item.item_id)), _SEPARATOR.join(item.path))
+        table.add_row(
+            str(item.rank), *map(escape, (*cells, item.reason or "")), f"{item.score:.3f}"
+        )
+    out.print(table)
+    if not answer.items:
+        out.print("Nothing to recommend: the catalogue has no item that may be shown.")
+    if answer.absent_items:
+        out.print(f"Not in the catalogue: {', '.join(answer.absent_items)}", markup=False)
+    stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in answer.timing_ms.items())
+    out.print(f"tree version {answer.tree_version}; milliseconds: {stages}", style="dim")

@@ -1,0 +1,104 @@
+"""`tree` and `rebuild`: a catalogue's tree drawn, and built anew."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.tree import Tree
+
+from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
+from app.cli.watching import ended_well, watch
+from app.jobs import Job
+from tree.inspect import Outline, graphml, outline, statistics
+from tree.snapshot import ROOT, SemanticTree
+
+
+class Format(StrEnum):
+    """How a tree is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    GRAPHML = "graphml"
+
+
+class Mode(StrEnum):
+    """What is built anew."""
+
+    FULL = "full"
+    RELABEL = "relabel"
+    SUBTREE = "subtree"
+
+
+def show(
+    catalog: CatalogOption = "default",
+    depth: Annotated[int, typer.Option(min=0, max=64, help="Levels below the root.")] = 2,
+    root: Annotated[int, typer.Option(min=0, help="The node to start at.")] = ROOT,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the top levels of the tree, with how many items each node holds."""
+    run(_show(catalog, root, depth, Format.JSON if as_json else form))
+
+
+def rebuild(
+    catalog: CatalogOption = "default",
+    mode: Annotated[Mode, typer.Option(help="What to build anew.")] = Mode.FULL,
+    root: Annotated[int | None, typer.Option(min=0, help="The node of mode subtree.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the tree anew; the catalogue can be used and changed meanwhile."""
+    if (mode is Mode.SUBTREE) != (root is not None):
+        raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
+    job = run(_rebuild(catalog, mode, root, dry_run, quiet=as_json))
+    if as_json:
+        print_json(job)
+    elif job.result:
+        facts = ", ".join(f"{name} {value}" for name, value in job.result.items())
+        out.print(facts, markup=False)
+
+
+async def _show(catalog: str, root: int, depth: int, form: Format) -> None:
+    async with opened(catalog) as (_, found):
+        tree = await found.store.load()
+    match form:
+        case Format.TEXT:
+            out.print(_drawn(outline(tree, root, depth)))
+            out.print(_summary(tree), style="dim")
+        case Format.JSON:
+            facts = {"catalog": catalog, "tree_version": tree.version}
+            shape = {"statistics": asdict(statistics(tree))}
+            print_json({**facts, **shape, "tree": asdict(outline(tree, root, depth))})
+        case Format.GRAPHML:
+            out.print(graphml(tree, root, depth), markup=False, soft_wrap=True)
+
+
+def _drawn(node: Outline) -> Tree:
+    text = f"[bold]{escape(node.label)}[/] [cyan]{node.count:,}[/] [dim]#{node.id}[/]"
+    if node.signpost:
+        text += f" [dim]{escape(node.signpost)}[/]"
+    drawn = Tree(text)
+    for child in node.children:
+        drawn.add(_drawn(child))
+    return drawn
+
+
+def _summary(tree: SemanticTree) -> str:
+    shape = statistics(tree)
+    return (
+        f"version {tree.version}: {shape.items:,} items in {shape.leaves:,} leaves "
+        f"({shape.smallest_leaf} to {shape.largest_leaf}, Gini {shape.gini:.2f}), "
+        f"{shape.depth} of at most {shape.depth_limit} levels"
+    )
+
+
+async def _rebuild(
+    catalog: str, mode: Mode, root: int | None, dry_run: bool, *, quiet: bool
+) -> Job:
+    async with opened(catalog) as (parts, found):
+        job = await found.curator.start_rebuild(mode=mode.value, root=root, dry_run=dry_run)
+        job = await watch(job, parts.jobs.get, quiet=quiet)
+    ended_well(job)
+    return job

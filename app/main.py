@@ -1,0 +1,158 @@
+"""The composition root: everything is made here, in one order, and closed in the other."""
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from app import __version__, api
+from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
+from app.jobs import Jobs
+from app.settings import Settings
+from tree.embedders import LexicalEmbedder
+from tree.store.connection import connect
+from tree.store.documents import RedisDocuments
+from tree.store.protocol import TreeStore
+from tree.store.redis import RedisTreeStore
+from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
+
+logger = logging.getLogger(__name__)
+
+# The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
+_SWITCH_INTERVAL_S = 0.0005
+
+_PROBE_S = 10.0
+
+
+class ModelUnreachable(Exception):
+    """The configured model endpoint refuses us or does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The running parts, for whoever serves or curates."""
+
+    settings: Settings
+    server: ServerReport
+    jobs: Jobs
+    catalogs: Catalogs
+
+
+@asynccontextmanager
+async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator[Services]:
+    """The parts over the store that the settings name; closed when the block is left.
+
+    Without a store URL that is an embedded server of our own or, with `attach`, the one that
+    another process runs over the same data folder. Makes the default catalogue if it is missing.
+    Raises StoreUnavailable.
+    """
+    async with AsyncExitStack() as stack:
+        url = await _store_url(settings, stack, attach=attach)
+        client = await stack.enter_async_context(connect(url))
+        server = await check_server(client)
+        if server.persistence == "none":
+            logger.warning("the store keeps nothing over a restart: turn on its append-only file")
+        documents = RedisDocuments(client, prefix=settings.key_prefix)
+
+        def store(catalog: str, shape: CatalogSettings) -> TreeStore:
+            return RedisTreeStore(
+                client,
+                catalog,
+                space=LexicalEmbedder().space,
+                settings=shape.tree,
+                prefix=settings.key_prefix,
+            )
+
+        jobs = Jobs(documents, settings.job_ttl_s)
+        catalogs = Catalogs(documents, jobs, store, settings)
+        stack.push_async_callback(catalogs.aclose)
+        stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
+        await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
+        yield Services(settings, server, jobs, catalogs)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The HTTP service; its parts are made when it starts. Raises ValidationError on bad settings
+    in the environment."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        async with services(settings) as parts:
+            await _warm(parts.catalogs)
+            api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
+            yield
+
+    app = FastAPI(
+        title="UniLLMRec",
+        summary="Recommendations from a semantic tree of your catalogue; no training, no logs",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,  # "a/" is an item id of its own
+        separate_input_output_schemas=False,
+    )
+    api.install(app)
+    return app
+
+
+@contextmanager
+def shared_store(settings: Settings) -> Iterator[str]:
+    """The URL of the store for several processes: an embedded server of ours unless one is set.
+
+    Raises StoreUnavailable, also when the server will not do: before any of them starts.
+    """
+    if settings.redis_url is not None:
+        url = settings.redis_url.get_secret_value()
+        asyncio.run(_checked(url))
+        yield url
+        return
+    server = asyncio.run(EmbeddedServer.start(settings.data_dir))
+    try:
+        yield server.connect_url
+    finally:
+        asyncio.run(server.stop())
+
+
+async def served_models(settings: Settings) -> list[str]:
+    """The ids of the models at the configured endpoint. Raises ModelUnreachable."""
+    from openai import AsyncOpenAI, OpenAIError
+
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+    try:
+        async with AsyncOpenAI(
+            base_url=settings.llm_base_url, api_key=key, timeout=_PROBE_S, max_retries=0
+        ) as client:
+            return [model.id async for model in client.models.list()]
+    except OpenAIError as error:
+        raise ModelUnreachable(str(error)) from error
+
+
+async def _checked(url: str) -> None:
+    async with connect(url) as client:
+        await check_server(client)
+
+
+async def _store_url(settings: Settings, stack: AsyncExitStack, *, attach: bool) -> str:
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    if attach and (url := running_url(settings.data_dir)) is not None:
+        return url
+    server = await EmbeddedServer.start(settings.data_dir)
+    stack.push_async_callback(server.stop)
+    return server.connect_url
+
+
+async def _warm(catalogs: Catalogs) -> None:
+    """Load code and trees before the first request, and finish what a lost process has left."""
+    await asyncio.to_thread(LexicalEmbedder().encode, ["warm"])  # scikit-learn: 2 s of import
+    for catalog in await catalogs.list():
+        await catalog.store.load()
+        await catalog.curator.resume()
+    gc.collect()
+    gc.freeze()  # full collections over a loaded tree take up to a second

@@ -1,0 +1,91 @@
+"""The bundled catalogue on a real store, and what works on it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import app.demo
+from app.curate import Curator
+from app.curate.building import Catalogue, build
+from app.jobs import Job, Jobs, Report
+from app.recommend import Recommender
+from app.settings import Settings
+from tree.embedders import EmbedderCache, LexicalEmbedder
+from tree.item import Item
+from tree.snapshot import SemanticTree, TreeSettings
+from tree.store.documents import RedisDocuments
+from tree.store.redis import RedisTreeStore
+
+DEMO = Path(app.demo.__file__).parent
+
+
+@dataclass(frozen=True)
+class Shop:
+    """One catalogue with all its parts."""
+
+    store: RedisTreeStore
+    documents: RedisDocuments
+    jobs: Jobs
+    curator: Curator
+    recommender: Recommender
+
+    async def ended(self, job: Job) -> Job:
+        return await self.jobs.wait(job.id)
+
+
+@pytest.fixture(scope="session")
+def demo_items() -> list[Item]:
+    lines = (DEMO / "catalogue.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Item.model_validate_json(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def demo_tree(demo_items: list[Item]) -> SemanticTree:
+    return asyncio.run(built(demo_items))
+
+
+async def built(items: list[Item], settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
+    """The tree that a rebuild makes of some items."""
+    catalogue = Catalogue()
+    for item in items:
+        catalogue.add(item)
+    return await build(catalogue, settings, Report.unwatched())
+
+
+@pytest.fixture
+async def shop(embedded_url, open_room) -> AsyncIterator[Shop]:
+    """An empty catalogue."""
+    async with open_room(embedded_url) as room:
+        store = RedisTreeStore(
+            room.client, "shop", space=LexicalEmbedder().space, prefix=room.prefix
+        )
+        documents = RedisDocuments(room.client, prefix=room.prefix)
+        jobs, embedders, settings = Jobs(documents, 60), EmbedderCache(), Settings()
+        curator = Curator("shop", store, jobs, embedders, settings)
+        yield Shop(
+            store,
+            documents,
+            jobs,
+            curator,
+            Recommender("shop", store, documents, embedders, settings),
+        )
+        await jobs.aclose()
+        await curator.aclose()
+        await store.aclose()
+
+
+@pytest.fixture
+async def demo(shop: Shop, demo_items: list[Item], demo_tree: SemanticTree) -> Shop:
+    """The bundled catalogue, built."""
+    await shop.store.stage(demo_items)
+    await shop.store.replace(demo_tree, base=0)
+    return shop
+
+
+@pytest.fixture(scope="session")
+def readers() -> list[dict]:
+    return json.loads((DEMO / "readers.json").read_text(encoding="utf-8"))

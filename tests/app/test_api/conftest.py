@@ -1,0 +1,77 @@
+"""The real service on a loopback port, in a thread of its own; a fresh catalogue per test."""
+
+import threading
+import time
+from collections.abc import Iterator
+from secrets import token_hex
+
+import httpx2
+import pytest
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+
+_START_S = 60
+
+
+@pytest.fixture(scope="session")
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service with its embedded store, as `unillmrec serve` runs it."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("service"),
+        max_body_bytes=262_144,
+        max_import_bytes=2_097_152,
+    )
+    config = uvicorn.Config(
+        create_app(settings), port=0, log_level="error", ws="none", access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="service")
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        assert thread.is_alive(), "the service does not start"
+        assert time.monotonic() < deadline, "the service does not start in time"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=30)
+    assert not thread.is_alive(), "the service does not stop"
+
+
+@pytest.fixture(scope="session")
+def api(service_url: str) -> Iterator[httpx2.Client]:
+    """A client of the service."""
+    with httpx2.Client(base_url=service_url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def catalog(api: httpx2.Client) -> Iterator[str]:
+    """The path of an empty catalogue."""
+    path = f"/v1/catalogs/test-{token_hex(6)}"
+    assert api.put(path).status_code == 201
+    yield path
+    assert api.delete(path).status_code == 204
+
+
+@pytest.fixture
+def films(api: httpx2.Client, catalog: str) -> str:
+    """The path of a catalogue with forty films in two categories, ids f0 … f39."""
+    kinds = (("Space", "a ship between distant stars"), ("Love", "two people in one small town"))
+    films = [
+        {
+            "id": f"f{number}",
+            "title": f"Film {number} of {kinds[number % 2][0]}",
+            "description": kinds[number % 2][1],
+            "categories": [kinds[number % 2][0]],
+            "domain": "films",
+            "attributes": {"year": 1980 + number},
+        }
+        for number in range(40)
+    ]
+    reply = api.post(f"{catalog}/items:batch", json={"upserts": films})
+    assert {row["status"] for row in reply.json()["results"]} == {"created"}
+    return catalog

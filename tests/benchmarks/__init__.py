@@ -1,0 +1,1 @@
+"""Figures of speed, memory and quality, each measured by a real run. See `__main__`."""

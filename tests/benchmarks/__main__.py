@@ -1,0 +1,42 @@
+"""`make bench`: every figure beside its target, as tables or, with --json, a line each.
+
+    make bench                          all of it (some 15 minutes)
+    make bench ARGS="quality --json"    some sections: quality, serving, inserts, size
+
+Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
+sections that need them are left out.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+from tests.benchmarks import data, quality, serving, size
+from tests.benchmarks.figures import Figure, show
+
+_SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
+    "quality": ("Shape of the tree and quality of the answers", True, quality.real),
+    "serving": ("Over HTTP, 64,031 items", True, serving.real),
+    "inserts": ("Over HTTP, 100,000 made-up items", False, serving.synthetic),
+    "size": ("Large catalogues", False, size.builds),
+}
+
+
+def main() -> int:
+    """0 when every target of the chosen sections was reached."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[[], *_SECTIONS], metavar="section")
+    parser.add_argument("--json", action="store_true", help="one JSON object per figure")
+    arguments = parser.parse_args()
+    reached = True
+    for name in arguments.sections or _SECTIONS:
+        title, needs_data, figures = _SECTIONS[name]
+        if needs_data and not data.available():
+            print(f"{name}: left out, no catalogues in {data.FOLDER}", file=sys.stderr)
+            continue
+        reached &= show(title, figures(), as_json=arguments.json)
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A real service in a process of its own, and what it takes to measure it over HTTP."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where it listens and where its data is."""
+
+    port: int
+    data_dir: Path
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The JSON answer. Raises RuntimeError for any status but 2xx."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        payload = body if isinstance(body, bytes) or body is None else json.dumps(body)
+        kind = "application/jsonl" if isinstance(body, bytes) else "application/json"
+        connection.request(method, path, payload, {"Content-Type": kind})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        if response.status >= 300:
+            raise RuntimeError(f"{method} {path}: {response.status} {content[:500]!r}")
+        return json.loads(content) if content else {}
+
+    def finished(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job once it has ended, well. Raises RuntimeError otherwise."""
+        while job["state"] in ("queued", "running"):
+            time.sleep(0.1)
+            job = self.call("GET", f"/v1/jobs/{job['id']}")
+        if job["state"] != "succeeded":
+            raise RuntimeError(f"job ended badly: {job}")
+        return job
+
+
+@contextmanager
+def running() -> Iterator[Service]:
+    """A service with one worker on an empty data folder, stopped and removed at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="unillmrec-bench-") as folder:
+        data_dir = Path(folder) / "data"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
+        environment["UNILLMREC_DATA_DIR"] = str(data_dir)
+        log = Path(folder) / "service.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", "--port", str(port)],
+                env=environment, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        service = Service(port, data_dir)
+        try:
+            _await_ready(service, process, log)
+            yield service
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _await_ready(service: Service, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            service.call("GET", "/readyz")
+        except (OSError, RuntimeError):
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("the service did not start:\n" + log.read_text()[-2_000:])
+
+
+def latencies(port: int, method: str, requests: Sequence[tuple[str, bytes]]) -> list[float]:
+    """Milliseconds per request over one kept-alive connection, one after the other."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    spent = []
+    for path, body in requests:
+        start = time.perf_counter()
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        content = response.read()
+        spent.append((time.perf_counter() - start) * 1000)
+        if response.status >= 300:
+            raise RuntimeError(f"{path}: {response.status} {content[:300]!r}")
+    connection.close()
+    return spent
+
+
+def throughput(
+    port: int, requests: Sequence[tuple[str, bytes]], *, clients: int, seconds: float
+) -> tuple[float, list[float]]:
+    """POSTs per second that `clients` clients get answered, and the latencies in ms.
+
+    The clients live in processes of their own, so that they do not share the interpreter lock.
+    """
+    share = 4
+    with get_context("spawn").Pool(clients // share) as pool:
+        pool.map(_warm, range(clients // share))
+        parts = pool.starmap(_load, [(port, requests, share, seconds)] * (clients // share))
+    spent = [ms for part in parts for ms in part]
+    return len(spent) / seconds, spent
+
+
+def _warm(_: int) -> None:
+    """Make the worker process before the clock runs."""
+
+
+def _load(
+    port: int, requests: Sequence[tuple[str, bytes]], clients: int, seconds: float
+) -> list[float]:
+    deadline = time.monotonic() + seconds
+
+    def one(client: int) -> list[float]:
+        spent: list[float] = []
+        at = client * 17
+        while time.monotonic() < deadline:
+            at += 1
+            spent += latencies(port, "POST", [requests[at % len(requests)]])
+        return spent
+
+    with ThreadPoolExecutor(clients) as threads:
+        return [ms for part in threads.map(one, range(clients)) for ms in part]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` took."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
