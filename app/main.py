@@ -15,6 +15,7 @@ from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
 from app.jobs import Jobs
 from app.settings import Settings
 from tree.embedders import LexicalEmbedder
+from tree.errors import StoreUnavailable
 from tree.store.connection import connect
 from tree.store.documents import RedisDocuments
 from tree.store.protocol import TreeStore
@@ -53,7 +54,9 @@ async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator
     """
     async with AsyncExitStack() as stack:
         url = await _store_url(settings, stack, attach=attach)
-        client = await stack.enter_async_context(connect(url))
+        with _readable_url():
+            client = connect(url)
+        await stack.enter_async_context(client)
         server = await check_server(client)
         if server.persistence == "none":
             logger.warning("the store keeps nothing over a restart: turn on its append-only file")
@@ -134,8 +137,18 @@ async def served_models(settings: Settings) -> list[str]:
 
 
 async def _checked(url: str) -> None:
-    async with connect(url) as client:
+    with _readable_url():
+        client = connect(url)
+    async with client:
         await check_server(client)
+
+
+@contextmanager
+def _readable_url() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise StoreUnavailable(f"UNILLMREC_REDIS_URL is not the URL of a store: {error}") from error
 
 
 async def _store_url(settings: Settings, stack: AsyncExitStack, *, attach: bool) -> str:

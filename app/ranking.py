@@ -4,16 +4,19 @@ It serves every stage without a model, and any stage whose model fails.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tree.rows import IntArray
+from tree.scan import scan, scores_of
 from tree.search import Similarity, rows_below, search
 from tree.snapshot import Node, SemanticTree
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
+
+_SCANS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,38 @@ class Ranking:
     levels: int
 
 
+class SharedScans:
+    """Full scans that wait for a core at the same time are done in one pass over the vectors."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[SemanticTree, Similarity, asyncio.Future[FloatArray]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def scores(self, tree: SemanticTree, scorer: Similarity) -> FloatArray:
+        """float32[tree.size]: the score of every row."""
+        done: asyncio.Future[FloatArray] = asyncio.get_running_loop().create_future()
+        self._waiting.append((tree, scorer, done))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await done
+
+    async def _work(self) -> None:
+        while self._waiting:
+            tree = self._waiting[0][0]
+            same = [at for at, (of, _, _) in enumerate(self._waiting) if of is tree]
+            batch = [self._waiting.pop(at) for at in reversed(same[:_SCANS_AT_ONCE])]
+            try:
+                scores = await asyncio.to_thread(scan, tree, [scorer for _, scorer, _ in batch])
+            except Exception as error:  # noqa: BLE001 - belongs to those who wait
+                for _, _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+            else:
+                for (_, _, done), row in zip(batch, scores, strict=True):
+                    if not done.done():
+                        done.set_result(row)
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedRanker:
     """Scores items by similarity and popularity.
@@ -75,6 +110,7 @@ class EmbeddedRanker:
     exact_scan_items: int
     beam_leaves: int
     beam_breadth: int
+    scans: SharedScans = field(default_factory=SharedScans)
 
     async def rank(
         self,
@@ -89,7 +125,8 @@ class EmbeddedRanker:
         them while these hold too few allowed rows. `allowed` is bool[tree.size].
         """
         if need.is_empty or tree.size <= self.exact_scan_items:
-            rows, best = await asyncio.to_thread(self._scan, tree, need, allowed, wanted)
+            scores = await self._all_scores(tree, need)
+            rows, best = _best(scores, allowed, wanted)
             return Ranking(rows, best, [], tree.size, 0, 0)
         leaves = self.beam_leaves
         scorer = self.similarity(need)
@@ -100,28 +137,26 @@ class EmbeddedRanker:
             if len(inside) >= wanted or len(found.leaves) < leaves:
                 break
             leaves *= 4
-        order, best = _best(self._scores(tree, need, inside), None, wanted)
+        scores = self._with_prior(tree, scores_of(tree, scorer, inside), inside)
+        order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)
 
     def similarity(self, need: Need) -> Similarity:
         """The need as a scorer of nodes and rows."""
         return Similarity(need.directions, need.weights, need.owner, self.sharpness)
 
-    def _scan(
-        self, tree: SemanticTree, need: Need, allowed: npt.NDArray[np.bool_], wanted: int
-    ) -> tuple[IntArray, FloatArray]:
-        return _best(self._scores(tree, need, None), allowed, wanted)
-
-    def _scores(self, tree: SemanticTree, need: Need, rows: IntArray | None) -> FloatArray:
-        popularity = tree.rows.popularity[: tree.size]
-        if rows is not None:
-            popularity = popularity[rows]
+    async def _all_scores(self, tree: SemanticTree, need: Need) -> FloatArray:
         if need.is_empty:
-            scores = np.zeros(len(popularity), np.float32)
-        else:
-            scores = self.similarity(need).of_rows(tree, rows)
+            return self._with_prior(tree, np.zeros(tree.size, np.float32), slice(None))
+        scores = await self.scans.scores(tree, self.similarity(need))
+        return self._with_prior(tree, scores, slice(None))
+
+    def _with_prior(
+        self, tree: SemanticTree, scores: FloatArray, rows: IntArray | slice
+    ) -> FloatArray:
+        popularity = tree.rows.popularity[: tree.size][rows]
         if self.popularity_weight and popularity.any():
-            scores += np.float32(self.popularity_weight) * np.log1p(popularity)
+            scores = scores + np.float32(self.popularity_weight) * np.log1p(popularity)
         return scores
 
 

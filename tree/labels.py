@@ -2,8 +2,7 @@
 
 Class-based TF-IDF (Grootendorst 2022, BERTopic): a term counts for a node by the share of its
 items that have it, times log(1 + A / f), where f is how often the siblings have it together and
-A how many terms they hold on average. No list of stop words, so that any language will do:
-what is everywhere tells nothing apart.
+A how many terms they hold on average. No list of stop words, so that any language will do.
 """
 
 import re
@@ -12,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from tree.edits import NodeSpec, Relabel
 from tree.item import Item, normalise
@@ -25,21 +24,22 @@ _Floats = npt.NDArray[np.float64]
 
 _MOST_TERMS = 2**16
 _SAMPLE = 100_000
-_IN_LABEL = 3
-_IN_SIGNPOST = 3
+_IN_LABEL = _IN_SIGNPOST = 3  # phrases
 _EXEMPLARS = 2
 _CANDIDATES = 60  # terms looked at for a node
 _KINDRED = 0.6  # of a term's score: what a longer one with the same words needs
+_LONGEST = 5  # words of a phrase
 _WORTH = 0.45  # of the best term's score: what a term of the label needs
 _LIFT = 1.2  # times more frequent than among all siblings
 _TITLE = 60  # characters
 
+_MARKUP = re.compile(r"</?[a-zA-Z][^>]*>?")  # feeds cut titles in the middle of a tag
 _TOKEN = re.compile(r"\w+(?:['’&-]\w+)*|[^\w\s]")
 
 
 def label_text(item: Item) -> str:
     """What a label is made from; no pair of words spans two of the parts."""
-    return " | ".join((item.title, *item.keywords, *item.categories))
+    return " | ".join((_plain(item.title), *item.keywords, *item.categories))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Labeller:
     """The vocabulary of a catalogue, and the names it gives to nodes."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Learn the terms from the texts of a catalogue, or from an even stride through them."""
+        """Learn the terms from the `label_text`s of a catalogue (an even stride of many)."""
         sample = texts[:: max(1, -(-len(texts) // _SAMPLE))]
         present: Counter[str] = Counter()
         spellings: dict[str, Counter[str]] = defaultdict(Counter)
@@ -130,35 +130,38 @@ class Labeller:
         ordered = rows.take(order)
         spans = _spans(specs, [len(inside) for inside in members])
         known = {spec.id: spec for spec in specs}
-        first = specs[0]
-        known[first.id] = msgspec.structs.replace(first, label=first.label or "All items")
+        known[specs[0].id] = structs.replace(specs[0], label=specs[0].label or "All items")
         for spec in specs:
             if not spec.children:
                 continue
             start, stop = spans[spec.id]
             bounds = np.array([start, *(spans[child][1] for child in spec.children)]) - start
-            names = self._names(
-                ordered.span(start, stop),
-                bounds,
-                [known[child].label for child in spec.children],
-                lambda row, start=start: title(int(order[start + row])),  # type: ignore[misc]
+            children = [known[child] for child in spec.children]
+            names = self.names(
+                ordered.span(start, stop), bounds, [c.label for c in children], order[start:], title
             )
-            for child, (label, signpost) in zip(spec.children, names, strict=True):
-                known[child] = msgspec.structs.replace(known[child], label=label, signpost=signpost)
+            for child, (label, signpost) in zip(children, names, strict=True):
+                if not child.locked:
+                    known[child.id] = structs.replace(child, label=label, signpost=signpost)
         return [known[spec.id] for spec in specs]
 
-    def _names(
+    def names(
         self,
         rows: TermRows,
         bounds: npt.NDArray[np.int64],
         labels: Sequence[str],
+        positions: Members,
         title: Callable[[int], str],
+        taken: Iterable[str] = (),
     ) -> list[tuple[str, str]]:
-        """Label and signpost of some siblings: sibling i has the rows bounds[i] … bounds[i + 1]."""
+        """Label and signpost of some siblings: sibling i has the rows bounds[i] … bounds[i + 1].
+
+        `labels` that are not empty stay; the others differ from them and from the `taken` ones.
+        The title of a row is `title(positions[row])`.
+        """
         lengths = np.diff(rows.ends, prepend=0)
-        sibling = np.repeat(np.arange(len(labels)), np.diff(bounds))
-        columns, place = _compacted(rows.terms, len(self._numbers))
-        owner = np.repeat(sibling, lengths)
+        columns, place = np.unique(rows.terms, return_inverse=True)
+        owner = np.repeat(np.repeat(np.arange(len(labels)), np.diff(bounds)), lengths)
         shape = (len(labels), len(columns))
         counts = np.bincount(owner * len(columns) + place, minlength=shape[0] * shape[1])
         scores = _scores(counts.reshape(shape), np.diff(bounds))
@@ -166,24 +169,23 @@ class Labeller:
         weight = np.zeros(shape)
         for at, chosen in enumerate(phrases):
             for phrase in chosen:
-                weight[at, phrase.term] = scores[at, phrase.term]
-        taken = {normalise(label) for label in labels if label}
+                weight[at, phrase.terms] = scores[at, phrase.terms]
         number = np.repeat(np.arange(len(lengths)), lengths)
         marks = np.bincount(number, weight[owner, place], len(lengths)) / np.sqrt(4 + lengths)
+        known = {normalise(label) for label in (*labels, *taken) if label}
         names = []
         for at, label in enumerate(labels):
-            titles = _exemplars(marks[bounds[at] : bounds[at + 1]], int(bounds[at]), title)
+            span = slice(bounds[at], bounds[at + 1])
+            titles = _exemplars(marks[span], positions[span], title)
             words = [self._shown(phrase.words) for phrase in phrases[at]]
-            good = sum(phrase.score >= _WORTH * scores[at].max() for phrase in phrases[at])
-            name = label or _distinct(words, min(good, _IN_LABEL), titles, taken)
-            taken.add(normalise(name))
-            more = [word for word in words if word not in name][:_IN_SIGNPOST]
-            names.append(
-                (name, " — e.g. ".join(filter(None, (", ".join(more), "; ".join(titles)))))
-            )
+            good = sum(phrase.score >= _WORTH * phrases[at][0].score for phrase in phrases[at])
+            name = label or _distinct(words, min(good, _IN_LABEL), titles, known)
+            known.add(normalise(name))
+            more = ", ".join([word for word in words if word not in name][:_IN_SIGNPOST])
+            names.append((name, " — e.g. ".join(filter(None, (more, "; ".join(titles))))))
         return names
 
-    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int64]) -> list["_Phrase"]:
+    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int32]) -> list["_Phrase"]:
         """The best terms of a node, best first; those that overlap grow together.
 
         "Smash", "Super Smash" and "Smash Bros" are one phrase: a longer term takes the place of
@@ -194,14 +196,14 @@ class Labeller:
             if score[term] <= 0:
                 break
             words = self._words[columns[term]]
-            rivals = [phrase for phrase in phrases if not phrase.words.isdisjoint(words)]
+            rivals = [phrase for phrase in phrases if not set(words).isdisjoint(phrase.words)]
             if not rivals:
-                phrases.append(_Phrase(term, float(score[term]), _Words(words)))
+                phrases.append(_Phrase(float(score[term]), words, [term]))
             elif score[term] >= _KINDRED * rivals[0].score:
-                rest = set(words).union(*(rival.words for rival in rivals))
-                joined = rivals[0].words.joined(words)
-                if rest <= set(joined):
+                joined = _joined(rivals[0].words, words)
+                if all(set(rival.words) <= set(joined) for rival in rivals):
                     rivals[0].words = joined
+                    rivals[0].terms.append(term)
                     phrases = [phrase for phrase in phrases if phrase not in rivals[1:]]
         return phrases[: _IN_LABEL + _IN_SIGNPOST + 1]
 
@@ -211,37 +213,23 @@ class Labeller:
         return spelt if spelt != spelt.lower() else spelt[:1].upper() + spelt[1:]
 
 
-class _Words(tuple[str, ...]):
-    """The words of a phrase, in order."""
-
-    __slots__ = ()
-
-    def isdisjoint(self, words: Sequence[str]) -> bool:
-        return not any(word in self for word in words)
-
-    def joined(self, words: Sequence[str]) -> "_Words":
-        """Both in one where one holds the other or goes on where the other ends; else itself."""
-        own, other = tuple(self), tuple(words)
-        if _holds(other, own):
-            return _Words(other)
-        for first, second in ((own, other), (other, own)):
-            for overlap in range(min(len(first), len(second)) - 1, 0, -1):
-                if first[-overlap:] == second[:overlap]:
-                    return _Words(first + second[overlap:])
-        return self
-
-
 @dataclass(slots=True, eq=False)
 class _Phrase:
-    term: int  # the column of its best term
-    score: float
-    words: _Words
+    score: float  # of its best term
+    words: tuple[str, ...]
+    terms: list[int]  # the columns it is made of, best first
 
 
-def _holds(whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
-    return any(
-        whole[start : start + len(part)] == part for start in range(len(whole) - len(part) + 1)
-    )
+def _joined(own: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """Both in one where one holds the other or goes on where the other ends; else `own`."""
+    if set(own) <= set(other):
+        return other
+    for first, second in ((own, other), (other, own)):
+        for overlap in range(min(len(first), len(second)) - 1, 0, -1):
+            whole = first + second[overlap:]
+            if first[-overlap:] == second[:overlap] and len(set(whole)) == len(whole) <= _LONGEST:
+                return whole
+    return own
 
 
 def relabel(tree: SemanticTree, nodes: Iterable[int], items: Mapping[str, Item]) -> list[Relabel]:
@@ -273,45 +261,43 @@ def _leaf_names(
     """Label and signpost of the wanted leaves of a parent."""
     children = tree.children(parent)
     leaves = [child for child in children if child.is_leaf]
-    inside = [[items[item_id] for item_id in tree.item_ids(leaf.id)] for leaf in leaves]
+    inside = [
+        [items[item_id] for item_id in tree.item_ids(leaf.id) if item_id in items]
+        for leaf in leaves
+    ]
     known = [item for group in inside for item in group]
     texts = [label_text(item) for item in known]
-    labeller = Labeller(texts)
     often = Counter(normalise(child.label) for child in children)
-    kept = [
-        leaf.label if leaf.id not in wanted or _own_category(leaf, often) else "" for leaf in leaves
-    ]
-    names = labeller._names(
+    labeller = Labeller(texts)
+    names = labeller.names(
         labeller.count(texts),
         np.cumsum([0, *map(len, inside)]),
-        kept,
-        lambda row: known[row].title,
+        ["" if n.id in wanted and not _own_category(n, often) else n.label for n in leaves],
+        np.arange(len(known)),
+        lambda position: known[position].title,
+        [child.label for child in children if not child.is_leaf],
     )
-    others = {normalise(child.label) for child in children if not child.is_leaf}
-    found = {}
-    for leaf, (label, signpost) in zip(leaves, names, strict=True):
-        if leaf.id in wanted:
-            distinct = label if normalise(label) not in others else f"{label} ({leaf.id})"
-            found[leaf.id] = (distinct, signpost)
-    return found
-
-
-def _own_category(node: Node, often: Counter[str]) -> bool:
-    return bool(node.key and node.label) and often[normalise(node.label)] == 1
+    return {n.id: name for n, name in zip(leaves, names, strict=True) if n.id in wanted}
 
 
 def _inner_name(
     tree: SemanticTree, node: Node, fresh: Mapping[int, tuple[str, str]]
 ) -> tuple[str, str]:
+    def label_of(other: Node) -> str:
+        return fresh[other.id][0] if other.id in fresh else other.label
+
     siblings = tree.children(tree.node(node.parent)) if node.parent is not None else []
-    often = Counter(normalise(sibling.label) for sibling in siblings)
     largest = sorted(tree.children(node), key=lambda child: (-child.count, child.id))
-    words = list(dict.fromkeys(fresh.get(c.id, (c.label,))[0].split(", ")[0] for c in largest))
-    if _own_category(node, often):
-        return node.label, ", ".join(words[:_IN_SIGNPOST])
-    taken = {normalise(fresh.get(s.id, (s.label,))[0]) for s in siblings if s.id != node.id}
-    label = _distinct(words, _IN_LABEL, [], taken)
+    words = list(dict.fromkeys(label_of(child).split(", ")[0] for child in largest))
+    label = node.label
+    if not _own_category(node, Counter(normalise(sibling.label) for sibling in siblings)):
+        taken = {normalise(label_of(other)) for other in siblings if other.id != node.id}
+        label = _distinct(words, _IN_LABEL, [], taken)
     return label, ", ".join([word for word in words if word not in label][:_IN_SIGNPOST])
+
+
+def _own_category(node: Node, often: Mapping[str, int]) -> bool:
+    return bool(node.key and node.label) and often[normalise(node.label)] == 1
 
 
 def _terms(text: str) -> list[str]:
@@ -335,60 +321,56 @@ def _terms(text: str) -> list[str]:
 def _particles(
     present: Mapping[str, int], spellings: Mapping[str, Counter[str]], texts: int
 ) -> set[str]:
-    """Short, frequent words that are written small where others are not: "of", "und", "les"."""
-    small = {word: counts[word] / counts.total() for word, counts in spellings.items()}
-    written = sum(counts.total() for word, counts in spellings.items() if word.isalpha())
-    written_small = sum(counts[word] for word, counts in spellings.items() if word.isalpha())
+    """Short words that say little: frequent ones written small, and "It" or "My" (not "DS")."""
+    written = written_small = 0
+    for word, counts in spellings.items():
+        if word.isalpha():
+            written += counts.total()
+            written_small += counts[word]
     share = 0.005 if written_small < written / 2 else 0.03
-    return {
-        word
-        for word, portion in small.items()
-        if portion >= 0.15
-        and len(word) <= 4
-        and word.isalpha()
-        and present.get(word, 0) >= share * texts
-    }
+    found = set()
+    for word, counts in spellings.items():
+        tiny = len(word) == 2 and word.isascii() and counts[word.upper()] < counts.total() / 2
+        small = len(word) <= 4 and word.isalpha() and counts[word] >= 0.15 * counts.total()
+        if tiny or (small and present.get(word, 0) >= share * texts):
+            found.add(word)
+    return found
+
+
+def _plain(title: str) -> str:
+    return " ".join(_MARKUP.sub(" ", title).split())
 
 
 def _spans(specs: Sequence[NodeSpec], sizes: Sequence[int]) -> dict[int, tuple[int, int]]:
     """The rows of every node, when those of the leaves follow one another."""
     spans: dict[int, tuple[int, int]] = {}
-    stop = sum(sizes)
-    left = list(sizes)
+    ends = np.cumsum([0, *sizes]).tolist()
     for spec in reversed(specs):
         if spec.children:
             spans[spec.id] = (spans[spec.children[0]][0], spans[spec.children[-1]][1])
         else:
-            spans[spec.id] = (stop - left[-1], stop)
-            stop -= left.pop()
+            stop = ends.pop()
+            spans[spec.id] = (ends[-1], stop)
     return spans
-
-
-def _compacted(
-    terms: npt.NDArray[np.int32], size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The terms that occur, and which of them each entry is."""
-    seen = np.zeros(size, bool)
-    seen[terms] = True
-    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[terms]
 
 
 def _scores(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> _Floats:
     """float64[siblings, terms]: how well a term stands for one sibling and not for the others."""
     everywhere = counts.sum(axis=0)
-    share = counts / sizes[:, None]
+    share = counts / np.maximum(sizes, 1)[:, None]
     average = counts.sum() / len(counts)
-    told_apart = share >= _LIFT * everywhere / sizes.sum()
+    told_apart = share >= _LIFT * everywhere / max(1, sizes.sum())
     supported = counts >= np.minimum(2, sizes)[:, None]
     scores: _Floats = share * np.log1p(average / np.maximum(everywhere, 1))
     return np.where(told_apart & supported, scores, 0.0)
 
 
-def _exemplars(marks: _Floats, start: int, title: Callable[[int], str]) -> list[str]:
+def _exemplars(marks: _Floats, positions: Members, title: Callable[[int], str]) -> list[str]:
+    """Titles of the items with the most of what the node is named for; different ones."""
     titles: dict[str, str] = {}
-    for row in np.argsort(-marks, kind="stable")[: 4 * _EXEMPLARS].tolist():
-        whole = " ".join(title(start + row).split())
-        titles.setdefault(normalise(whole), _cut(whole))
+    for row in np.argsort(-marks, kind="stable")[: 8 * _EXEMPLARS].tolist():
+        if whole := _plain(title(int(positions[row]))):
+            titles.setdefault(normalise(whole), _cut(whole))
         if len(titles) == _EXEMPLARS:
             break
     return list(titles.values())
@@ -402,13 +384,17 @@ def _cut(title: str) -> str:
 
 
 def _distinct(words: Sequence[str], wished: int, titles: Sequence[str], taken: set[str]) -> str:
-    """A label of about `wished` words that no sibling has; a number where nothing else helps."""
-    words = words or titles or ["Various"]
+    """A label that no sibling has: some words, if need be with a title, at last with a number."""
     for count in range(max(1, wished), len(words) + 1):
         label = ", ".join(words[:count])
         if normalise(label) not in taken:
             return label
-    label, number = ", ".join(words[: max(1, wished)]), 2
-    while normalise(f"{label} ({number})") in taken:
-        number += 1
-    return f"{label} ({number})"
+    usual = ", ".join(words[:wished])
+    for title in titles:
+        label = f"{usual}: {title}" if usual else title
+        if normalise(label) not in taken:
+            return label
+    label, number = usual or "Various", 2
+    while normalise(label) in taken:
+        label, number = f"{usual or 'Various'} ({number})", number + 1
+    return label

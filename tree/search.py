@@ -5,6 +5,8 @@ enough items, which serves one interest. Here all branches of a level compete, a
 one column per interest, and every interest keeps slots in the beam.
 """
 
+import bisect
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from tree.rows import IntArray
 from tree.snapshot import Node, SemanticTree
-from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines, in_parallel
+from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
 
 _RESERVED = 0.25  # of the beam goes to the interests in turn, the rest to the best overall
 
@@ -53,46 +55,70 @@ async def search(tree: SemanticTree, score: Score, *, leaves: int, breadth: int)
     if tree.root.is_leaf:
         return Found([tree.root] if len(tree) else [], 0, 0)
     breadth = max(breadth, leaves)
-    reached: list[Node] = []
-    scores: list[FloatArray] = []
+    race: list[FloatArray] = []  # the marks of all leaves that were offered, level by level
+    entrants: list[tuple[_Offer, npt.NDArray[np.int64]]] = []
     frontier = [tree.root]
     offered = levels = 0
     while frontier:
-        level = Level(tree, frontier)
-        options, marks = level.options, await score(level)
-        offered += len(options)
+        offer = _Offer(tree, frontier)
+        marks = await score(Level(tree, frontier))
+        offered += len(marks)
         levels += 1
-        for option, mark in zip(options, marks, strict=True):
-            if option.is_leaf:
-                reached.append(option)
-                scores.append(mark)
-        inner = [at for at, option in enumerate(options) if not option.is_leaf]
-        frontier = [options[inner[at]] for at in beam(marks[inner], breadth)]
-    best = beam(np.stack(scores), leaves)
-    return Found([reached[at] for at in best], offered, levels)
+        inner = offer.inner()
+        leaf = np.delete(np.arange(len(marks)), inner)
+        race.append(marks[leaf])
+        entrants.append((offer, leaf))
+        frontier = [offer.node(inner[at]) for at in beam(marks[inner], breadth)]
+    best = beam(np.concatenate(race), leaves)
+    ends = np.cumsum([len(part) for part in race])
+    reached = []
+    for at in best:
+        level = int(np.searchsorted(ends, at, side="right"))
+        entrant, leaf = entrants[level]
+        reached.append(entrant.node(int(leaf[at - ends[level]])))  # counted from the level's end
+    return Found(reached, offered, levels)
+
+
+class _Offer:
+    """The children of a frontier by position, without touching them all."""
+
+    def __init__(self, tree: SemanticTree, parents: Sequence[Node]) -> None:
+        self._tree = tree
+        self._parents = parents
+        self._ends = list(itertools.accumulate(len(parent.children) for parent in parents))
+
+    def inner(self) -> list[int]:
+        """Positions of the children that are inner nodes."""
+        starts = [0, *self._ends]
+        return [
+            start + at
+            for parent, start in zip(self._parents, starts, strict=False)
+            for at in parent.inner
+        ]
+
+    def node(self, position: int) -> Node:
+        parent = bisect.bisect_right(self._ends, position)
+        start = self._ends[parent - 1] if parent else 0
+        return self._tree.node(self._parents[parent].children[position - start])
 
 
 def beam(marks: FloatArray, width: int) -> list[int]:
     """Rows of `marks` (float32[options, interests]) that stay: at most `width`, best first.
 
-    An option's worth is its best mark over the interests. A quarter of the beam is filled by the
-    interests in turn, so that the strongest does not take it all.
+    An option's worth is its best mark over the interests. A quarter of the beam is shared out
+    among the interests, so that the strongest does not take it all.
     """
     worth = marks.max(axis=1) if marks.size else np.zeros(len(marks), np.float32)
     order = np.argsort(-worth, kind="stable")
-    if len(order) <= width or marks.shape[1] <= 1:
-        return order[:width].tolist()  # type: ignore[no-any-return]
-    kept: dict[int, None] = {}
-    ranked = np.argsort(-marks, axis=0, kind="stable")
-    for turn in range(len(marks)):
-        for interest in range(marks.shape[1]):
-            if len(kept) < int(width * _RESERVED):
-                kept[int(ranked[turn, interest])] = None
-    for at in order.tolist():
-        if len(kept) >= width:
-            break
-        kept[at] = None
-    return sorted(kept, key=lambda at: (-worth[at], at))
+    if len(order) > width and marks.shape[1] > 1:
+        share = int(width * _RESERVED) // marks.shape[1]
+        firsts = np.argsort(-marks, axis=0, kind="stable")[:share].ravel()
+        reserved = np.zeros(len(order), bool)
+        reserved[firsts] = True
+        others = order[~reserved[order]][: width - int(reserved.sum())]
+        reserved[others] = True
+        order = order[reserved[order]]
+    return order[:width].tolist()
 
 
 def blend(similarity: FloatArray, weights: FloatArray, sharpness: float) -> FloatArray:
@@ -134,20 +160,6 @@ class Similarity:
         ]
         everything = blend(near, self.weights, self.sharpness)
         return np.stack([everything.reshape(len(slate), -1).max(axis=1), *columns], axis=1)
-
-    def of_rows(self, tree: SemanticTree, rows: IntArray | None = None) -> FloatArray:
-        """The score of some rows of the tree, or of all: float32[rows]."""
-        vectors, scale = tree.rows.vectors[: tree.size], tree.rows.scale[: tree.size]
-        if rows is not None:
-            vectors, scale = vectors[rows], scale[rows]
-        result = np.empty(len(vectors), np.float32)
-
-        def fill(start: int, stop: int) -> None:
-            near = cosines(vectors[start:stop], scale[start:stop], self.directions)
-            result[start:stop] = blend(near, self.weights, self.sharpness)
-
-        in_parallel(fill, len(vectors))
-        return result
 
 
 def rows_below(leaves: Sequence[Node]) -> IntArray:

@@ -56,6 +56,7 @@ class Node:
     key: tuple[str, ...] = ()
     locked: bool = False
     children: tuple[int, ...] = ()
+    inner: tuple[int, ...] = ()  # positions of the children that have children themselves
     rows: IntArray = field(default_factory=lambda: NO_ROWS)
     count: int = 0
     height: int = 0  # levels below it
@@ -335,6 +336,7 @@ def _grown(
     return Node(
         spec.id, parent, spec.label, spec.signpost, spec.key, spec.locked,
         children=spec.children,
+        inner=tuple(at for at, child in enumerate(spec.children) if nodes[child].children),
         count=sum(nodes[child].count for child in spec.children),
         height=1 + max(nodes[child].height for child in spec.children),
         slate=slate,
@@ -573,6 +575,7 @@ class _Draft:
         return Node(
             spec.id, parent, spec.label, spec.signpost, spec.key, spec.locked,
             children=spec.children,
+            inner=tuple(at for at, child in enumerate(children) if child.children),
             count=sum(child.count for child in children),
             height=1 + max(child.height for child in children),
             slate=packed,

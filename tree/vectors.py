@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 DIMENSIONS = 256
 FACETS = 2  # directions by which a node is found
-_ROWS_PER_THREAD = 16_384
+_ROWS_PER_THREAD = 8_192
 
 
 def quantise(matrix: npt.NDArray[np.floating]) -> Int8Matrix:

@@ -22,6 +22,10 @@ from app.api.problems import Flaw, Refused, flaws_of, invalid
 JSON = ("application/json",)
 MERGE_PATCH = ("application/merge-patch+json", *JSON)
 
+# Read on after a body has become too long: whoever is cut off while sending sees a reset
+# connection in place of the answer.
+_DISCARDED_BYTES = 16_777_216
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -119,23 +123,24 @@ async def _whole(request: Request, types: Collection[str]) -> bytes:
 
 
 async def _pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises Refused, 413, as soon as it is longer than `limit`."""
+    """The body as it arrives. Raises Refused, 413, when it is longer than `limit`."""
     length = request.headers.get("content-length", "")
+    refused = length.isdecimal() and int(length) > limit
     received = 0
-    if not (length.isdecimal() and int(length) > limit):
-        async for piece in request.stream():
-            received += len(piece)
-            if received > limit:
-                break
+    async for piece in request.stream():
+        received += len(piece)
+        refused = refused or received > limit
+        if not refused:
             yield piece
-        else:
-            return
-    raise Refused(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "body_too_large",
-        f"the body is larger than {limit:,} bytes: send less at once",
-        headers={"Connection": "close"},  # the rest of it is on its way
-    )
+        elif received > limit + _DISCARDED_BYTES:
+            break
+    if refused:
+        raise Refused(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "body_too_large",
+            f"the body is larger than {limit:,} bytes: send less at once",
+            headers={"Connection": "close"},  # more of it may be on its way
+        )
 
 
 def _object(body: bytes) -> dict[str, object]:

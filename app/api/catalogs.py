@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
@@ -70,7 +71,7 @@ async def put_catalog(
             raise Refused(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = request.url.path
+        response.headers["Location"] = quote(request.url.path)
     return await _view(made)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from itertools import islice
 from typing import Annotated, Literal
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -65,7 +66,7 @@ async def put_item(
     created = await catalog.curator.put([item])
     if created[item_id]:
         response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = request.url.path
+        response.headers["Location"] = quote(request.url.path)
     return item
 
 
@@ -265,12 +266,12 @@ class ItemPage(BaseModel):
 
 
 class _Place(BaseModel):
-    """Where a page ended: after the item at `at` of a leaf."""
+    """Where a page ended: after an item of a leaf, whose items are listed by id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    space: str  # a rebuild makes another one, and numbers the leaves anew
     leaf: int
-    at: int
     item: str
 
 
@@ -278,31 +279,30 @@ class _Place(BaseModel):
 async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) -> ItemPage:
     """Items in the order of the tree, related ones together; hidden and expired ones included.
 
-    Between two pages the tree may change: an item that it moves meanwhile may come twice or not
-    at all (`exports/items` is of one version). 410 when the place of the cursor is gone.
+    Between two pages the tree may change: an item that moves to another leaf meanwhile may come
+    twice or not at all (`exports/items` is of one version). 410 when the place of the cursor is
+    gone, which is so after a rebuild.
     """
     tree = await catalog.store.load()
     top = tree.node(query.node)
-    places = _places(tree, top, None if query.cursor is None else _read_cursor(query.cursor))
+    after = None if query.cursor is None else _read_cursor(query.cursor)
+    places = _places(tree, top, after)
     wanted = query.q.casefold() if query.q else None
     items: list[Item] = []
     end: _Place | None = None
     scanned = 0
-    while batch := list(islice(places, query.limit if wanted is None else _READ_AT_ONCE)):
+    while end is None and (batch := list(islice(places, _READ_AT_ONCE if wanted else query.limit))):
         scanned += len(batch)
         records = await catalog.store.items([place.item for place in batch])
         for place in batch:
             item = records.get(place.item)
-            if item is None or (wanted is not None and not _mentions(item, wanted)):
-                continue
-            items.append(item)
+            if item is not None and (wanted is None or _mentions(item, wanted)):
+                items.append(item)
             if len(items) == query.limit:
                 end = place
                 break
-        if end is None and scanned >= _SCANNED_PER_PAGE:
-            end = batch[-1]
-        if end is not None:
-            break
+        else:
+            end = batch[-1] if scanned >= _SCANNED_PER_PAGE else None
     more = end is not None and next(_places(tree, top, end), None) is not None
     return ItemPage(
         catalog=catalog.name,
@@ -314,24 +314,26 @@ async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) 
 
 def _places(tree: SemanticTree, top: Node, after: _Place | None) -> Iterator[_Place]:
     """The items below `top`, leaf by leaf, from the one that follows `after` on."""
-    start, leaves = 0, tree.leaves(top.id)
+    last = None
+    leaves = tree.leaves(top.id)
     if after is not None:
-        leaf, start = _resumed(tree, after)
+        leaf, last = _resumed(tree, after)
         leaves = _leaves_from(tree, top, leaf)
     for leaf in leaves:
-        for at, row in enumerate(leaf.rows.tolist()[start:], start):
-            yield _Place(leaf=leaf.id, at=at, item=tree.rows.id(row))
-        start = 0
+        for item_id in sorted(map(tree.rows.id, leaf.rows.tolist())):
+            if last is None or item_id > last:
+                yield _Place(space=tree.space.fingerprint, leaf=leaf.id, item=item_id)
+        last = None
 
 
-def _resumed(tree: SemanticTree, after: _Place) -> tuple[Node, int]:
-    """The leaf in which to go on, and the position in it."""
-    row = tree.row(after.item)
-    if row is not None:
-        leaf = tree.node(int(tree.rows.leaf[row]))
-        return leaf, leaf.rows.tolist().index(row) + 1
-    if tree.has_node(after.leaf) and tree.node(after.leaf).is_leaf:
-        return tree.node(after.leaf), max(0, after.at)
+def _resumed(tree: SemanticTree, after: _Place) -> tuple[Node, str | None]:
+    """The leaf in which to go on, and the id after which; None for all of it."""
+    if after.space == tree.space.fingerprint:
+        if tree.has_node(after.leaf):
+            first = next(tree.leaves(after.leaf))
+            return first, after.item if first.id == after.leaf else None  # it was split
+        if (leaf := tree.leaf_of(after.item)) is not None:
+            return leaf, after.item
     detail = "the tree has changed where this cursor stood: list again from the start"
     raise Refused(HTTPStatus.GONE, "cursor_gone", detail)
 

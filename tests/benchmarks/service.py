@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def _await_ready(service: Service, process: subprocess.Popen[bytes], log: Path) 
     raise RuntimeError("the service did not start:\n" + log.read_text()[-2_000:])
 
 
-def latencies(port: int, method: str, requests: Sequence[tuple[str, bytes]]) -> list[float]:
+def latencies(port: int, method: str, requests: Iterable[tuple[str, bytes]]) -> list[float]:
     """Milliseconds per request over one kept-alive connection, one after the other."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     spent = []
@@ -125,13 +125,14 @@ def _load(
 ) -> list[float]:
     deadline = time.monotonic() + seconds
 
-    def one(client: int) -> list[float]:
-        spent: list[float] = []
+    def until_the_deadline(client: int) -> Iterator[tuple[str, bytes]]:
         at = client * 17
         while time.monotonic() < deadline:
             at += 1
-            spent += latencies(port, "POST", [requests[at % len(requests)]])
-        return spent
+            yield requests[at % len(requests)]
+
+    def one(client: int) -> list[float]:
+        return latencies(port, "POST", until_the_deadline(client))
 
     with ThreadPoolExecutor(clients) as threads:
         return [ms for part in threads.map(one, range(clients)) for ms in part]

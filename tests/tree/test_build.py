@@ -116,9 +116,13 @@ def test_a_built_tree_keeps_every_invariant(shape, settings):
     assert sorted(np.concatenate(made.members).tolist()) == list(range(len(paths)))
     assert statistics(made.tree).gini <= GINI
     assert statistics(made.tree).items == len(paths)
-    again = built(paths, vectors, settings)
-    assert again.specs == made.specs
-    assert all(map(np.array_equal, again.members, made.members))
+
+
+@pytest.mark.parametrize("shape", ["no categories", "uneven levels", "all alike", "mixed domains"])
+def test_the_same_items_give_the_same_tree_bit_for_bit(shape):
+    first, second = (built(*SHAPES[shape]()) for _ in range(2))
+    assert first.specs == second.specs
+    assert all(map(np.array_equal, first.members, second.members))
 
 
 def test_another_seed_gives_another_tree():
@@ -190,7 +194,7 @@ def test_real_catalogues(name):
     assert shape.depth <= 4
 
 
-@pytest.mark.parametrize("count", [2, 7, 100, 1_001])
+@pytest.mark.parametrize("count", [2, 7, 301])
 @pytest.mark.parametrize("parts", [1, 2, 5, 16])
 @pytest.mark.parametrize("kind", ["clustered", "identical", "zero", "skewed"])
 def test_balanced_parts_differ_by_one_at_most(count, parts, kind):

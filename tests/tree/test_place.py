@@ -206,7 +206,7 @@ def test_every_batch_keeps_the_invariants_and_leaves_the_past_alone(catalogue, s
 
 
 @given(catalogues, st.integers(0, 2**32), st.sampled_from(MOVES), st.sampled_from(MOVES))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_version_of_the_past_can_go_another_way(catalogue, seed, one, other):
     rng = np.random.default_rng(seed)
     start = History(catalogue, rng, SemanticTree.empty(SPACE, catalogue.settings), {})
@@ -267,7 +267,7 @@ def test_no_item_leaves_its_category_when_nodes_split(grown):
 
 
 def test_one_item_at_a_time_touches_few_nodes(grown):
-    items, vectors = grown.catalogue.make([f"late {number}" for number in range(60)], grown.rng)
+    items, vectors = grown.catalogue.make([f"late {number}" for number in range(30)], grown.rng)
     shared = []
     for item, vector in zip(items, vectors, strict=True):
         before = {id(node) for node in grown.tree.walk()}

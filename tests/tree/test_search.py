@@ -8,6 +8,7 @@ from tree.inspect import violations
 from tree.item import Item
 from tree.place import plan
 from tree.rows import Columns
+from tree.scan import scan, scores_of
 from tree.search import Level, Similarity, beam, blend, rows_below, search
 from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
 from tree.vectors import DIMENSIONS, FloatArray
@@ -138,7 +139,7 @@ async def test_a_wider_beam_finds_more_of_what_a_full_scan_finds(large):
         for row in range(0, 2_000, 67):
             query = large.rows.vectors[row : row + 1]
             near = Similarity(query, np.ones(1, np.float32), np.zeros(1, np.int64))
-            exact = np.where(large.allowed(0.0), near.of_rows(large), -np.inf)
+            exact = np.where(large.allowed(0.0), scan(large, [near])[0], -np.inf)
             best = set(np.argsort(-exact, kind="stable")[:20].tolist())
             found = await search(large, near, leaves=width, breadth=width)
             hits.append(len(best & set(rows_below(found.leaves).tolist())) / len(best))
@@ -161,9 +162,9 @@ def test_scores_of_some_rows_are_those_of_all(large):
     directions = large.rows.vectors[[3, 77, 500]]
     weights = np.array([0.5, 0.3, 0.2], np.float32)
     near = Similarity(directions, weights, np.array([0, 0, 1]))
-    everything = near.of_rows(large)
+    everything = scan(large, [near])[0]
     some = np.array([9, 3, 1_500], np.int32)
-    assert np.array_equal(near.of_rows(large, some), everything[some])
+    assert np.array_equal(scores_of(large, near, some), everything[some])
     assert everything.shape == (large.size,)
     assert everything.argmax() in (3, 77, 500)
 

@@ -179,7 +179,8 @@ class RedisTreeStore:
         """See TreeStore."""
         for batch in _batched(iter(items), _RECORDS_AT_ONCE):
             async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.mset({self._keys.item(item.id): item.record() for item in batch})
+                for item in batch:
+                    pipeline.set(self._keys.item(item.id), item.record())
                 pipeline.sadd(self._keys.staged, *(item.id for item in batch))
                 await pipeline.execute()
 

@@ -1,0 +1,286 @@
+"""The command line, as processes of their own over a store of their own."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import app
+from tree.store.server import running_url
+
+ROOT = Path(app.__file__).parents[1]
+DEMO = ROOT / "app" / "demo" / "catalogue.jsonl"
+DEMO_ITEMS = len(DEMO.read_text(encoding="utf-8").splitlines())
+_WAIT_S = 60
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("UNILLMREC_")}
+    return {
+        **own,
+        "UNILLMREC_DATA_DIR": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "default",
+        **more,
+    }
+
+
+def command(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env=environment(folder, **more),
+        cwd=folder.parent,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_WAIT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict:
+    """The JSON document on stdout of a command that succeeded."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`serve` on a free port: its URL and its process."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield _url(process), process
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=_WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def _url(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"running on (http://\S+)", line):
+            return found[1]
+    raise AssertionError("the service does not start:\n" + "".join(lines))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that holds the bundled catalogue."""
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    job = told(command(folder, "import", str(DEMO), "--json"))
+    assert job["state"] == "succeeded"
+    assert (job["result"]["accepted"], job["result"]["rejected"]) == (DEMO_ITEMS, 0)
+    assert DEMO.exists()
+    assert list((folder / "uploads").iterdir()) == []
+    return folder
+
+
+def test_recommend_prints_a_table_or_json(folder):
+    done = command(folder, "recommend", "--history", "book-dune,nowhere", "--limit", "3")
+    assert done.returncode == 0
+    assert "Not in the catalogue: nowhere" in done.stdout
+    assert "because of your interest in" in done.stdout
+
+    arguments = ("--profile", "slow science fiction", "--domain", "films", "--json")
+    answer = told(command(folder, "recommend", *arguments))
+    assert len(answer["items"]) == 10
+    assert {item["path"][0] for item in answer["items"]} == {"Films"}
+
+
+def test_tree_draws_or_prints_the_tree(folder):
+    drawn = command(folder, "tree", "--depth", "1").stdout
+    assert f"{DEMO_ITEMS} items in" in drawn
+    assert "├── " in drawn
+    shown = told(command(folder, "tree", "--depth", "0", "--json"))
+    assert shown["statistics"]["items"] == shown["tree"]["count"] == DEMO_ITEMS
+    assert shown["tree"]["children"] == []
+    graphml = command(folder, "tree", "--format", "graphml", "--depth", "1").stdout
+    assert graphml.startswith("<graphml")
+    assert command(folder, "tree", "--root", "99999").returncode == 1
+
+
+def test_what_is_exported_can_be_imported(folder, tmp_path):
+    whole = command(folder, "export").stdout
+    assert len(whole.splitlines()) == DEMO_ITEMS
+    path = tmp_path / "out.jsonl"
+    assert told(command(folder, "export", "--output", str(path), "--json"))["items"] == DEMO_ITEMS
+    assert path.read_text(encoding="utf-8") == whole
+    assert list(tmp_path.iterdir()) == [path]
+    zipped = tmp_path / "out.jsonl.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    job = told(command(tmp_path / "other", "import", str(zipped), "--json"))
+    assert job["result"]["items"] == DEMO_ITEMS
+
+
+def test_bad_lines_are_shown(folder, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"id": "a", "title": "[A]"}\nnonsense\n{"id": "b"}\n')
+    checked = command(folder, "import", str(path), "--dry-run")
+    assert checked.returncode == 0
+    assert "nothing imported: 1 lines are fine, 2 are not" in checked.stdout
+    assert "title: Field required" in checked.stdout
+    refused = command(folder, "import", str(path), "--on-error", "abort")
+    assert refused.returncode == 1
+    assert "2 lines are not acceptable, so nothing was imported" in refused.stderr
+
+
+def test_rebuild(folder):
+    job = told(command(folder, "rebuild", "--json"))
+    assert (job["state"], job["result"]["items"]) == ("succeeded", DEMO_ITEMS)
+    assert command(folder, "rebuild", "--mode", "subtree").returncode == 2
+
+
+def test_doctor_finds_nothing_wrong(folder):
+    report = told(command(folder, "doctor", "--json"))
+    assert report["ok"]
+    assert {check["status"] for check in report["checks"]} == {"ok"}
+    names = [check["name"] for check in report["checks"]]
+    assert "no flaws" in command(folder, "doctor").stdout
+    assert names == [
+        "data folder", "store", "persistence", "memory", "catalogue default", "embedder", "model",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong", "advice"),
+    [
+        ({"UNILLMREC_LLM_MODEL": "m"}, "model", "UNILLMREC_LLM_BASE_URL, UNILLMREC_LLM_API_KEY"),
+        (
+            {
+                "UNILLMREC_LLM_MODEL": "m",
+                "UNILLMREC_LLM_API_KEY": "k",
+                "UNILLMREC_LLM_BASE_URL": "http://127.0.0.1:9/v1",
+            },
+            "model",
+            "check UNILLMREC_LLM_BASE_URL",
+        ),
+        ({"UNILLMREC_REDIS_URL": "redis://127.0.0.1:9"}, "store", "check that the server runs"),
+        ({"UNILLMREC_DATA_DIR": "/proc/nowhere"}, "data folder", "UNILLMREC_DATA_DIR"),
+    ],
+)
+def test_doctor_says_what_is_wrong(folder, more, wrong, advice):
+    done = command(folder, "doctor", "--json", **more)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert not report["ok"]
+    failed = {check["name"]: check for check in report["checks"] if check["status"] == "fail"}
+    assert advice in failed[wrong]["finding"] + failed[wrong]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "code", "reason"),
+    [
+        (("serve", "--host", "0.0.0.0"), {}, 2, "add --insecure"),
+        (("serve", "--host", "example.org"), {}, 2, "add --insecure"),
+        (("recommend", "--limit", "0"), {}, 2, "--limit"),
+        (("recommend", "--catalog", "nowhere"), {}, 1, "there is no catalogue 'nowhere'"),
+        (("recommend", "--profile", ""), {}, 1, "profile"),
+        (("import", "nowhere.jsonl"), {}, 2, "nowhere.jsonl"),
+        (("frobnicate",), {}, 2, "frobnicate"),
+        (("tree",), {"UNILLMREC_HISTORY_DECAY": "7"}, 1, "history_decay"),
+        (("tree",), {"UNILLMREC_REDIS_URL": "redis://127.0.0.1:9"}, 1, "cannot be reached"),
+        (("tree",), {"UNILLMREC_REDIS_URL": "nonsense"}, 1, "not the URL of a store"),
+        (("tree",), {"UNILLMREC_DATA_DIR": "/proc/nowhere"}, 1, "cannot be written"),
+        (("import", str(DEMO), "--url", "http://127.0.0.1:9"), {}, 1, "does not answer"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_on_stderr(folder, arguments, more, code, reason):
+    done = command(folder, *arguments, **more)
+    assert done.returncode == code, done.stderr
+    assert reason in done.stderr
+    assert done.stdout == ""
+
+
+def test_version(folder):
+    assert command(folder, "version").stdout == f"unillmrec {app.__version__}\n"
+    assert told(command(folder, "version", "--json")) == {"version": app.__version__}
+
+
+def test_commands_work_beside_a_service_and_through_it(tmp_path):
+    folder = tmp_path / "data"
+    with serving(folder) as (url, process):
+        through = told(command(folder, "import", str(DEMO), "--url", url, "--json"))
+        assert through["result"]["accepted"] == DEMO_ITEMS
+        unknown = command(folder, "import", str(DEMO), "--url", url, "--catalog", "nowhere")
+        assert unknown.returncode == 1
+        assert "there is no catalogue 'nowhere'" in unknown.stderr
+
+        beside = tmp_path / "one.jsonl"
+        beside.write_text('{"id": "beside", "title": "A book that came in beside"}\n')
+        told(command(folder, "import", str(beside), "--json"))
+        assert httpx2.get(f"{url}/v1/catalogs/default/items/beside").status_code == 200
+        assert command(folder, "serve", "--port", "0").returncode == 1
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_WAIT_S) == 0
+    assert running_url(folder) is None
+    assert told(command(folder, "tree", "--json"))["statistics"]["items"] == DEMO_ITEMS + 1
+
+
+def test_workers_share_one_store(tmp_path):
+    with serving(tmp_path / "data", "--workers", "2") as (url, process):
+        item = f"{url}/v1/catalogs/default/items/a"
+        deadline = time.monotonic() + _WAIT_S
+        while True:  # the parent says "running" before its workers do
+            try:
+                httpx2.get(f"{url}/readyz", timeout=_WAIT_S).raise_for_status()
+                break
+            except httpx2.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert httpx2.put(item, json={"title": "A"}).status_code == 201
+        for _ in range(8):  # each on a connection of its own
+            assert httpx2.get(item).json()["title"] == "A"
+            answer = httpx2.post(f"{url}/v1/catalogs/default/recommend", json={}).json()
+            assert [found["item_id"] for found in answer["items"]] == ["a"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(_WAIT_S) == 0
+    assert running_url(tmp_path / "data") is None
+
+
+def test_an_interrupted_import_stops_cleanly(tmp_path):
+    source = tmp_path / "pipe.jsonl"
+    rows = (f'{{"id": "{number}", "title": "Item {number}"}}\n' for number in range(150_000))
+    source.write_text("".join(rows))
+    folder = tmp_path / "data"
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", "import", str(source)],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        uploads = folder / "uploads"
+        deadline = time.monotonic() + _WAIT_S
+        while not (uploads.exists() and list(uploads.iterdir())):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=_WAIT_S)
+    assert process.returncode == 130, errors
+    assert "stopped" in errors
+    assert "Traceback" not in errors
+    assert list(uploads.iterdir()) == []
+    assert running_url(folder) is None
