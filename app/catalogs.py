@@ -37,7 +37,7 @@ class CatalogSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     leaf_capacity: int = Field(default=20, ge=2, le=50, description="Most items in a leaf.")
-    fan_out: int = Field(default=16, ge=2, le=64, description="Most children of a node.")
+    fan_out: int = Field(default=16, ge=3, le=64, description="Most children of a node.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     embedder: Literal["lexical"] = "lexical"
     perspective: Literal["interest", "relevance", "action", "recommendation"] = "interest"

@@ -86,3 +86,17 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(
         default=8_589_934_592, ge=1_024, description="Largest import that is accepted."
     )
+
+
+def table() -> str:
+    """The settings as the Markdown table of the README."""
+    prefix = Settings.model_config["env_prefix"]
+    lines = ["| variable | default | what it sets |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        lines.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -97,10 +97,8 @@ class RedisDocuments:
     async def delete(self, kind: DocumentKind, document_id: str) -> bool:
         """See Documents."""
         keys = DocumentKeys(kind, self._prefix)
-        async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.unlink(keys.document(document_id))
-            pipeline.zrem(keys.index, document_id)
-            removed, _ = await pipeline.execute()
+        removed = await self._client.unlink(keys.document(document_id))
+        await self._client.zrem(keys.index, document_id)  # `list` passes over one left behind
         return bool(removed)
 
     async def list(self, kind: DocumentKind) -> AsyncIterator[tuple[str, bytes]]:
