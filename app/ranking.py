@@ -156,7 +156,7 @@ class EmbeddedRanker:
     ) -> FloatArray:
         popularity = tree.rows.popularity[: tree.size][rows]
         if self.popularity_weight and popularity.any():
-            scores = scores + np.float32(self.popularity_weight) * np.log1p(popularity)
+            scores += np.float32(self.popularity_weight) * np.log1p(popularity)
         return scores
 
 

@@ -2,7 +2,19 @@
 
 from fastapi import FastAPI
 
-from app.api import catalogs, health, items, jobs, problems, recommend, schema, transfer, tree
+from app.api import (
+    batches,
+    catalogs,
+    health,
+    items,
+    jobs,
+    listing,
+    problems,
+    recommend,
+    schema,
+    transfer,
+    tree,
+)
 from app.api.access import Access, grant
 from app.catalogs import CatalogSettings
 from app.recommend import RecommendRequest
@@ -10,11 +22,13 @@ from tree.item import Item
 
 __all__ = ["Access", "grant", "install"]
 
-_RESOURCES = (catalogs, items, transfer, recommend, tree, jobs, health)
+_RESOURCES = (
+    catalogs, items, batches, listing, transfer, recommend, tree, jobs, health,
+)  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
-    items.BatchRequest,
+    batches.BatchRequest,
     tree.NodePatch,
     tree.RebuildRequest,
 )

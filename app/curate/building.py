@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
 import numpy as np
-from tree.labels import Labeller, TermRows, label_text
 
 from app.jobs import Report
 from tree.build import Branch, Key, Members, common_names, grow, leaf_members, number_whole
 from tree.edits import NodeSpec
 from tree.embedders import EmbedderCache, LexicalEmbedder, fit_sample
 from tree.item import Item
+from tree.labels import Labeller, TermRows, label_text
 from tree.rows import Columns
 from tree.snapshot import SemanticTree, Space, TreeSettings
 from tree.vectors import Int8Matrix

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from tree.labels import relabel
-
 from app.curate.imports import ImportReport, Unreadable, read_items
 from app.curate.rebuilder import Rebuilder
 from app.curate.writer import COMMIT_ITEMS, Writer
@@ -19,6 +17,7 @@ from tree.edits import Edit, Reshape
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
 from tree.item import Item
+from tree.labels import relabel
 from tree.snapshot import ROOT, Node, SemanticTree
 from tree.store.protocol import TreeStore
 
@@ -71,8 +70,6 @@ class Curator:
             results |= await self._writer.write(some, gone)
         return results
 
-    # -- what follows a write
-
     def _look_after(self, tree: SemanticTree, edits: Sequence[Edit]) -> None:
         """Name what a commit has reshaped; rebuild once the catalogue has outgrown its tree."""
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
@@ -108,8 +105,6 @@ class Curator:
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
         return await self._writer.rename(node_id, label, locked)
-
-    # -- imports
 
     async def start_import(
         self, path: Path, *, on_error: Literal["skip", "abort"] = "skip", dry_run: bool = False
@@ -185,8 +180,6 @@ class Curator:
 
             with suppress(JobRunning):
                 await self._jobs.start("import", self._catalog, work, alone=True)
-
-    # -- rebuilds
 
     async def start_rebuild(
         self, *, mode: RebuildMode = "full", root: int | None = None, dry_run: bool = False

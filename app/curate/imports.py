@@ -1,6 +1,7 @@
 """Reading an import: JSON Lines, perhaps gzipped, one item a line; a report per bad line."""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterat
     with path.open("rb") as raw:
         zipped = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
-        lines: IO[bytes] = gzip.open(raw) if zipped else raw  # type: ignore[assignment]
+        lines = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
         batch: list[Item] = []
         read = 0
         number = 0

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from app.curate.building import Catalogue, build
 from app.jobs import Report
-from app.recommend import RecommendRequest, Recommender
+from app.recommend import Recommender, RecommendRequest
 from app.settings import Settings
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure

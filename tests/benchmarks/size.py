@@ -22,7 +22,6 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.quality import Oracle
 from tree import inspect
 from tree.embedders import LexicalEmbedder
-from tree.search import Similarity
 from tree.snapshot import SemanticTree, TreeSettings
 from tree.store.connection import connect
 from tree.store.redis import RedisTreeStore
@@ -39,15 +38,18 @@ def builds(sizes: tuple[int, ...] = (100_000, 1_000_000)) -> Iterator[Figure]:
         seconds, memory = _LIMITS.get(size, (None, None))
         yield Figure(f"build of {size:,} items, {os.cpu_count()} cores", result["build_s"], "s",
                      "≤", seconds)  # fmt: skip
-        yield Figure(f"peak memory of that build ({size:,})", result["peak_gib"], "GiB", "≤", memory)
+        yield Figure(
+            f"peak memory of that build ({size:,})", result["peak_gib"], "GiB", "≤", memory
+        )
         yield Figure(f"depth at {size:,}", result["depth"], "levels", "≤", result["depth_limit"])
         yield Figure(f"leaf Gini at {size:,}", result["gini"], "", "≤", 0.30)
         yield Figure(f"violations at {size:,}", result["violations"], "", "=", 0)
+        large = size >= 1_000_000
         yield Figure(f"replica memory per item at {size:,}", result["replica_bytes"], "B", "≤",
-                     450 if size >= 1_000_000 else None)  # fmt: skip
+                     450 if large else None)  # fmt: skip
         yield Figure(f"load of a replica at {size:,}", result["load_s"], "s")
         yield Figure(f"share of the oracle's top 20 at {size:,}", result["share"], "", "≥",
-                     0.90 if size >= 1_000_000 else 0.98)  # fmt: skip
+                     0.90 if large else 0.98)  # fmt: skip
         yield Figure(f"ranking at {size:,}, p50", result["rank_ms"], "ms")
 
 

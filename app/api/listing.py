@@ -1,0 +1,150 @@
+"""Items listed, in the order of the tree."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.access import TheCatalog
+from app.api.problems import Flaw, Refused, invalid
+from app.api.schema import problems
+from tree.item import Item
+from tree.snapshot import ROOT, Node, SemanticTree
+
+router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
+
+_SCANNED_PER_PAGE = 2_000
+_READ_AT_ONCE = 200
+
+
+class ListQuery(BaseModel):
+    """Which items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cursor: str | None = Field(
+        default=None, max_length=2_000, description="`next_cursor` of the page before."
+    )
+    limit: int = Field(default=20, ge=1, le=100)
+    q: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Text that id, title, description, categories or keywords hold, whatever its "
+        "case. A page looks at 2,000 items at most, so it may be short, or empty, before the end.",
+    )
+    node: int = Field(default=ROOT, ge=0, description="Only items below this node.")
+
+
+class ItemPage(BaseModel):
+    """Some items in the order of the tree; `next_cursor` is null on the last page."""
+
+    catalog: str
+    tree_version: int
+    items: list[Item]
+    next_cursor: str | None
+
+
+class _Place(BaseModel):
+    """Where a page ended: after an item of a leaf, whose items are listed by id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    space: str  # a rebuild makes another one, and numbers the leaves anew
+    leaf: int
+    item: str
+
+
+@router.get("/items", operation_id="list_items", responses=problems(HTTPStatus.GONE))
+async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) -> ItemPage:
+    """Items in the order of the tree, related ones together; hidden and expired ones included.
+
+    Between two pages the tree may change: an item that moves to another leaf meanwhile may come
+    twice or not at all (`exports/items` is of one version). 410 when the place of the cursor is
+    gone, which is so after a rebuild.
+    """
+    tree = await catalog.store.load()
+    top = tree.node(query.node)
+    after = None if query.cursor is None else _read_cursor(query.cursor)
+    places = _places(tree, top, after)
+    wanted = query.q.casefold() if query.q else None
+    items: list[Item] = []
+    end: _Place | None = None
+    scanned = 0
+    while end is None and (batch := list(islice(places, _READ_AT_ONCE if wanted else query.limit))):
+        scanned += len(batch)
+        records = await catalog.store.items([place.item for place in batch])
+        for place in batch:
+            item = records.get(place.item)
+            if item is not None and (wanted is None or _mentions(item, wanted)):
+                items.append(item)
+            if len(items) == query.limit:
+                end = place
+                break
+        else:
+            end = batch[-1] if scanned >= _SCANNED_PER_PAGE else None
+    more = end is not None and next(_places(tree, top, end), None) is not None
+    return ItemPage(
+        catalog=catalog.name,
+        tree_version=tree.version,
+        items=items,
+        next_cursor=_cursor(end) if end is not None and more else None,
+    )
+
+
+def _places(tree: SemanticTree, top: Node, after: _Place | None) -> Iterator[_Place]:
+    """The items below `top`, leaf by leaf, from the one that follows `after` on."""
+    last = None
+    leaves = tree.leaves(top.id)
+    if after is not None:
+        leaf, last = _resumed(tree, after)
+        leaves = _leaves_from(tree, top, leaf)
+    for leaf in leaves:
+        for item_id in sorted(map(tree.rows.id, leaf.rows.tolist())):
+            if last is None or item_id > last:
+                yield _Place(space=tree.space.fingerprint, leaf=leaf.id, item=item_id)
+        last = None
+
+
+def _resumed(tree: SemanticTree, after: _Place) -> tuple[Node, str | None]:
+    """The leaf in which to go on, and the id after which; None for all of it."""
+    if after.space == tree.space.fingerprint:
+        if tree.has_node(after.leaf):
+            first = next(tree.leaves(after.leaf))
+            return first, after.item if first.id == after.leaf else None  # it was split
+        if (leaf := tree.leaf_of(after.item)) is not None:
+            return leaf, after.item
+    detail = "the tree has changed where this cursor stood: list again from the start"
+    raise Refused(HTTPStatus.GONE, "cursor_gone", detail)
+
+
+def _leaves_from(tree: SemanticTree, top: Node, leaf: Node) -> Iterator[Node]:
+    """`leaf` and the leaves below `top` that follow it."""
+    yield leaf
+    node = leaf
+    while node.parent is not None and node.id != top.id:
+        siblings = tree.node(node.parent).children
+        for sibling in siblings[siblings.index(node.id) + 1 :]:
+            yield from tree.leaves(sibling)
+        node = tree.node(node.parent)
+
+
+def _cursor(place: _Place) -> str:
+    return urlsafe_b64encode(place.model_dump_json().encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> _Place:
+    padded = cursor + "=" * (-len(cursor) % 4)
+    try:
+        return _Place.model_validate_json(urlsafe_b64decode(padded))
+    except ValueError as error:  # pydantic's and base64's errors are ValueErrors
+        message = "is not a cursor of this list: take next_cursor as it came"
+        raise invalid([Flaw(source="query", pointer="/cursor", message=message)]) from error
+
+
+def _mentions(item: Item, wanted: str) -> bool:
+    return wanted in item.id.casefold() or wanted in item.text.casefold()
