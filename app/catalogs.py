@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from app.jobs import Jobs
 from app.recommend import Recommender
 from app.settings import Settings
 from tree.embedders import EmbedderCache
-from tree.snapshot import TreeSettings
+from tree.node import TreeSettings
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
 
@@ -110,8 +111,11 @@ class Catalogs:
 
     async def list(self) -> list[Catalog]:
         """All catalogues, by name."""
-        names = sorted([name async for name, _ in self._documents.list("catalog")])
-        return [await self.get(name) for name in names]
+        found = []
+        for name in sorted([name async for name, _ in self._documents.list("catalog")]):
+            with suppress(UnknownCatalog):  # deleted since the list was read
+                found.append(await self.get(name))
+        return found
 
     async def delete(self, name: str) -> None:
         """Remove a catalogue and all it holds. Raises UnknownCatalog."""

@@ -5,12 +5,13 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tree.errors import TreeError
+from tree.errors import StoreUnavailable, TreeError
 from tree.store.documents import Documents
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Report:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.stopped = False
         self._phase_began = time.monotonic()
 
     @classmethod
@@ -106,6 +108,8 @@ class Report:
         self._set(progress.model_copy(update={"done": done, "eta_s": eta}))
 
     def _set(self, progress: Progress) -> None:
+        if self.stopped:  # a cancellation may get lost on its way through a client library
+            raise asyncio.CancelledError
         self.job = self.job.model_copy(update={"progress": progress})
 
 
@@ -119,6 +123,7 @@ class Jobs:
         self._documents = documents
         self._ttl_s = ttl_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reports: dict[str, Report] = {}
 
     async def start(self, kind: JobType, catalog: str, work: Work, *, alone: bool = False) -> Job:
         """Run `work` in the background. Raises JobRunning when `alone` and another one runs."""
@@ -160,8 +165,7 @@ class Jobs:
             return job
         job = job.model_copy(update={"state": "cancelling"})
         await self._save(job)
-        if task := self._tasks.get(job_id):
-            task.cancel()
+        self._stop(job_id)
         return job
 
     async def wait(self, job_id: str) -> Job:
@@ -182,7 +186,9 @@ class Jobs:
 
     async def _run(self, job: Job, work: Work, *, alone: bool) -> None:
         report = Report(job.model_copy(update={"state": "running"}))
-        pulse = asyncio.create_task(self._pulse(report, alone=alone))
+        self._reports[job.id] = report
+        over = asyncio.Event()
+        pulse = asyncio.create_task(self._pulse(report, over, alone=alone))
         ending: dict[str, object]
         try:
             ending = {"state": "succeeded", "result": await work(report)}
@@ -205,33 +211,44 @@ class Jobs:
                 "state": "failed",
                 "problem": {"code": "internal", "detail": "unexpected error; see the log"},
             }
-        finally:
-            pulse.cancel()
         now = datetime.now(UTC)
         last = report.job.model_copy(update={**ending, "finished_at": now, "heartbeat_at": now})
+        over.set()
         try:
-            await asyncio.shield(self._finish(last, alone=alone))
+            await asyncio.shield(self._finish(last, pulse, alone=alone))
         finally:
-            self._tasks.pop(job.id, None)
+            del self._tasks[job.id], self._reports[job.id]
 
-    async def _finish(self, job: Job, *, alone: bool) -> None:
+    async def _finish(self, job: Job, pulse: asyncio.Task[None], *, alone: bool) -> None:
+        await asyncio.gather(pulse, return_exceptions=True)  # its last write must not come after
         await self._save(job)
         if alone:
             await self._documents.delete("job", _claim_of(job))
 
-    async def _pulse(self, report: Report, *, alone: bool) -> None:
-        """Write progress and heartbeat, and notice a cancellation from another process."""
-        while True:
-            stored = await self._documents.get("job", report.job.id)
-            if stored and Job.model_validate_json(stored).state == "cancelling":
-                self._tasks[report.job.id].cancel()
-                return
-            report.job = report.job.model_copy(update={"heartbeat_at": datetime.now(UTC)})
-            await self._save(report.job)
-            if alone:
-                claim = _claim_of(report.job)
-                await self._documents.put("job", claim, report.job.id.encode(), _LOST_AFTER_S)
-            await asyncio.sleep(_HEARTBEAT_S)
+    async def _pulse(self, report: Report, over: asyncio.Event, *, alone: bool) -> None:
+        """Write progress and heartbeat until the job is over; notice a cancellation elsewhere."""
+        while not over.is_set():
+            with suppress(StoreUnavailable):  # the work itself will say so if it lasts
+                await self._beat(report, alone=alone)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _HEARTBEAT_S)
+
+    def _stop(self, job_id: str) -> None:
+        if report := self._reports.get(job_id):
+            report.stopped = True
+        if task := self._tasks.get(job_id):
+            task.cancel()
+
+    async def _beat(self, report: Report, *, alone: bool) -> None:
+        stored = await self._documents.get("job", report.job.id)
+        if stored and Job.model_validate_json(stored).state == "cancelling":
+            self._stop(report.job.id)
+            return
+        report.job = report.job.model_copy(update={"heartbeat_at": datetime.now(UTC)})
+        await self._save(report.job)
+        if alone:
+            claim = _claim_of(report.job)
+            await self._documents.put("job", claim, report.job.id.encode(), _LOST_AFTER_S)
 
     async def _claim(self, job: Job) -> None:
         claim = _claim_of(job)

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tree.node import Node
 from tree.rows import IntArray
 from tree.scan import scan, scores_of
 from tree.search import Similarity, rows_below, search
-from tree.snapshot import Node, SemanticTree
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
 
 _SCANS_AT_ONCE = 16
@@ -210,11 +211,11 @@ def _best(
     scores: FloatArray, allowed: npt.NDArray[np.bool_] | None, wanted: int
 ) -> tuple[IntArray, FloatArray]:
     """Positions of the best allowed scores and the scores; of equals, the first comes first."""
-    at = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-    kept = scores[at]
-    if len(kept) > wanted:
-        edge = np.partition(kept, len(kept) - wanted)[len(kept) - wanted]
-        near = np.flatnonzero(kept >= edge)
-        at, kept = at[near], kept[near]
-    order = np.argsort(-kept, kind="stable")[:wanted]
-    return at[order].astype(np.int32), kept[order]
+    if allowed is not None:
+        scores = np.where(allowed, scores, np.float32(-np.inf))
+    edge = -np.inf
+    if len(scores) > wanted:
+        edge = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    at = np.flatnonzero((scores >= edge) & (scores > -np.inf))
+    order = at[np.argsort(-scores[at], kind="stable")[:wanted]]
+    return order.astype(np.int32), scores[order]

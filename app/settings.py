@@ -57,13 +57,13 @@ class Settings(BaseSettings):
         default=0.1, ge=0, le=1, description="Diversity of an answer unless the request says."
     )
     exact_scan_items: int = Field(
-        default=200_000, ge=0, description="Up to this many items a request scores all of them."
+        default=50_000, ge=0, description="Up to this many items a request scores all of them."
     )
     beam_leaves: int = Field(
-        default=600, ge=1, description="Leaves that a request scores in larger catalogues."
+        default=200, ge=1, description="Leaves that a request scores in larger catalogues."
     )
     beam_breadth: int = Field(
-        default=256, ge=1, description="Inner nodes expanded per level of that search."
+        default=96, ge=1, description="Inner nodes expanded per level of that search."
     )
     commit_window_ms: float = Field(
         default=2.0, ge=0, description="Writes that arrive this close together share a commit."

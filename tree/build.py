@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from tree.clustering import balanced_parts, packed_parts, unit
 from tree.edits import NodeSpec
-from tree.snapshot import ROOT, TreeSettings
+from tree.node import ROOT, TreeSettings
 from tree.vectors import Int8Matrix, quantise
 
 Members = npt.NDArray[np.int64]

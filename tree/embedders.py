@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tree.snapshot import Space
+from tree.node import Space
 from tree.vectors import DIMENSIONS, Int8Matrix, quantise
 
 if TYPE_CHECKING:

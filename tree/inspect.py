@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tree.snapshot import ROOT, Node, SemanticTree
+from tree.node import ROOT, Node
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, Int8Matrix, facets, inverse_norms
 
 if TYPE_CHECKING:

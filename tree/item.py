@@ -63,7 +63,11 @@ class Item(BaseModel):
     )
     image_url: Annotated[str, StringConstraints(max_length=2_000), _Clean] = ""
     popularity: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Any count; used on a log scale."
+        default=None,
+        ge=0,
+        le=1e18,
+        allow_inf_nan=False,
+        description="Any count; used on a log scale.",
     )
     published_at: Annotated[AwareDatetime, _FromJson] | None = None
     expires_at: Annotated[AwareDatetime, _FromJson] | None = None

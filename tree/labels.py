@@ -17,7 +17,8 @@ from msgspec import structs
 
 from tree.edits import NodeSpec, Relabel
 from tree.item import Item, normalise
-from tree.snapshot import ROOT, Node, SemanticTree
+from tree.node import ROOT, Node
+from tree.snapshot import SemanticTree
 
 Members = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -123,8 +124,7 @@ class Labeller:
 
         `specs` come parents first, their leaves in the order of `members`, which are positions
         in `rows`; `title` gives the title at a position. A label that is there already stays;
-        siblings never have the same. The signpost of the first spec is left as it is.
-        O(terms · depth): some 10 µs an item.
+        siblings differ. The first spec keeps its signpost. O(terms · depth): some 10 µs an item.
         """
         order = np.concatenate(members)
         ordered = rows.take(order)

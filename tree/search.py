@@ -5,7 +5,6 @@ enough items, which serves one interest. Here all branches of a level compete, a
 one column per interest, and every interest keeps slots in the beam.
 """
 
-import bisect
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tree.node import Node
 from tree.rows import IntArray
-from tree.snapshot import Node, SemanticTree
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
 
 _RESERVED = 0.25  # of the beam goes to the interests in turn, the rest to the best overall
@@ -48,13 +48,12 @@ class Found:
 async def search(tree: SemanticTree, score: Score, *, leaves: int, breadth: int) -> Found:
     """The best leaves for a scorer, best first, at most `leaves` of them.
 
-    `breadth` inner nodes are expanded per level, or `leaves` if that is more: cheap scores
+    `breadth` inner nodes are expanded per level: cheap scores
     afford a wide one (64 finds .85 of a full scan's top 20 in 20 leaves, 20 finds .78).
     Leaves of every depth stay in the race until the end. O(breadth · fan-out · depth) scores.
     """
     if tree.root.is_leaf:
         return Found([tree.root] if len(tree) else [], 0, 0)
-    breadth = max(breadth, leaves)
     race: list[FloatArray] = []  # the marks of all leaves that were offered, level by level
     entrants: list[tuple[_Offer, npt.NDArray[np.int64]]] = []
     frontier = [tree.root]
@@ -68,14 +67,15 @@ async def search(tree: SemanticTree, score: Score, *, leaves: int, breadth: int)
         leaf = np.delete(np.arange(len(marks)), inner)
         race.append(marks[leaf])
         entrants.append((offer, leaf))
-        frontier = [offer.node(inner[at]) for at in beam(marks[inner], breadth)]
+        frontier = offer.nodes([inner[at] for at in beam(marks[inner], breadth)])
     best = beam(np.concatenate(race), leaves)
     ends = np.cumsum([len(part) for part in race])
-    reached = []
-    for at in best:
-        level = int(np.searchsorted(ends, at, side="right"))
-        entrant, leaf = entrants[level]
-        reached.append(entrant.node(int(leaf[at - ends[level]])))  # counted from the level's end
+    found: dict[int, Node] = {}
+    for level, (offer, leaf) in enumerate(entrants):
+        start = ends[level] - len(leaf)
+        mine = [at for at in best if start <= at < ends[level]]
+        found.update(zip(mine, offer.nodes(leaf[[at - start for at in mine]]), strict=True))
+    reached = [found[at] for at in best]
     return Found(reached, offered, levels)
 
 
@@ -96,10 +96,13 @@ class _Offer:
             for at in parent.inner
         ]
 
-    def node(self, position: int) -> Node:
-        parent = bisect.bisect_right(self._ends, position)
-        start = self._ends[parent - 1] if parent else 0
-        return self._tree.node(self._parents[parent].children[position - start])
+    def nodes(self, positions: Sequence[int] | npt.NDArray[np.int64]) -> list[Node]:
+        starts = [0, *self._ends]
+        owners = np.searchsorted(self._ends, positions, side="right").tolist()
+        return [
+            self._tree.node(self._parents[owner].children[position - starts[owner]])
+            for position, owner in zip(positions, owners, strict=True)
+        ]
 
 
 def beam(marks: FloatArray, width: int) -> list[int]:
@@ -133,7 +136,7 @@ def blend(similarity: FloatArray, weights: FloatArray, sharpness: float) -> Floa
     total = similarity @ weights
     np.log(total, out=total)
     total /= np.float32(sharpness)
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +157,16 @@ class Similarity:
         slate = np.concatenate([parent.slate for parent in level.parents])
         scale = np.concatenate([parent.slate_scale for parent in level.parents])
         near = cosines(slate.reshape(-1, DIMENSIONS), scale.ravel(), self.directions)
-        columns = [
-            blend(near[:, own], self.weights[own], self.sharpness).reshape(len(slate), -1).max(1)
-            for own in (self.groups == group for group in range(int(self.groups.max()) + 1))
-        ]
-        everything = blend(near, self.weights, self.sharpness)
-        return np.stack([everything.reshape(len(slate), -1).max(axis=1), *columns], axis=1)
+        near *= np.float32(self.sharpness)
+        np.exp(near, out=near)
+        marks = np.log(near @ self._shares) / np.float32(self.sharpness)
+        return marks.reshape(len(slate), -1, marks.shape[1]).max(axis=1)
+
+    @property
+    def _shares(self) -> FloatArray:
+        """float32[directions, 1 + interests]: the weights, of all directions and per interest."""
+        own = self.groups[:, None] == np.arange(int(self.groups.max()) + 1)
+        return self.weights[:, None] * np.column_stack([np.ones(len(own), bool), own])
 
 
 def rows_below(leaves: Sequence[Node]) -> IntArray:

@@ -13,7 +13,8 @@ from app.api.access import TheCatalog
 from app.api.problems import Flaw, Refused, invalid
 from app.api.schema import problems
 from tree.item import Item
-from tree.snapshot import ROOT, Node, SemanticTree
+from tree.node import ROOT, Node
+from tree.snapshot import SemanticTree
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 

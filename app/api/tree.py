@@ -14,7 +14,8 @@ from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog
 from app.jobs import Job
 from tree.inspect import Outline, graphml, node_link, outline
-from tree.snapshot import ROOT, Node, SemanticTree
+from tree.node import ROOT, Node
+from tree.snapshot import SemanticTree
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}/tree", tags=["tree"])
 

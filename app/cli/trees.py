@@ -12,7 +12,8 @@ from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, 
 from app.cli.watching import ended_well, watch
 from app.jobs import Job
 from tree.inspect import Outline, graphml, outline, statistics
-from tree.snapshot import ROOT, SemanticTree
+from tree.node import ROOT
+from tree.snapshot import SemanticTree
 
 
 class Format(StrEnum):

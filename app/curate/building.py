@@ -17,8 +17,9 @@ from tree.edits import NodeSpec
 from tree.embedders import EmbedderCache, LexicalEmbedder, fit_sample
 from tree.item import Item
 from tree.labels import Labeller, TermRows, label_text
+from tree.node import Space, TreeSettings
 from tree.rows import Columns
-from tree.snapshot import SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix
 
 _BATCH = 4_000

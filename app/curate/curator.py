@@ -18,7 +18,8 @@ from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
 from tree.item import Item
 from tree.labels import relabel
-from tree.snapshot import ROOT, Node, SemanticTree
+from tree.node import ROOT, Node
+from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
 RebuildMode = Literal["full", "relabel", "subtree"]

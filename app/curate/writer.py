@@ -1,6 +1,7 @@
 """`Writer`: the changes of one catalogue, grouped into commits that win or try again."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -9,7 +10,8 @@ from tree.edits import Edit, Relabel
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
 from tree.item import Item
-from tree.snapshot import Node, SemanticTree
+from tree.node import Node
+from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
 COMMIT_ITEMS = 1_000
@@ -32,9 +34,10 @@ class _Write:
 
 @dataclass(slots=True)
 class _Queue:
-    """Writes that wait for the next commit."""
+    """Writes that wait for the next commit, and such as must have one to themselves."""
 
     writes: list[_Write] = field(default_factory=list)
+    alone: deque[_Write] = field(default_factory=deque)
     worker: asyncio.Task[None] | None = None
 
 
@@ -72,10 +75,11 @@ class Writer:
         while batch := self._next_batch():
             try:
                 done = await self._commit(batch)
-            except Exception as error:  # noqa: BLE001 - belongs to the callers who wait
-                for write in batch:
-                    if not write.done.cancelled():
-                        write.done.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - belongs to the caller who waits
+                if len(batch) > 1:  # one write must not fail the others: each on its own
+                    self._queue.alone.extend(batch)
+                elif not batch[0].done.cancelled():
+                    batch[0].done.set_exception(error)
             else:
                 for write in batch:
                     if not write.done.cancelled():
@@ -83,6 +87,8 @@ class Writer:
 
     def _next_batch(self) -> list[_Write]:
         """The oldest writes that fit one commit and touch no item twice."""
+        if self._queue.alone:
+            return [self._queue.alone.popleft()]
         batch: list[_Write] = []
         touched: set[str] = set()
         for write in self._queue.writes:

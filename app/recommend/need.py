@@ -12,7 +12,8 @@ from app.recommend.request import RecommendRequest
 from app.settings import Settings
 from tree.embedders import Embedder
 from tree.item import normalise
-from tree.snapshot import Node, SemanticTree
+from tree.node import Node
+from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix
 
 _HISTORY = 50  # entries that may tell something; older ones only count as seen

@@ -16,7 +16,8 @@ from app.recommend import Recommender
 from app.settings import Settings
 from tree.embedders import EmbedderCache, LexicalEmbedder
 from tree.item import Item
-from tree.snapshot import SemanticTree, TreeSettings
+from tree.node import TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.documents import RedisDocuments
 from tree.store.redis import RedisTreeStore
 

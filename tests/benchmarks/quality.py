@@ -15,8 +15,9 @@ from tests.benchmarks.figures import Figure
 from tree import inspect
 from tree.embedders import EmbedderCache
 from tree.item import Item
+from tree.node import TreeSettings
 from tree.search import Similarity, search
-from tree.snapshot import SemanticTree, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
 from tree.store.memory import MemoryTreeStore
 

@@ -22,7 +22,8 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.quality import Oracle
 from tree import inspect
 from tree.embedders import LexicalEmbedder
-from tree.snapshot import SemanticTree, TreeSettings
+from tree.node import TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.connection import connect
 from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Relabel, Reshape
 from tree.errors import InvalidEdit, StaleVersion
 from tree.item import Item
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.node import ROOT, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.memory import MemoryTreeStore
 from tree.store.protocol import TreeStore
 from tree.store.redis import RedisTreeStore

@@ -15,8 +15,9 @@ from redis.backoff import NoBackoff
 from tree.edits import DropItem, NodeSpec, PutItem
 from tree.errors import CorruptSnapshot, StaleVersion, StoreUnavailable
 from tree.item import Item
+from tree.node import ROOT, Space, TreeSettings
 from tree.rows import Columns
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.connection import connect
 from tree.store.documents import RedisDocuments
 from tree.store.keys import CatalogKeys

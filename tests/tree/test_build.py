@@ -15,8 +15,9 @@ from tree.edits import NodeSpec
 from tree.embedders import LexicalEmbedder, fit_sample
 from tree.inspect import statistics, violations
 from tree.item import Item
+from tree.node import ROOT, TreeSettings
 from tree.rows import Columns
-from tree.snapshot import ROOT, SemanticTree, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, Int8Matrix
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tree.embedders import LexicalEmbedder, embedder_for, fit_sample
-from tree.snapshot import Space
+from tree.node import Space
 from tree.vectors import DIMENSIONS, cosines, inverse_norms
 
 ROOT = str(Path(__file__).parents[2])

@@ -19,8 +19,9 @@ from tree.inspect import (
     statistics,
     violations,
 )
+from tree.node import ROOT, Space, TreeSettings
 from tree.rows import Columns
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS
 
 SPACE = Space("lexical", "lexical-unfitted")

@@ -7,9 +7,10 @@ from tree.edits import NodeSpec, Relabel
 from tree.inspect import violations
 from tree.item import Item, normalise
 from tree.labels import Labeller, TermRows, label_text, relabel
+from tree.node import ROOT, Space, TreeSettings
 from tree.place import plan
 from tree.rows import Columns
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS
 
 SPACE = Space("lexical", "lexical-unfitted")

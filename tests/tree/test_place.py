@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tree.edits import Relabel
 from tree.inspect import violations
 from tree.item import Item
+from tree.node import ROOT, Space, TreeSettings
 from tree.place import plan, route
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, Int8Matrix
 
 SPACE = Space("lexical", "lexical-unfitted")

@@ -6,11 +6,12 @@ import pytest
 from tree.edits import NodeSpec
 from tree.inspect import violations
 from tree.item import Item
+from tree.node import ROOT, Space, TreeSettings
 from tree.place import plan
 from tree.rows import Columns
 from tree.scan import scan, scores_of
 from tree.search import Level, Similarity, beam, blend, rows_below, search
-from tree.snapshot import ROOT, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FloatArray
 
 SPACE = Space("lexical", "lexical-unfitted")

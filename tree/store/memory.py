@@ -6,7 +6,8 @@ from itertools import islice
 from tree.edits import Edit, decode
 from tree.errors import StaleVersion
 from tree.item import Item
-from tree.snapshot import SemanticTree, Space, TreeSettings
+from tree.node import Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store import wire
 
 

@@ -19,7 +19,8 @@ from redis.typing import EncodableT, FieldT
 from tree.edits import Edit, decode
 from tree.errors import CorruptSnapshot, InvalidEdit, StaleVersion, StoreUnavailable, TreeError
 from tree.item import Item
-from tree.snapshot import SemanticTree, Space, TreeSettings
+from tree.node import Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store import wire
 from tree.store.connection import translated
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys

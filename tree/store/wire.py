@@ -18,8 +18,9 @@ from tree.edits import DropItem, Edit, NodeSpec, PutItem
 from tree.edits import encode as encode_edits
 from tree.errors import CorruptSnapshot, InvalidEdit
 from tree.item import Item
+from tree.node import Node, Space, TreeSettings
 from tree.rows import Columns
-from tree.snapshot import Node, SemanticTree, Space, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FACETS
 
 CHUNK_ITEMS = 1_000

@@ -1,0 +1,65 @@
+"""A whole tree from its parts: after a build, from a stored snapshot, or as a copy."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rpds import HashTrieMap
+
+from tree.edits import NodeSpec
+from tree.errors import InvalidEdit
+from tree.node import ROOT, Node, Nodes
+from tree.rows import Columns, Rows
+from tree.vectors import Int8Matrix
+
+
+class Parts(NamedTuple):
+    """A tree taken apart.
+
+    The leaves among `specs` take the next `leaf_sizes[i]` rows of `columns` each, in order
+    (their `items` are ignored).
+    """
+
+    specs: Sequence[NodeSpec]  # parents first
+    columns: Columns
+    leaf_sizes: Sequence[int]
+    leaf_facets: Int8Matrix | None  # int8[leaves, FACETS, DIMENSIONS]; None: not known yet
+
+
+def assembled(parts: Parts, version: int) -> tuple[Nodes, Rows]:
+    """The nodes that `parts` make, over rows of their own, which begin with `version`.
+
+    Raises InvalidEdit when the parts do not make one tree.
+    """
+    specs, columns, leaf_sizes, leaf_facets = parts
+    leaves = [spec.id for spec in specs if not spec.children]
+    if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != len(columns.ids):
+        raise InvalidEdit("leaf sizes do not add up to the rows")
+    rows = Rows(len(columns.ids))
+    rows.append(columns, np.repeat(leaves, leaf_sizes))
+    rows.publish(version, 0, ())
+    ends = dict(zip(leaves, np.cumsum(leaf_sizes).tolist(), strict=True))
+    sizes = dict(zip(leaves, leaf_sizes, strict=True))
+    parents = {child: spec.id for spec in specs for child in spec.children}
+    nodes: dict[int, Node] = {}
+    compass: dict[int, Int8Matrix] = {}  # facets of the nodes whose parent is still to come
+    if leaf_facets is not None:
+        compass.update(zip(leaves, leaf_facets, strict=True))
+    for spec in reversed(specs):
+        parent = parents.get(spec.id)
+        if spec.children:
+            try:
+                children = [nodes[child] for child in spec.children]
+                slate = np.stack([compass.pop(child) for child in spec.children])
+            except KeyError as error:
+                raise InvalidEdit(f"node {spec.id} has a child that is not there") from error
+            node = Node.of_children(spec, parent, children, slate)
+        else:
+            end = ends[spec.id]
+            node = Node.of_rows(spec, parent, np.arange(end - sizes[spec.id], end, dtype=np.int32))
+        nodes[spec.id] = node
+        if spec.id not in compass:
+            compass[spec.id] = node.facets(rows)
+    if ROOT not in nodes or nodes[ROOT].count != len(columns.ids):
+        raise InvalidEdit("the root does not hold every item")
+    return HashTrieMap(nodes), rows

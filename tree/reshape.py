@@ -1,0 +1,152 @@
+"""How a tree under edit gets back within its bounds: split, merge, collapse, grow anew.
+
+An over-full leaf splits into near-equal parts, an over-full inner node splits in two, an
+under-full leaf joins its nearest sibling, and where the tree has grown too deep the smallest
+subtree that restores the limit is grown anew (the scapegoat tree's rule, Galperin & Rivest 1993).
+"""
+
+import math
+
+import msgspec
+import numpy as np
+
+from tree.build import grow, leaf_members, leaf_target, levels_needed, number
+from tree.clustering import balanced_parts
+from tree.node import ROOT
+from tree.vectors import cosines, inverse_norms
+from tree.working_copy import WorkingCopy
+
+_UNDERFULL = 0.25  # of a leaf
+
+
+def rebalance(work: WorkingCopy) -> None:
+    """Bring every touched leaf, and what hangs on it, back within its bounds."""
+    for leaf in work.touched_leaves():
+        _split_leaf(work, leaf)
+    for leaf in work.touched_leaves():
+        _merge_leaf(work, leaf)
+    _cut_depth(work)
+
+
+def regrow(work: WorkingCopy, top: int, *, levels: int | None = None) -> None:
+    """Grow the subtree below `top` anew, by the keys of its items; at most `levels` deep."""
+    members = work.items_below(top)
+    spec = work.spec(top)
+    branch = grow(
+        work.vectors(members),
+        [work.key(item_id) for item_id in members],
+        work.settings,
+        names=work.spelled,
+        levels=levels,
+        depth=len(spec.key),
+    )
+    (first, *others), _ = number(branch, work.next_node, top_id=top)
+    work.regraft(
+        [
+            msgspec.structs.replace(spec, children=first.children),
+            *(msgspec.structs.replace(each, label=each.label or spec.label) for each in others),
+        ],
+        [[members[at] for at in inside] for inside in leaf_members(branch)],
+    )
+
+
+def _split_leaf(work: WorkingCopy, leaf: int) -> None:
+    members, settings = work.content(leaf), work.settings
+    if len(members) <= settings.leaf_capacity:
+        return
+    parts = math.ceil(len(members) / leaf_target(settings))
+    bulky = parts > 2 and len(work.siblings(leaf)) + parts > settings.fan_out
+    if leaf == ROOT or bulky:
+        regrow(work, leaf)
+        return
+    labels = balanced_parts(work.vectors(members), parts, settings.seed)
+    spec = work.spec(leaf)
+    fresh = [
+        work.add(spec, items=[m for m, label in zip(members, labels, strict=True) if label == part])
+        for part in range(parts)
+    ]
+    work.substitute(leaf, fresh)
+    _split_inner(work, work.parent(fresh[0]))
+
+
+def _split_inner(work: WorkingCopy, node: int) -> None:
+    """Where `node` has a child too many: two near-equal halves, and on to its parent.
+
+    Below the root that is one level more.
+    """
+    spec, settings = work.spec(node), work.settings
+    if len(spec.children) <= settings.fan_out:
+        return
+    compass = np.stack([work.facets(child)[0] for child in spec.children])
+    labels = balanced_parts(compass, 2, settings.seed)
+    halves = [
+        work.add(
+            spec,
+            children=[c for c, label in zip(spec.children, labels, strict=True) if label == half],
+        )
+        for half in range(2)
+    ]
+    if node == ROOT:
+        work.hang(ROOT, halves)
+    else:
+        work.substitute(node, halves)
+        _split_inner(work, work.parent(halves[0]))
+
+
+def _merge_leaf(work: WorkingCopy, leaf: int) -> None:
+    """An under-full leaf joins the nearest sibling that has room; without one it stays."""
+    members, capacity = work.content(leaf), work.settings.leaf_capacity
+    if leaf == ROOT or len(members) >= capacity * _UNDERFULL:
+        return
+    if members:
+        hosts = [
+            sibling
+            for sibling in work.siblings(leaf)
+            if not work.spec(sibling).children
+            and 0 < len(work.content(sibling)) <= capacity - len(members)
+        ]
+        if not hosts:
+            return
+        mine = work.facets(leaf)
+        scale = inverse_norms(mine)
+        best = max(hosts, key=lambda host: (cosines(mine, scale, work.facets(host)).max(), -host))
+        work.fill(best, work.content(best) + members)
+        work.fill(leaf, [])
+    work.substitute(leaf, [])
+    _collapse(work, work.parent(leaf))
+
+
+def _collapse(work: WorkingCopy, node: int) -> None:
+    """A node with one child becomes that child."""
+    children = work.spec(node).children
+    if len(children) != 1:
+        return
+    only = children[0]
+    if node != ROOT:
+        work.substitute(node, [only])
+        return
+    inner, members = work.spec(only).children, work.content(only)
+    work.remove(only)
+    work.hang(ROOT, inner)
+    if not inner:
+        work.fill(ROOT, members)
+
+
+def _cut_depth(work: WorkingCopy) -> None:
+    """Grow anew the smallest subtree on a too deep path that can be made shallow enough."""
+    limit = work.settings.depth_limit(work.count)
+    while (height := work.height(ROOT)) > limit:
+        for depth, node in reversed(list(enumerate(_deepest_path(work)))):
+            needed = levels_needed(len(work.items_below(node)), work.settings)
+            if node == ROOT or (needed < height - depth and depth + needed <= limit):
+                regrow(work, node, levels=limit - depth)
+                break
+
+
+def _deepest_path(work: WorkingCopy) -> list[int]:
+    """The inner nodes from the root down to a leaf as deep as any."""
+    path, node = [], ROOT
+    while children := work.spec(node).children:
+        path.append(node)
+        node = max(children, key=work.height)
+    return path

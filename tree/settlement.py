@@ -1,0 +1,125 @@
+"""The nodes of the next version, from the specs of those that a batch of edits touched."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tree.edits import NodeSpec
+from tree.errors import InvalidEdit
+from tree.node import ROOT, Node, Nodes, TreeSettings, noted_facets
+from tree.rows import IntArray, Rows
+from tree.vectors import Int8Matrix
+
+
+class Settlement:
+    """Makes the touched nodes and their ancestors anew, leaves first, and checks each of them.
+
+    `specs` holds None for a node that goes; `members` gives the rows that a leaf is to hold.
+    """
+
+    def __init__(
+        self,
+        before: Nodes,
+        specs: Mapping[int, NodeSpec | None],
+        members: Callable[[int], IntArray],
+        rows: Rows,
+        settings: TreeSettings,
+    ) -> None:
+        self._before = before
+        self._specs = specs
+        self._members = members
+        self._rows = rows
+        self._settings = settings
+        self._parents: dict[int, int] = {}  # of every child of the touched nodes
+        self._touched: dict[int, NodeSpec] = {}
+        self._ready: dict[int, Node] = {}
+        self._compass: dict[int, Int8Matrix] = {}  # facets of the nodes that are ready
+
+    def nodes(self) -> Nodes:
+        """All nodes of the next version. Raises InvalidEdit when they do not make a tree.
+
+        O(touched nodes · fan-out).
+        """
+        alive = {node_id: spec for node_id, spec in self._specs.items() if spec is not None}
+        self._adopt(alive)
+        self._touch(alive)
+        if ROOT in self._touched:
+            self._settle(ROOT)
+        if lost := sorted(self._touched.keys() - self._ready.keys()):
+            raise InvalidEdit(f"nodes {lost[:5]} hang from nothing")
+        nodes = self._before
+        for node_id, spec in self._specs.items():
+            if spec is None and node_id in nodes:
+                if self._before[node_id].parent not in self._specs:
+                    raise InvalidEdit(f"node {node_id} is dropped, but its parent keeps it")
+                nodes = nodes.remove(node_id)
+        for node in self._ready.values():
+            nodes = nodes.insert(node.id, node)
+        for child, parent in self._parents.items():
+            if child not in self._ready:
+                nodes = nodes.insert(child, replace(nodes[child], parent=parent))
+        return nodes
+
+    def _adopt(self, alive: Mapping[int, NodeSpec]) -> None:
+        """Raises InvalidEdit where a child has two parents."""
+        parents = {child: spec.id for spec in alive.values() for child in spec.children}
+        if ROOT in parents or len(parents) != sum(len(spec.children) for spec in alive.values()):
+            raise InvalidEdit("a node has two parents, or is the root and has one")
+        for child, parent in parents.items():
+            known = self._before.get(child)
+            former = known.parent if known else None
+            if former not in (None, parent) and former not in self._specs:
+                raise InvalidEdit(f"node {child} would hang from {former} and {parent}")
+        self._parents = parents
+
+    def _touch(self, alive: Mapping[int, NodeSpec]) -> None:
+        """The nodes that edits named, and all above them: their counts and slates change too."""
+        self._touched.update(alive)
+        for node_id in alive:
+            above = self._parent(node_id)
+            while above is not None and above not in self._touched:
+                self._touched[above] = self._before[above].spec()
+                above = self._parent(above)
+
+    def _parent(self, node_id: int) -> int | None:
+        if node_id in self._parents:
+            return self._parents[node_id]
+        known = self._before.get(node_id)
+        return known.parent if known else None
+
+    def _settle(self, node_id: int) -> Node:
+        if node_id not in self._ready:
+            spec = self._touched[node_id]
+            node = self._inner(spec) if spec.children else self._leaf(spec)
+            self._ready[node_id] = node
+            self._compass[node_id] = node.facets(self._rows)
+        return self._ready[node_id]
+
+    def _leaf(self, spec: NodeSpec) -> Node:
+        rows = self._members(spec.id)
+        if not len(rows) and spec.id != ROOT:
+            raise InvalidEdit(f"leaf {spec.id} would be empty")
+        if len(rows) > self._settings.leaf_capacity:
+            raise InvalidEdit(f"leaf {spec.id} would hold {len(rows)} items")
+        return Node.of_rows(spec, self._parent(spec.id), rows)
+
+    def _inner(self, spec: NodeSpec) -> Node:
+        if not 2 <= len(spec.children) <= self._settings.fan_out:
+            raise InvalidEdit(f"node {spec.id} would have {len(spec.children)} children")
+        children = [self._child(spec, child) for child in spec.children]
+        slate = np.stack([self._facets(child) for child in children])
+        return Node.of_children(spec, self._parent(spec.id), children, slate)
+
+    def _child(self, spec: NodeSpec, child: int) -> Node:
+        if child in self._touched:
+            return self._settle(child)
+        node = self._before.get(child)
+        if node is None or child in self._specs:  # a spec that is not touched is a drop
+            raise InvalidEdit(f"node {spec.id} has a child {child} that is not there")
+        return node
+
+    def _facets(self, node: Node) -> Int8Matrix:
+        if node.id in self._compass:
+            return self._compass[node.id]
+        return noted_facets(node, self._before, self._rows)
