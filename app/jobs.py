@@ -213,6 +213,7 @@ class Jobs:
             }
         now = datetime.now(UTC)
         last = report.job.model_copy(update={**ending, "finished_at": now, "heartbeat_at": now})
+        report.stopped = True
         over.set()
         try:
             await asyncio.shield(self._finish(last, pulse, alone=alone))
@@ -234,10 +235,11 @@ class Jobs:
                 await asyncio.wait_for(over.wait(), _HEARTBEAT_S)
 
     def _stop(self, job_id: str) -> None:
-        if report := self._reports.get(job_id):
+        """Cancel a job of this process, once: its ending must not be cancelled in turn."""
+        report = self._reports.get(job_id)
+        if report is not None and not report.stopped:
             report.stopped = True
-        if task := self._tasks.get(job_id):
-            task.cancel()
+            self._tasks[job_id].cancel()
 
     async def _beat(self, report: Report, *, alone: bool) -> None:
         stored = await self._documents.get("job", report.job.id)

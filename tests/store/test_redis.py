@@ -376,7 +376,7 @@ async def test_a_cancelled_commit_leaves_the_store_usable(server):
         task = asyncio.create_task(store.commit([put("b")], base=1))
 
         async def waiting() -> bool:
-            return any(one["cmd"] == "evalsha" for one in await other.client_list())
+            return any("b" in one["flags"] for one in await other.client_list())  # blocked
 
         await until(waiting)
         task.cancel()
