@@ -26,17 +26,31 @@ class Parts(NamedTuple):
     leaf_facets: Int8Matrix | None  # int8[leaves, FACETS, DIMENSIONS]; None: not known yet
 
 
-def assembled(parts: Parts, version: int) -> tuple[Nodes, Rows]:
-    """The nodes that `parts` make, over rows of their own, which begin with `version`.
+def filled(parts: Parts) -> Rows:
+    """Rows that hold the columns of `parts`, not yet published. Raises InvalidEdit."""
+    leaves = [spec.id for spec in parts.specs if not spec.children]
+    count = len(parts.columns.ids)
+    if len(leaves) != len(parts.leaf_sizes) or sum(parts.leaf_sizes) != count:
+        raise InvalidEdit("leaf sizes do not add up to the rows")
+    rows = Rows(count)
+    rows.append(parts.columns, np.repeat(leaves, parts.leaf_sizes))
+    return rows
+
+
+def planted(
+    rows: Rows,
+    specs: Sequence[NodeSpec],
+    leaf_sizes: Sequence[int],
+    leaf_facets: Int8Matrix | None,
+    version: int,
+) -> Nodes:
+    """The nodes over `rows`, which are published as of `version`; see `Parts` for the rest.
 
     Raises InvalidEdit when the parts do not make one tree.
     """
-    specs, columns, leaf_sizes, leaf_facets = parts
     leaves = [spec.id for spec in specs if not spec.children]
-    if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != len(columns.ids):
+    if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != rows.size:
         raise InvalidEdit("leaf sizes do not add up to the rows")
-    rows = Rows(len(columns.ids))
-    rows.append(columns, np.repeat(leaves, leaf_sizes))
     rows.publish(version, 0, ())
     ends = dict(zip(leaves, np.cumsum(leaf_sizes).tolist(), strict=True))
     sizes = dict(zip(leaves, leaf_sizes, strict=True))
@@ -60,6 +74,6 @@ def assembled(parts: Parts, version: int) -> tuple[Nodes, Rows]:
         nodes[spec.id] = node
         if spec.id not in compass:
             compass[spec.id] = node.facets(rows)
-    if ROOT not in nodes or nodes[ROOT].count != len(columns.ids):
+    if ROOT not in nodes or nodes[ROOT].count != rows.size:
         raise InvalidEdit("the root does not hold every item")
-    return HashTrieMap(nodes), rows
+    return HashTrieMap(nodes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rpds import HashTrieMap
 
-from tree.assembly import Parts, assembled
+from tree.assembly import Parts, filled, planted
 from tree.draft import Draft
 from tree.edits import Edit, NodeSpec
 from tree.errors import UnknownNode
@@ -67,13 +67,37 @@ class SemanticTree:
         leaf_facets: Int8Matrix | None = None,
     ) -> SemanticTree:
         """A whole tree from its `Parts`. Raises InvalidEdit when they do not make one tree."""
-        parts = Parts(specs, columns, leaf_sizes, leaf_facets)
-        nodes, rows = assembled(parts, version)
+        rows = filled(Parts(specs, columns, leaf_sizes, leaf_facets))
+        return cls.plant(
+            rows,
+            specs,
+            leaf_sizes,
+            version=version,
+            settings=settings,
+            space=space,
+            next_node=next_node,
+            leaf_facets=leaf_facets,
+        )
+
+    @classmethod
+    def plant(
+        cls,
+        rows: Rows,
+        specs: Sequence[NodeSpec],
+        leaf_sizes: Sequence[int],
+        *,
+        version: int,
+        settings: TreeSettings,
+        space: Space,
+        next_node: int,
+        leaf_facets: Int8Matrix | None = None,
+    ) -> SemanticTree:
+        """`assemble` over rows that were appended leaf by leaf already, and not yet published."""
         return cls(
             version=version,
             settings=settings,
             space=space,
-            nodes=nodes,
+            nodes=planted(rows, specs, leaf_sizes, leaf_facets, version),
             rows=rows,
             next_node=next_node,
         )
@@ -204,14 +228,16 @@ class SemanticTree:
         return copy
 
     def _compacted(self) -> SemanticTree:
-        nodes, rows = assembled(self.parts(), self.version)
-        return SemanticTree(
+        parts = self.parts()
+        return SemanticTree.assemble(
+            parts.specs,
+            parts.columns,
+            parts.leaf_sizes,
             version=self.version,
             settings=self.settings,
             space=self.space,
-            nodes=nodes,
-            rows=rows,
             next_node=self.next_node,
+            leaf_facets=parts.leaf_facets,
         )
 
 

@@ -19,7 +19,7 @@ from tree.edits import encode as encode_edits
 from tree.errors import CorruptSnapshot, InvalidEdit
 from tree.item import Item
 from tree.node import Node, Space, TreeSettings
-from tree.rows import Columns
+from tree.rows import Columns, Rows
 from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FACETS
 
@@ -108,12 +108,9 @@ class Assembly:
         self._specs: list[NodeSpec] = []
         self._leaf_sizes: list[int] = []
         self._leaf_facets: list[npt.NDArray[np.int8]] = []
-        self._ids: list[str] = []
-        self._domains: list[str] = []
-        self._vectors = np.empty((header.items, DIMENSIONS), np.int8)
-        self._popularity = np.empty(header.items, np.float32)
-        self._expires_at = np.empty(header.items, np.float64)
-        self._hidden = np.empty(header.items, np.bool_)
+        # Each chunk goes straight into the rows: a million ids as strings, alive at once among
+        # the nodes, would leave the interpreter's memory full of holes (86 B an item).
+        self._rows = Rows(header.items)
 
     def add(self, chunks: Iterable[bytes | None]) -> None:
         """The next chunks. Raises CorruptSnapshot when one is missing, damaged or misplaced."""
@@ -123,18 +120,10 @@ class Assembly:
     def tree(self, space: Space) -> SemanticTree:
         """The whole tree. Raises CorruptSnapshot when the chunks do not make one."""
         header = self._header
-        columns = Columns(
-            self._ids,
-            self._vectors,
-            self._popularity,
-            self._expires_at,
-            self._hidden,
-            self._domains,
-        )
         try:
-            return SemanticTree.assemble(
+            return SemanticTree.plant(
+                self._rows,
                 self._specs,
-                columns,
                 self._leaf_sizes,
                 version=header.version,
                 settings=header.settings,
@@ -160,16 +149,17 @@ class Assembly:
         self._chunks += 1
 
     def _take(self, chunk: _Chunk) -> None:
-        start = len(self._ids)
-        span = slice(start, start + len(chunk.ids))
-        vectors = np.frombuffer(chunk.vectors, np.int8)
-        self._vectors[span] = vectors.reshape(-1, DIMENSIONS)
-        self._popularity[span] = np.frombuffer(chunk.popularity, np.float32)
-        self._expires_at[span] = np.frombuffer(chunk.expires_at, np.float64)
-        self._hidden[span] = np.frombuffer(chunk.hidden, np.bool_)
         codes = np.frombuffer(chunk.domain_codes, np.uint16).tolist()
-        self._domains += [chunk.domains[code] for code in codes]
-        self._ids += chunk.ids
+        columns = Columns(
+            chunk.ids,
+            np.frombuffer(chunk.vectors, np.int8).reshape(-1, DIMENSIONS),
+            np.frombuffer(chunk.popularity, np.float32),
+            np.frombuffer(chunk.expires_at, np.float64),
+            np.frombuffer(chunk.hidden, np.bool_),
+            [chunk.domains[code] for code in codes],
+        )
+        leaves = [spec.id for spec in chunk.specs if not spec.children]
+        self._rows.append(columns, np.repeat(leaves, chunk.leaf_sizes))
         self._specs += chunk.specs
         self._leaf_sizes += chunk.leaf_sizes
         compass = np.frombuffer(chunk.leaf_facets, np.int8)
