@@ -58,7 +58,7 @@ class Rows:
         self.scale = np.zeros(capacity, np.float32)
         self.leaf = np.zeros(capacity, np.int32)
         self.died = np.zeros(capacity, np.int32)
-        self.older = np.zeros(capacity, np.int32)  # the previous row of the same id
+        self._older: dict[int, int] = {}  # row by the next newer row of the same id
         self.popularity = np.zeros(capacity, np.float32)
         self.expires_at = np.zeros(capacity, np.float64)
         self.hidden = np.zeros(capacity, np.bool_)
@@ -78,7 +78,6 @@ class Rows:
         self.scale[start:stop] = inverse_norms(columns.vectors)
         self.leaf[start:stop] = leaves
         self.died[start:stop] = ALIVE
-        self.older[start:stop] = NOWHERE
         self.popularity[start:stop] = columns.popularity
         self.expires_at[start:stop] = columns.expires_at
         self.hidden[start:stop] = columns.hidden
@@ -98,13 +97,14 @@ class Rows:
         for row in gone:
             self.died[row] = version
             self.dead += 1
-        fresh = [self.id(row) for row in range(since, self.size)]
         if since:
-            for row, item_id in enumerate(fresh, since):
-                self.older[row] = self._newest(item_id)
+            for row in range(since, self.size):
+                item_id = self.id(row)
+                if (older := self._newest(item_id)) != NOWHERE:
+                    self._older[row] = older
                 self._index.put(item_id, row)
         if not since or self._index.overgrown:
-            self._index = _Index.over(fresh if not since else map(self.id, range(self.size)))
+            self._index = _Index.over(map(self.id, range(self.size)))
         self.head = version
 
     def truncate(self, size: int) -> None:
@@ -121,7 +121,7 @@ class Rows:
         """The row of an item among the first `size`, alive in `version`; None if there is none."""
         row = self._newest(item_id)
         while row >= size:
-            row = int(self.older[row])
+            row = self._older.get(row, NOWHERE)
         return row if row != NOWHERE and self.died[row] > version else None
 
     def columns(self, rows: IntArray) -> Columns:
@@ -160,19 +160,19 @@ class Rows:
 
         self.vectors = grown(self.vectors)
         self.scale, self.popularity = grown(self.scale), grown(self.popularity)
-        self.leaf, self.died, self.older = grown(self.leaf), grown(self.died), grown(self.older)
+        self.leaf, self.died = grown(self.leaf), grown(self.died)
         self.expires_at, self.hidden = grown(self.expires_at), grown(self.hidden)
         self.domain, self._id_ends = grown(self.domain), grown(self._id_ends)
 
 
 class _Index:
-    """Row numbers by id: a sorted array of hashes (12 B an id) under a small dict of new ones.
+    """Row numbers by id: a sorted array of hashes (8 B an id) under a small dict of new ones.
 
     A plain dict of 1M ids takes some 180 B an id, half of what a replica may spend.
     """
 
     def __init__(self) -> None:
-        self._hashes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._hashes: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._rows: IntArray = np.zeros(0, np.int32)
         self._recent: dict[str, int] = {}
 
@@ -180,7 +180,7 @@ class _Index:
     def over(cls, ids: Iterable[str]) -> "_Index":
         """An index of `ids`, which stand in rows 0, 1, 2 … and may repeat: the last one wins."""
         index = cls()
-        hashes = np.fromiter(map(hash, ids), np.int64)
+        hashes = np.fromiter(map(_hash, ids), np.uint32)
         order = np.argsort(hashes, kind="stable")  # equal ids stay in the order of their rows
         index._hashes = hashes[order]
         index._rows = order.astype(np.int32)
@@ -199,8 +199,13 @@ class _Index:
         if recent is not None:
             yield recent
             return
-        wanted = hash(item_id)
+        wanted = np.uint32(_hash(item_id))
         place = int(np.searchsorted(self._hashes, wanted, side="right")) - 1
         while place >= 0 and self._hashes[place] == wanted:
             yield int(self._rows[place])
             place -= 1
+
+
+def _hash(item_id: str) -> int:
+    """32 bits: of a million ids some hundred share theirs with another, which `find` tells apart."""
+    return hash(item_id) & 0xFFFFFFFF

@@ -15,6 +15,7 @@ import numpy as np
 
 from app.curate.building import Catalogue, build
 from app.jobs import Report
+from app.main import settle_memory
 from app.ranking import EmbeddedRanker
 from app.settings import Settings
 from tests.benchmarks import data
@@ -140,6 +141,7 @@ async def _replica(size: int, url: str) -> None:
     start = time.perf_counter()
     tree = await store.load()
     seconds = time.perf_counter() - start
+    settle_memory()
     held = _resident() - before
     share, spent = await _shares(tree)
     await client.aclose()
