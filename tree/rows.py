@@ -207,5 +207,5 @@ class _Index:
 
 
 def _hash(item_id: str) -> int:
-    """32 bits: of a million ids some hundred share theirs with another, which `find` tells apart."""
+    """32 bits; of a million ids some hundred share theirs, and `find` tells those apart."""
     return hash(item_id) & 0xFFFFFFFF
