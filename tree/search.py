@@ -113,11 +113,10 @@ def beam(marks: FloatArray, width: int) -> list[int]:
     """
     worth = marks.max(axis=1) if marks.size else np.zeros(len(marks), np.float32)
     order = np.argsort(-worth, kind="stable")
-    if len(order) > width and marks.shape[1] > 1:
-        share = int(width * _RESERVED) // marks.shape[1]
-        firsts = np.argsort(-marks, axis=0, kind="stable")[:share].ravel()
+    share = int(width * _RESERVED) // max(1, marks.shape[1])
+    if len(order) > width and share and marks.shape[1] > 1:
         reserved = np.zeros(len(order), bool)
-        reserved[firsts] = True
+        reserved[np.argpartition(-marks, share - 1, axis=0)[:share]] = True
         others = order[~reserved[order]][: width - int(reserved.sum())]
         reserved[others] = True
         order = order[reserved[order]]
