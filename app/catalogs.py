@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.curate import Curator
-from app.jobs import Jobs
+from app.jobs import JobRunning, Jobs
 from app.recommend import Recommender
 from app.settings import Settings
 from tree.embedders import EmbedderCache
@@ -21,6 +21,7 @@ from tree.store.protocol import TreeStore
 
 DEFAULT_CATALOG = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_STOP_S = 15.0
 _TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
 
 
@@ -118,12 +119,25 @@ class Catalogs:
         return found
 
     async def delete(self, name: str) -> None:
-        """Remove a catalogue and all it holds. Raises UnknownCatalog."""
+        """Remove a catalogue and all it holds, after its jobs have been cancelled.
+
+        Raises UnknownCatalog, and JobRunning when a job does not stop.
+        """
         catalog = await self.get(name)
+        await self._stop_jobs(name)
         await self._documents.delete("catalog", name)
         await catalog.store.drop()
         async with self._lock:
             await self._close(name)
+
+    async def _stop_jobs(self, name: str) -> None:
+        deadline = time.monotonic() + _STOP_S
+        while running := [job for job in await self._jobs.list(name) if not job.ended]:
+            if time.monotonic() > deadline:
+                raise JobRunning(running[0].id)
+            for job in running:
+                await self._jobs.cancel(job.id)
+            await asyncio.sleep(0.1)
 
     async def aclose(self) -> None:
         """Let go of every catalogue, after what its curator still has to finish."""

@@ -164,8 +164,10 @@ class Jobs:
         if job is None or job.ended:
             return job
         job = job.model_copy(update={"state": "cancelling"})
-        await self._save(job)
-        self._stop(job_id)
+        if job_id in self._reports:  # here: its ending is written by itself
+            self._stop(job_id)
+        else:
+            await self._save(job)  # elsewhere: its next heartbeat finds this
         return job
 
     async def wait(self, job_id: str) -> Job:

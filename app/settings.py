@@ -9,7 +9,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Settings of the service. The README's table is made from these descriptions."""
 
-    model_config = SettingsConfigDict(env_prefix="UNILLMREC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="UNILLMREC_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+    )
 
     data_dir: Path = Field(
         default=Path(".unillmrec"),
@@ -51,6 +57,7 @@ class Settings(BaseSettings):
     popularity_weight: float = Field(
         default=0.025,
         ge=0,
+        le=10,
         description="Weight of ln(1 + popularity) in the score, where items state a popularity.",
     )
     diversity: float = Field(
@@ -66,7 +73,10 @@ class Settings(BaseSettings):
         default=96, ge=1, description="Inner nodes expanded per level of that search."
     )
     commit_window_ms: float = Field(
-        default=2.0, ge=0, description="Writes that arrive this close together share a commit."
+        default=2.0,
+        ge=0,
+        le=1_000,
+        description="Writes that arrive this close together share a commit.",
     )
     rebuild_growth: float = Field(
         default=2.0,
@@ -77,9 +87,14 @@ class Settings(BaseSettings):
         default=0, ge=0, description="Processes that read texts in a build; 0 for one per core."
     )
     trace_ttl_s: int = Field(
-        default=900, ge=1, description="How long the trace of a recommendation can be read."
+        default=900,
+        ge=1,
+        le=2_592_000,
+        description="How long the trace of a recommendation can be read.",
     )
-    job_ttl_s: int = Field(default=604_800, ge=60, description="How long a job can be read.")
+    job_ttl_s: int = Field(
+        default=604_800, ge=60, le=31_536_000, description="How long a job can be read."
+    )
     max_body_bytes: int = Field(
         default=4_194_304, ge=1_024, description="Largest JSON body that is accepted."
     )

@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -32,6 +33,12 @@ def _finite(value: AttributeValue) -> AttributeValue:
         raise ValueError("must be a finite number")
     if isinstance(value, str) and len(value) > 2_000:
         raise ValueError("must have at most 2000 characters")
+    return value
+
+
+def _no_number(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError('must be a time such as "2026-01-31T12:00:00Z", not a number')
     return value
 
 
@@ -69,8 +76,8 @@ class Item(BaseModel):
         allow_inf_nan=False,
         description="Any count; used on a log scale.",
     )
-    published_at: Annotated[AwareDatetime, _FromJson] | None = None
-    expires_at: Annotated[AwareDatetime, _FromJson] | None = None
+    published_at: Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)] | None = None
+    expires_at: Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)] | None = None
     hidden: bool = False
 
     @model_validator(mode="before")

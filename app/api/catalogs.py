@@ -2,9 +2,8 @@
 
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel
 
 from app.api.access import TheCatalog, TheCatalogs
@@ -52,7 +51,6 @@ async def list_catalogs(catalogs: TheCatalogs) -> CatalogList:
     openapi_extra=takes(CatalogSettings, required=False),
 )
 async def put_catalog(
-    request: Request,
     response: Response,
     catalogs: TheCatalogs,
     catalog: _Name,
@@ -71,7 +69,7 @@ async def put_catalog(
             raise Refused(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = quote(request.url.path)
+        response.headers["Location"] = f"/v1/catalogs/{catalog}"
     return await _view(made)
 
 

@@ -1,12 +1,10 @@
 """One item: create, replace, patch, read, delete."""
 
-import asyncio
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
@@ -22,7 +20,6 @@ router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 ITEM_CONTENT = "ItemContent"  # the schema of an item whose id stands in the path
 
 _Id = Annotated[ItemId, Path(description='Everything after "items/"; "/" is part of the id.')]
-_patching: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
 
 class WriteQuery(BaseModel):
@@ -45,7 +42,6 @@ class WriteQuery(BaseModel):
     openapi_extra=takes(ITEM_CONTENT),
 )
 async def put_item(
-    request: Request,
     response: Response,
     catalog: TheCatalog,
     item_id: _Id,
@@ -57,7 +53,7 @@ async def put_item(
     created = await catalog.curator.put([item])
     if created[item_id]:
         response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = quote(request.url.path)
+        response.headers["Location"] = _address(catalog, item_id)
     return item
 
 
@@ -73,15 +69,14 @@ async def patch_item(
     query: Annotated[WriteQuery, Query()],  # noqa: ARG001 - see there
     patch: Annotated[dict[str, object], Depends(merge_patch)],
 ) -> Item:
-    """Change some fields (JSON merge patch, RFC 7396): null takes a field away.
+    """Change some fields (JSON merge patch, RFC 7396): null takes a field away."""
 
-    Patches of one item that reach one process are applied one after the other.
-    """
-    async with _patching.setdefault((catalog.name, item_id), asyncio.Lock()):
-        before = await _stored(catalog, item_id)
-        target = from_json(before.record())
-        item = _item(item_id, _merged(target, patch))
-        await catalog.curator.put([item])
+    def change(before: Item) -> Item:
+        return _item(item_id, _merged(from_json(before.record()), patch))
+
+    item = await catalog.curator.patch(item_id, change)
+    if item is None:
+        raise unknown_item(item_id)
     return item
 
 
@@ -105,6 +100,12 @@ async def delete_item(
     """Remove an item, which is gone from the next request on; 204 also when it was not there."""
     await catalog.curator.delete([item_id])
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _address(catalog: Catalog, item_id: str) -> str:
+    """Where an item is; dot segments are written so that no client takes them out."""
+    path = quote(item_id).replace("/.", "/%2E")
+    return f"/v1/catalogs/{catalog.name}/items/{'%2E' + path[1:] if path[0] == '.' else path}"
 
 
 async def _stored(catalog: Catalog, item_id: str) -> Item:

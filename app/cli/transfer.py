@@ -162,10 +162,10 @@ def _report(job: Job) -> None:
     if not result:
         return
     accepted, rejected = result.get("accepted", 0), result.get("rejected", 0)
-    if job.state == "succeeded" and not result.get("dry_run"):
-        out.print(f"{accepted:,} items accepted, {rejected:,} lines rejected")
-    else:
+    if result.get("dry_run") or (job.problem or {}).get("code") == "invalid_lines":
         out.print(f"nothing imported: {accepted:,} lines are fine, {rejected:,} are not")
+    else:
+        out.print(f"{accepted:,} items accepted, {rejected:,} lines rejected")
     errors = result.get("errors")
     if not isinstance(errors, list) or not errors:
         return

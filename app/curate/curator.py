@@ -1,7 +1,7 @@
 """`Curator`: all changes of one catalogue go through here."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from tree.store.protocol import TreeStore
 
 RebuildMode = Literal["full", "relabel", "subtree"]
 
+_CHORES_S = 5.0
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
@@ -57,6 +58,13 @@ class Curator:
         They can be recommended from the next request on. Raises StoreUnavailable.
         """
         return await self.apply_batch(items, ())
+
+    async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
+        """Change an item by its newest record, whoever else writes it; None when it is not there.
+
+        `change` may be called several times, and what it raises is raised here.
+        """
+        return await self._writer.patch(item_id, change)
 
     async def delete(self, ids: Collection[str]) -> dict[str, bool]:
         """Remove items, which are gone from the next request on; whether each was there."""
@@ -113,7 +121,8 @@ class Curator:
         """Import a JSONL file, gzipped or not, as a job that removes the file at its end.
 
         `skip` leaves bad lines out; `abort` imports nothing if there is one. What was read is
-        durable before it has its place in the tree.
+        durable before it has its place in the tree, and keeps it when the import fails or is
+        cancelled half-way.
         """
 
         async def work(report: Report) -> dict[str, object]:
@@ -137,7 +146,14 @@ class Curator:
                 )
             if dry_run:
                 return {**checked.result(), "dry_run": True}
-        kept = await self._read(path, report, "reading", keep=True)
+        try:
+            kept = await self._read(path, report, "reading", keep=True)
+        except JobFailed:  # what was read before is durable: it gets its place all the same
+            await self.place_staged(report)
+            raise
+        except asyncio.CancelledError:
+            self._in_background(self.place_staged(Report.unwatched()))
+            raise
         await self.place_staged(report)
         tree = await self._store.load()
         return {**kept.result(), "items": len(tree), "tree_version": tree.version}
@@ -208,5 +224,9 @@ class Curator:
         return await self._jobs.start("rebuild", self._catalog, work, alone=True)
 
     async def aclose(self) -> None:
-        """Finish what was begun after the last writes."""
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        """Finish what was begun after the last writes, or leave it to the next start."""
+        if self._chores:
+            _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
+            for chore in pending:
+                chore.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)

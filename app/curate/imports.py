@@ -85,6 +85,7 @@ def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterat
                     yield Batch(batch, position - read)
                     batch, read = [], position
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield Batch(batch, raw.tell() - read)
             raise Unreadable(f"the compression breaks off after line {number}: {error}") from error
         yield Batch(batch, raw.tell() - read)
 

@@ -59,6 +59,7 @@ class Writer:
         self._window_s = window_s
         self._committed = committed
         self._queue = _Queue()
+        self._patching = asyncio.Lock()  # patches of one process need not race each other
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
         """One caller's write, of disjoint ids; per id whether it was created, or was there."""
@@ -131,6 +132,27 @@ class Writer:
         if len(items) + len(drops) <= _INLINE_ITEMS:
             return planned()
         return await asyncio.to_thread(planned)
+
+    async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
+        """The item as `change` makes it from its newest record; None when there is no such item.
+
+        No patch overwrites another write: `change` is called again when somebody was faster.
+        """
+        async with self._patching:
+            for _ in range(_RETRIES):
+                tree = await self._store.load()
+                record = (await self._store.items([item_id])).get(item_id)
+                if record is None:
+                    return None
+                item = change(record)
+                edits = await self._planned(tree, [item], ())
+                try:
+                    after = await self._store.commit(edits, base=tree.version)
+                except StaleVersion:
+                    continue
+                self._committed(after, edits)
+                return item
+        raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""

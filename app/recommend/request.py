@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from tree.item import Item, ItemId, normalise
 
 Scalar = str | int | float | bool
+_DATES = ("published_at", "expires_at")
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -46,14 +47,26 @@ class Condition(_Strict):
 
     @model_validator(mode="after")
     def _asks_something(self) -> "Condition":
-        if not self.model_fields_set - {"field"}:
-            raise ValueError("give at least one of eq, ne, gt, gte, lt, lte, in")
+        asked = self.model_fields_set - {"field"}
+        if not asked or any(getattr(self, name) is None for name in asked):
+            raise ValueError("give at least one of eq, ne, gt, gte, lt, lte, in, and never null")
+        if self.field in _DATES:
+            for name in asked:
+                bounds = getattr(self, name)
+                for bound in bounds if isinstance(bounds, list) else [bounds]:
+                    _instant(bound)
         return self
 
     def holds(self, item: Item) -> bool:
         """Whether the item passes. A field that it does not have passes only `ne`."""
         value = _value_of(item, self.field)
-        many = value if isinstance(value, tuple) else (() if value is None else (value,))
+        test = self._of_instants() if self.field in _DATES else self
+        if isinstance(value, tuple):
+            return test.holds_for(value)
+        return test.holds_for(() if value is None else (value,))
+
+    def holds_for(self, many: tuple[Scalar, ...]) -> bool:
+        """Whether the values of a field pass; for all tests but `ne` one of them has to."""
         return (
             (self.eq is None or any(_same(one, self.eq) for one in many))
             and (self.ne is None or not any(_same(one, self.ne) for one in many))
@@ -68,6 +81,15 @@ class Condition(_Strict):
                 )
             )
         )  # fmt: skip
+
+    def _of_instants(self) -> "Condition":
+        """The same test with its dates as seconds since the epoch."""
+        changes = {
+            name: [_instant(one) for one in bound] if isinstance(bound, list) else _instant(bound)
+            for name in self.model_fields_set - {"field"}
+            if (bound := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=changes)
 
 
 class Filter(_Strict):
@@ -132,6 +154,17 @@ class RecommendRequest(_Strict):
     )
 
 
+def _instant(bound: Scalar) -> float:
+    """Seconds since the epoch. Raises ValueError for what is not an RFC 3339 time with a zone."""
+    try:
+        moment = datetime.fromisoformat(bound) if isinstance(bound, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError('compare a date with a time such as "2026-01-31T12:00:00Z"')
+    return moment.timestamp()
+
+
 def field_of(item: Item, name: str) -> object:
     """A field of the item, or else an attribute; None when it has neither."""
     if name in Item.model_fields and name != "attributes":
@@ -142,7 +175,7 @@ def field_of(item: Item, name: str) -> object:
 def _value_of(item: Item, name: str) -> Scalar | tuple[Scalar, ...] | None:
     value = field_of(item, name)
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.timestamp()
     if isinstance(value, str | int | float | bool | tuple):
         return value
     return None

@@ -116,6 +116,25 @@ async def test_broken_compression_fails_and_keeps_what_was_whole(shop, tmp_path)
     assert job.state == "failed"
     assert job.problem["code"] == "unreadable"
     assert job.result["accepted"] > 0
+    assert len(await held(shop)) == job.result["accepted"]
+
+
+async def test_a_cancelled_import_places_what_it_had_read(shop, tmp_path):
+    path = tmp_path / "upload"
+    path.write_bytes(b"\n".join(thing(n).record() for n in range(60_000)))
+    job = await shop.curator.start_import(path)
+    deadline = asyncio.get_running_loop().time() + 30
+    while [batch async for batch in shop.store.staged()] == []:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0)
+    await shop.jobs.cancel(job.id)
+    assert (await shop.ended(job)).state == "cancelled"
+    while [batch async for batch in shop.store.staged()] != []:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    tree = await shop.store.load()
+    assert len(tree) > 0
+    assert set(tree.item_ids()) == set(await shop.store.items(list(tree.item_ids())))
 
 
 async def test_abort_and_dry_run_change_nothing(shop, tmp_path):
@@ -209,3 +228,19 @@ async def test_a_cancelled_job_says_so(demo):
     assert (await demo.ended(job)).state == "cancelled"
     again = await demo.ended(await demo.curator.start_rebuild())
     assert again.state == "succeeded"
+
+
+async def test_patches_of_many_writers_all_arrive(shop):
+    await shop.curator.put([thing(1)])
+
+    async def mark(number: int) -> None:
+        def marked(item: Item) -> Item:
+            return item.model_copy(update={"attributes": {**item.attributes, f"m{number}": True}})
+
+        if number % 5 == 0:
+            await shop.curator.put([thing(100 + number)])
+        assert await shop.curator.patch("i1", marked) is not None
+
+    await asyncio.gather(*map(mark, range(40)))
+    assert len((await shop.store.items(["i1"]))["i1"].attributes) == 40
+    assert await shop.curator.patch("nope", lambda item: item) is None

@@ -242,3 +242,40 @@ def test_conditions(condition, holds):
     assert Condition.model_validate(condition).holds(item) is holds
     assert Filter.model_validate({"none": [condition]}).holds(item) is not holds
     assert Filter.model_validate({"any": [condition]}).holds(item) is holds
+
+
+@pytest.mark.parametrize(
+    ("test", "found"),
+    [
+        ({"eq": "2020-01-01T00:00:00Z"}, {"z"}),
+        ({"gte": "2020-01-01T00:00:00Z"}, {"z", "ms"}),
+        ({"lt": "2020-01-01T00:00:00+00:00"}, {"off"}),
+        ({"in": ["2019-12-31T22:30:00Z"]}, {"off"}),
+    ],
+)
+def test_dates_are_compared_as_moments(test, found):
+    moments = {
+        "z": "2020-01-01T00:00:00Z",
+        "off": "2020-01-01T00:30:00+02:00",
+        "ms": "2020-01-01T00:00:00.5Z",
+    }
+    condition = Condition.model_validate({"field": "published_at", **test})
+    items = [
+        Item.model_validate({"id": name, "title": "T", "published_at": moment})
+        for name, moment in moments.items()
+    ]
+    assert {item.id for item in items if condition.holds(item)} == found
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"field": "title", "eq": None},
+        {"field": "published_at", "gte": "yesterday"},
+        {"field": "published_at", "gte": "2020-01-01T00:00:00"},
+        {"field": "expires_at", "lt": 5},
+    ],
+)
+def test_conditions_that_cannot_be_meant_are_refused(condition):
+    with pytest.raises(ValidationError):
+        Condition.model_validate(condition)
