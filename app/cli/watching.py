@@ -63,8 +63,11 @@ async def watch(job: Job, read: Callable[[str], Awaitable[Job | None]], *, quiet
 
 
 def ended_well(job: Job) -> None:
-    """Raises Failed, with the job's own reason, unless it succeeded."""
+    """Raises Failed, with the job's own reason, unless it succeeded and something came of it."""
     if job.state == "succeeded":
+        result = job.result or {}
+        if result.get("rejected") and not result.get("accepted"):
+            raise Failed("not one line is an item: is this the right file?")
         return
     if job.problem is None:
         raise Failed(f"the {job.type} was {job.state}")
