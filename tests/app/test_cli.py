@@ -271,6 +271,8 @@ def test_an_interrupted_import_stops_cleanly(tmp_path):
         env=environment(folder),
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        # a shell starts background jobs, and so this suite perhaps, deaf to an interrupt
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         uploads = folder / "uploads"
         deadline = time.monotonic() + _WAIT_S
