@@ -261,7 +261,15 @@ def test_workers_share_one_store(tmp_path):
     assert running_url(tmp_path / "data") is None
 
 
-def test_an_interrupted_import_stops_cleanly(tmp_path):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children can be interrupted, also where a shell started this suite in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_import_stops_cleanly(tmp_path, interruptible):
     source = tmp_path / "pipe.jsonl"
     rows = (f'{{"id": "{number}", "title": "Item {number}"}}\n' for number in range(150_000))
     source.write_text("".join(rows))
@@ -271,8 +279,6 @@ def test_an_interrupted_import_stops_cleanly(tmp_path):
         env=environment(folder),
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        # a shell starts background jobs, and so this suite perhaps, deaf to an interrupt
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         uploads = folder / "uploads"
         deadline = time.monotonic() + _WAIT_S
