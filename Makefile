@@ -56,7 +56,7 @@ lock: ## Pin the newest dependencies in requirements.lock (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	@uv --quiet pip compile pyproject.toml --extra dev --upgrade --output-file requirements.lock \
 	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+	    --no-annotate --no-header
 	@! grep -nE '://|file:|^-|@ ' requirements.lock
 
 .PHONY: clean
