@@ -129,15 +129,15 @@ class EmbeddedRanker:
             scores = await self._all_scores(tree, need)
             rows, best = _best(scores, allowed, wanted)
             return Ranking(rows, best, [], tree.size, 0, 0)
-        leaves = self.beam_leaves
+        leaves, breadth = self.beam_leaves, self.beam_breadth
         scorer = self.similarity(need)
         while True:
-            found = await search(tree, scorer, leaves=leaves, breadth=self.beam_breadth)
+            found = await search(tree, scorer, leaves=leaves, breadth=breadth)
             reached = rows_below(found.leaves)
             inside = reached[allowed[reached]]
-            if len(inside) >= wanted or len(found.leaves) < leaves:
+            if len(inside) >= wanted or len(reached) == len(tree):
                 break
-            leaves *= 4
+            leaves, breadth = leaves * 4, breadth * 4
         scores = self._with_prior(tree, scores_of(tree, scorer, inside), inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)

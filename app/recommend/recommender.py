@@ -54,12 +54,11 @@ class _Clock:
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """Allowed rows, best first, with their live records where those were read already."""
+    """Allowed rows that pass the filter, best first, and the ranking that they come from."""
 
     ranking: Ranking
     rows: IntArray
     scores: npt.NDArray[np.float32]
-    records: dict[str, Item]
 
 
 class Recommender:
@@ -180,24 +179,23 @@ class Recommender:
         """
         ranking = await self._ranker.rank(tree, need, allowed, wanted)
         if passes is None:
-            return _Candidates(ranking, ranking.rows, ranking.scores, {})
-        kept: list[int] = []
-        records: dict[str, Item] = {}
-        tested, asked = 0, wanted
+            return _Candidates(ranking, ranking.rows, ranking.scores)
+        verdicts: dict[int, bool] = {}  # by row: a wider beam may find better ones in between
+        asked = wanted
         while True:
-            ids = [tree.rows.id(row) for row in ranking.rows[tested:].tolist()]
-            found = await self._store.items(ids)
-            for at, item_id in enumerate(ids, tested):
-                item = found.get(item_id)
-                if item is not None and passes.holds(item):
-                    kept.append(at)
-                    records[item_id] = item
+            untested = [row for row in ranking.rows.tolist() if row not in verdicts]
+            ids = [tree.rows.id(row) for row in untested]
+            records = await self._store.items(ids)
+            for row, item_id in zip(untested, ids, strict=True):
+                item = records.get(item_id)
+                verdicts[row] = item is not None and passes.holds(item)
+            kept = [at for at, row in enumerate(ranking.rows.tolist()) if verdicts[row]]
             if len(kept) >= wanted or len(ranking.rows) < asked:
                 break
-            tested, asked = len(ranking.rows), asked * 4
+            asked *= 4
             ranking = await self._ranker.rank(tree, need, allowed, asked)
         chosen = np.array(kept[:wanted], np.int64)
-        return _Candidates(ranking, ranking.rows[chosen], ranking.scores[chosen], records)
+        return _Candidates(ranking, ranking.rows[chosen], ranking.scores[chosen])
 
     async def _live(
         self,

@@ -279,3 +279,24 @@ def test_dates_are_compared_as_moments(test, found):
 def test_conditions_that_cannot_be_meant_are_refused(condition):
     with pytest.raises(ValidationError):
         Condition.model_validate(condition)
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.5])
+async def test_a_beam_widens_until_it_has_what_is_allowed(demo, demo_items, diversity):
+    from app.recommend import Recommender
+    from app.settings import Settings
+    from tree.embedders import EmbedderCache
+
+    narrow = Settings(exact_scan_items=0, beam_leaves=1, beam_breadth=1)
+    recommender = Recommender("shop", demo.store, demo.documents, EmbedderCache(), narrow)
+    old = {item.id for item in demo_items if item.attributes["year"] < 1850}
+    request = ask(
+        history=[{"item_id": "film-alien"}],
+        filter={"all": [{"field": "year", "lt": 1850}]},
+        diversity=diversity,
+        limit=100,
+    )
+    assert set(ids(await recommender.recommend(request))) == old
+    books = ask(history=[{"item_id": "film-alien"}], domains=["books"], limit=100)
+    answer = await recommender.recommend(books)
+    assert len(answer.items) == 100

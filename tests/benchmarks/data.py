@@ -69,15 +69,3 @@ def synthetic_items(count: int, *, seed: int = 0, described: bool = False) -> It
             categories=(f"Field {theme % 40}", f"Theme {theme}"),
             domain="synthetic",
         )
-
-
-def synthetic_histories(items: list[Item], count: int, *, seed: int = 1) -> list[list[str]]:
-    """Readers with 10 items each, from three themes."""
-    rng = random.Random(seed)
-    by_theme: dict[str, list[str]] = {}
-    for item in items:
-        by_theme.setdefault(item.categories[1], []).append(item.id)
-    themes = [ids for ids in by_theme.values() if len(ids) >= 10]
-    return [
-        [rng.choice(ids) for ids in rng.choices(rng.sample(themes, 3), k=10)] for _ in range(count)
-    ]
