@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, FastAPI, Request
 
+from app.api.problems import Flaw, invalid
 from app.catalogs import Catalog, Catalogs
 from app.jobs import Jobs
 from app.settings import Settings
@@ -40,7 +41,13 @@ async def _jobs(request: Request) -> Jobs:
 
 
 async def _catalog(request: Request, catalog: str) -> Catalog:
-    """The catalogue that the path names. Raises UnknownCatalog."""
+    """The catalogue that the path names. Raises UnknownCatalog.
+
+    Refuses a path that ends in a line break: the router's pattern drops it, and "a\\n" would be
+    taken for the item "a".
+    """
+    if request.scope["path"].endswith("\n"):
+        raise invalid([Flaw(source="path", pointer="/", message="must not end in a line break")])
     return await access_of(request).catalogs.get(catalog)
 
 
