@@ -181,9 +181,10 @@ class Jobs:
 
     async def aclose(self) -> None:
         """Cancel what still runs and wait for it."""
+        await asyncio.sleep(0)  # one that has not begun could not write its ending
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
+        for job_id in list(self._tasks):
+            self._stop(job_id)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job: Job, work: Work, *, alone: bool) -> None:

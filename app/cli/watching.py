@@ -47,18 +47,20 @@ def bar(*, quiet: bool) -> Progress:
 async def watch(job: Job, read: Callable[[str], Awaitable[Job | None]], *, quiet: bool) -> Job:
     """The job at its end. Raises Failed when it was forgotten meanwhile."""
     with bar(quiet=quiet) as progress:
-        task = progress.add_task(job.progress.phase, total=None, unit=job.progress.unit)
+        row = progress.add_task(job.progress.phase, total=None, unit=job.progress.unit)
         phase = job.progress.phase
         while not job.ended:
             await asyncio.sleep(_POLL_S)
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError  # a client library has swallowed the interruption
             found = await read(job.id)
             if found is None:
                 raise Failed(f"job {job.id} is no longer known: see whether its work was done")
             job = found
             if job.progress.phase != phase:
                 phase = job.progress.phase
-                progress.reset(task, description=phase, unit=job.progress.unit)
-            progress.update(task, completed=job.progress.done, total=job.progress.total)
+                progress.reset(row, description=phase, unit=job.progress.unit)
+            progress.update(row, completed=job.progress.done, total=job.progress.total)
     return job
 
 
