@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.curate import Curator
 from app.jobs import JobRunning, Jobs
+from app.llm import Models
 from app.recommend import Recommender
 from app.settings import Settings
+from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.node import TreeSettings
 from tree.store.documents import Documents
@@ -42,7 +44,7 @@ class CatalogSettings(BaseModel):
     fan_out: int = Field(default=16, ge=3, le=64, description="Most children of a node.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     embedder: Literal["lexical"] = "lexical"
-    perspective: Literal["interest", "relevance", "action", "recommendation"] = "interest"
+    perspective: Perspective = "interest"
     language: str = Field(default="en", min_length=2, max_length=35)
 
     @property
@@ -68,9 +70,15 @@ class Catalogs:
     """The registry, kept in the store; the parts of a catalogue are made when first asked for."""
 
     def __init__(
-        self, documents: Documents, jobs: Jobs, stores: StoreFactory, settings: Settings
+        self,
+        documents: Documents,
+        jobs: Jobs,
+        stores: StoreFactory,
+        settings: Settings,
+        models: Models,
     ) -> None:
         self._documents = documents
+        self._models = models
         self._jobs = jobs
         self._stores = stores
         self._settings = settings
@@ -151,7 +159,16 @@ class Catalogs:
             settings,
             store,
             Curator(name, store, self._jobs, self._embedders, self._settings),
-            Recommender(name, store, self._documents, self._embedders, self._settings),
+            Recommender(
+                name,
+                store,
+                self._documents,
+                self._embedders,
+                self._settings,
+                self._models,
+                perspective=settings.perspective,
+                language=settings.language,
+            ),
         )
 
     async def _close(self, name: str) -> None:

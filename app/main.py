@@ -14,11 +14,26 @@ from fastapi import FastAPI
 from app import __version__, api
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
 from app.jobs import Jobs
+from app.llm import (
+    STAGES,
+    ChatModel,
+    Models,
+    ModelUnavailable,
+    Price,
+    ReplyMode,
+    Stage,
+    StageModel,
+    works,
+)
+from app.llm.ask import FREE
+from app.llm.client import OpenAIChat
+from app.llm.client import connect as connect_model
+from app.llm.wrappers import Cached, Limited
 from app.settings import Settings
 from tree.embedders import LexicalEmbedder
 from tree.errors import StoreUnavailable
 from tree.store.connection import connect
-from tree.store.documents import RedisDocuments
+from tree.store.documents import Documents, RedisDocuments
 from tree.store.protocol import TreeStore
 from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
@@ -27,12 +42,6 @@ logger = logging.getLogger(__name__)
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
-
-_PROBE_S = 10.0
-
-
-class ModelUnreachable(Exception):
-    """The configured model endpoint refuses us or does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Services:
     server: ServerReport
     jobs: Jobs
     catalogs: Catalogs
+    models: Models
 
 
 @asynccontextmanager
@@ -73,11 +83,12 @@ async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator
             )
 
         jobs = Jobs(documents, settings.job_ttl_s)
-        catalogs = Catalogs(documents, jobs, store, settings)
+        models = await _models(settings, documents, stack)
+        catalogs = Catalogs(documents, jobs, store, settings, models)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
-        yield Services(settings, server, jobs, catalogs)
+        yield Services(settings, server, jobs, catalogs, models)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -90,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         async with services(settings) as parts:
             await _warm(parts.catalogs)
+            await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
             yield
 
@@ -123,18 +135,34 @@ def shared_store(settings: Settings) -> Iterator[str]:
         asyncio.run(server.stop())
 
 
-async def served_models(settings: Settings) -> list[str]:
-    """The ids of the models at the configured endpoint. Raises ModelUnreachable."""
-    from openai import AsyncOpenAI, OpenAIError
-
+async def _models(settings: Settings, documents: Documents, stack: AsyncExitStack) -> Models:
+    """The models that the settings name; the client is closed with the stack."""
+    if settings.llm_model is None:
+        return Models.none(documents)
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
-    try:
-        async with AsyncOpenAI(
-            base_url=settings.llm_base_url, api_key=key, timeout=_PROBE_S, max_retries=0
-        ) as client:
-            return [model.id async for model in client.models.list()]
-    except OpenAIError as error:
-        raise ModelUnreachable(str(error)) from error
+    client = await stack.enter_async_context(connect_model(settings.llm_base_url, key))
+    free = asyncio.Semaphore(settings.llm_concurrency)
+    made: dict[str, StageModel] = {}
+    for name in {_model_of(settings, stage) for stage in STAGES}:
+        model: ChatModel = Limited(OpenAIChat(client, name), free)
+        if settings.slate_cache_ttl_s:
+            model = Cached(model, documents, settings.slate_cache_ttl_s)
+        price = settings.llm_prices.get(name)
+        made[name] = StageModel(
+            model, Price(price.input, price.output, price.cached) if price else FREE
+        )
+    return Models(
+        {stage: made[_model_of(settings, stage)] for stage in STAGES},
+        documents,
+        None if settings.llm_reply_mode == "auto" else ReplyMode(settings.llm_reply_mode),
+        settings.llm_timeout_s,
+        str(client.base_url),
+    )
+
+
+def _model_of(settings: Settings, stage: Stage) -> str:
+    chosen: str | None = getattr(settings, f"llm_{stage}_model")
+    return chosen or settings.llm_model or ""
 
 
 async def _checked(url: str) -> None:
@@ -160,6 +188,22 @@ async def _store_url(settings: Settings, stack: AsyncExitStack, *, attach: bool)
     server = await EmbeddedServer.start(settings.data_dir)
     stack.push_async_callback(server.stop)
     return server.connect_url
+
+
+async def _check_models(models: Models) -> None:
+    """Our own mistakes stop the service before it serves; an outage does not.
+
+    Raises ModelRejected.
+    """
+    if not models.configured:
+        return
+    try:
+        mode = await models.reply_mode()
+        for found in {id(stage.model): stage for stage in models.of.values()}.values():
+            if not await works(found.model, mode, models.timeout_s):
+                logger.warning("%s gave no usable answer as %s", found.model.name, mode)
+    except ModelUnavailable as error:
+        logger.warning("answers are embedded ones until the model is back: %s", error)
 
 
 async def _warm(catalogs: Catalogs) -> None:

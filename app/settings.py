@@ -1,9 +1,20 @@
 """Everything that can be set, in one place; read from `UNILLMREC_…` in the composition root."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ModelPrice(BaseModel):
+    """What a model costs, in dollars per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
 
 
 class Settings(BaseSettings):
@@ -15,6 +26,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         allow_inf_nan=False,
+        populate_by_name=True,
     )
 
     data_dir: Path = Field(
@@ -34,8 +46,70 @@ class Settings(BaseSettings):
     llm_base_url: str | None = Field(
         default=None, description="An OpenAI-compatible endpoint, such as `http://host:8000/v1`."
     )
-    llm_api_key: SecretStr | None = Field(default=None, description="The key for that endpoint.")
-    llm_model: str | None = Field(default=None, description="The model to ask.")
+    llm_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("UNILLMREC_LLM_API_KEY", "OPENAI_API_KEY"),
+        description="The key for that endpoint; else `OPENAI_API_KEY`.",
+    )
+    llm_model: str | None = Field(
+        default=None, description="The model to ask. Unset: the embedded ranker answers."
+    )
+    llm_profile_model: str | None = Field(
+        default=None, description="Another model for profiles, at the same endpoint."
+    )
+    llm_search_model: str | None = Field(
+        default=None, description="Another, cheaper model for the search through the tree."
+    )
+    llm_recall_model: str | None = Field(
+        default=None, description="Another model for the first look at items."
+    )
+    llm_rerank_model: str | None = Field(
+        default=None, description="Another, stronger model for the last look at items."
+    )
+    llm_prices: dict[str, ModelPrice] = Field(
+        default={},
+        description='Dollars per million tokens, by model: `{"m": {"input": 1, "output": 4, '
+        '"cached": 0.1}}`. Without them calls count as free.',
+    )
+    llm_reply_mode: Literal[
+        "auto", "json_schema", "json_object", "text", "logprobs", "decisions", "predicates"
+    ] = Field(
+        default="auto",
+        description="How replies are asked for. `auto` tries json_schema, json_object and text.",
+    )
+    llm_branches: Literal["model", "embedded", "union"] = Field(
+        default="model", description="Who chooses branches of the tree: the model, or the vectors."
+    )
+    llm_weight: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Share of the model's order, against that of the embedded ranker.",
+    )
+    llm_anchors: int = Field(
+        default=6,
+        ge=0,
+        le=16,
+        description="Options that slates judged side by side share, to put them on one scale.",
+    )
+    llm_timeout_s: float = Field(
+        default=20.0, gt=0, le=600, description="Longest that one call to the model may take."
+    )
+    llm_concurrency: int = Field(
+        default=64, ge=1, description="Calls to the models at once, per process."
+    )
+    profile_ttl_s: int = Field(
+        default=86_400,
+        ge=1,
+        le=2_592_000,
+        description="How long a model's profile of a reader is used again.",
+    )
+    slate_cache_ttl_s: int = Field(
+        default=0,
+        ge=0,
+        le=2_592_000,
+        description="How long a model's answers to the same slate are used again; 0 for never.",
+    )
     history_items: int = Field(
         default=10, ge=1, le=50, description="Newest history items that make up a need."
     )
@@ -108,7 +182,7 @@ def table() -> str:
     prefix = Settings.model_config["env_prefix"]
     lines = ["| variable | default | what it sets |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
+        default = "" if field.default in (None, {}) else f"`{field.default}`"
         lines.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 

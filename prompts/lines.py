@@ -21,12 +21,13 @@ def one_line(text: str, max_chars: int) -> str:
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
 
 
-def numbered(options: Sequence[str], max_chars: int) -> str:
-    """One line per option, counted from 1, each option cut to `max_chars`.
+def numbered(options: Sequence[str], max_chars: int, labels: Sequence[str] | None = None) -> str:
+    """One line per option, counted from 1 or under its label, each option cut to `max_chars`.
 
     An option without visible text keeps its number. No options: the empty string.
     """
+    names = labels or [str(number) for number in range(1, len(options) + 1)]
     return "\n".join(
-        f"{number}. {one_line(option, max_chars)}".rstrip()
-        for number, option in enumerate(options, start=1)
+        f"{name}. {one_line(option, max_chars)}".rstrip()
+        for name, option in zip(names, options, strict=True)
     )

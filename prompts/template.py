@@ -14,7 +14,7 @@ Perspective = Literal["interest", "relevance", "action", "recommendation"]
 PERSPECTIVES: tuple[Perspective, ...] = get_args(Perspective)
 
 _HEADING = re.compile(r"^== (\w+) ==\n", re.MULTILINE)
-_REQUIRED = {"system", "user"}
+_REQUIRED = frozenset({"system", "user"})
 
 
 class PromptError(Exception):
@@ -88,6 +88,26 @@ def load(name: str, perspective: Perspective = "interest") -> Prompt:
     return Prompt.parse(name, file.read_text(encoding="utf-8"), perspective)
 
 
+def phrase(name: str, **variables: str | int) -> str:
+    """A short text of `prompts/phrases.md`, filled in: forms of reply, lines about a person.
+
+    Raises PromptError for an unknown phrase, or unless `variables` are exactly those it has.
+    """
+    part = _phrases().get(name)
+    if part is None:
+        raise PromptError(f"no phrase {name!r} in prompts/phrases.md")
+    if variables.keys() != part.names:
+        raise PromptError(f"phrase {name}: wants {sorted(part.names)}, got {sorted(variables)}")
+    return part.template.substitute(variables)
+
+
+@cache
+def _phrases() -> dict[str, "_Part"]:
+    text = files(__package__).joinpath("phrases.md").read_text(encoding="utf-8")
+    sections = _sections("phrases", text, required=frozenset())
+    return {name: _Part("phrases", name, body) for name, body in sections.items()}
+
+
 class _Part:
     """A section with placeholders."""
 
@@ -98,7 +118,7 @@ class _Part:
         self.names = frozenset(self.template.get_identifiers())
 
 
-def _sections(name: str, text: str) -> dict[str, str]:
+def _sections(name: str, text: str, required: frozenset[str] = _REQUIRED) -> dict[str, str]:
     before, *rest = _HEADING.split(text)
     if before.strip():
         raise PromptError(f"{name}: text before the first section")
@@ -106,7 +126,7 @@ def _sections(name: str, text: str) -> dict[str, str]:
     if len(set(headings)) != len(headings):
         raise PromptError(f"{name}: a section occurs twice: {headings}")
     sections = dict(zip(headings, bodies, strict=True))
-    if absent := _REQUIRED - {heading for heading, body in sections.items() if body}:
+    if absent := required - {heading for heading, body in sections.items() if body}:
         raise PromptError(f"{name}: no text in section {sorted(absent)}")
     return sections
 

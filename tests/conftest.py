@@ -10,15 +10,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from redis.asyncio import Redis
 
+from tests.servers import llama
 from tree.errors import StoreUnavailable
 from tree.store.connection import connect, translated
 from tree.store.keys import CatalogKeys, Lifetime, classify
 from tree.store.server import EmbeddedServer, valkey_binary
+
+if TYPE_CHECKING:  # they import openai, which takes 0.8 s
+    from tests.servers.decisions import DecisionsServer
+    from tests.servers.hostile import HostileServer
 
 _NO_TTL = -1
 _START_S = 20
@@ -133,3 +138,42 @@ async def _formed(url: str) -> None:
                     raise
             assert time.monotonic() < deadline, f"the node at {url} does not form a cluster"
             await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def llama_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of llama.cpp with a model of random weights."""
+    with llama.serve(tmp_path_factory.mktemp("llama")) as url:
+        yield url
+
+
+@pytest.fixture
+def decisions_server(_decisions_server: "DecisionsServer") -> Iterator["DecisionsServer"]:
+    """A server for /v1/decisions, as new for each test."""
+    yield _decisions_server
+    _decisions_server.reset()
+
+
+@pytest.fixture
+def hostile_server(_hostile_server: "HostileServer") -> Iterator["HostileServer"]:
+    """A chat server that fails as it is told to, as new for each test."""
+    yield _hostile_server
+    _hostile_server.reset()
+
+
+@pytest.fixture(scope="session")
+def _decisions_server() -> Iterator["DecisionsServer"]:
+    from tests.servers.decisions import DecisionsServer
+
+    server = DecisionsServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _hostile_server() -> Iterator["HostileServer"]:
+    from tests.servers.hostile import HostileServer
+
+    server = HostileServer()
+    yield server
+    server.stop()

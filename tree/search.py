@@ -5,6 +5,7 @@ enough items, which serves one interest. Here all branches of a level compete, a
 one column per interest, and every interest keeps slots in the beam.
 """
 
+import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,27 @@ async def search(tree: SemanticTree, score: Score, *, leaves: int, breadth: int)
         found.update(zip(mine, offer.nodes(leaf[[at - start for at in mine]]), strict=True))
     reached = [found[at] for at in best]
     return Found(reached, offered, levels)
+
+
+def cut(tree: SemanticTree, width: int, tops: Sequence[Node] = ()) -> list[Node]:
+    """At most `width` nodes that hold every item once, of sizes as equal as the tree allows.
+
+    The largest node gives way to its children as long as there is room: the upper levels in one
+    slate, the same for every reader of a version. The root itself when it is a leaf, or when it
+    has more than `width` children. `tops` cuts what is below some nodes instead.
+    """
+    held = {node.id: node for node in tops or [tree.root]}
+    heap = [(-node.count, node.id) for node in held.values()]
+    heapq.heapify(heap)
+    while heap:
+        _, largest = heapq.heappop(heap)
+        children = tree.children(held[largest])
+        if children and len(held) - 1 + len(children) <= width:
+            del held[largest]
+            held |= {child.id: child for child in children}
+            for child in children:
+                heapq.heappush(heap, (-child.count, child.id))
+    return list(held.values())
 
 
 class _Offer:

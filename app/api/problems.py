@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Match, Route
 
 from app.catalogs import InvalidCatalogName, UnknownCatalog
 from app.jobs import JobRunning
-from app.recommend.recommender import DeadlineExceeded
+from app.llm import ModelRejected
+from app.recommend.recommender import AnswerDegraded, DeadlineExceeded
 from tree.errors import (
     CorruptSnapshot,
     InvalidEdit,
@@ -44,6 +45,8 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable"),
     CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, "store_corrupt"),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
+    AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),
+    ModelRejected: (HTTPStatus.BAD_GATEWAY, "model_rejected"),
     ClientDisconnect: (HTTPStatus.BAD_REQUEST, "incomplete_body"),
 }
 _CODE_OF_STATUS = {
@@ -143,6 +146,15 @@ def flaws_of(
     ]
 
 
+def problem_of(error: Exception) -> Problem:
+    """The problem that answers an error, where no response can carry it any more."""
+    if isinstance(error, Refused):
+        return _problem(error)
+    if isinstance(error, tuple(_STATUS)):
+        return _problem(_translated(error))
+    return _problem(_unexpected())
+
+
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Answer every error of `app`, which has these `routes`, with a problem."""
 
@@ -162,8 +174,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         return _response(_unrouted(request, error, routes))
 
     async def unexpected(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - logged by the server
-        detail = "unexpected error; the log of the service has more"
-        return _response(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail))
+        return _response(_unexpected())
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, parameters)
@@ -208,9 +219,14 @@ def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     return sorted({method for route in here for method in route.methods or ()})
 
 
-def _response(refused: Refused) -> JSONResponse:
+def _unexpected() -> Refused:
+    detail = "unexpected error; the log of the service has more"
+    return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
+
+
+def _problem(refused: Refused) -> Problem:
     cause = refused.__cause__
-    problem = Problem(
+    return Problem(
         title=refused.status.phrase,
         status=refused.status,
         code=refused.code,
@@ -218,8 +234,11 @@ def _response(refused: Refused) -> JSONResponse:
         errors=refused.errors,
         job_id=cause.job_id if isinstance(cause, JobRunning) else None,
     )
+
+
+def _response(refused: Refused) -> JSONResponse:
     return JSONResponse(
-        problem.model_dump(exclude_none=True),
+        _problem(refused).model_dump(exclude_none=True),
         refused.status,
         headers=refused.headers,
         media_type=PROBLEM_JSON,

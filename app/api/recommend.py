@@ -1,17 +1,23 @@
 """Answers for readers: recommendations, how they came about, and neighbours of an item."""
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import TheCatalog
 from app.api.bodies import json_body
-from app.api.problems import Refused, unknown_item
+from app.api.problems import Refused, problem_of, unknown_item
 from app.api.schema import READS_JSON, problems, takes
 from app.recommend import Recommendation, RecommendRequest, SimilarItems
 from tree.item import ItemId
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["recommend"])
 
@@ -28,7 +34,7 @@ class SimilarQuery(BaseModel):
 @router.post(
     "/recommend",
     operation_id="recommend",
-    responses=problems(*READS_JSON, HTTPStatus.GATEWAY_TIMEOUT),
+    responses=problems(*READS_JSON, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
     openapi_extra=takes(RecommendRequest),
 )
 async def recommend(
@@ -41,6 +47,51 @@ async def recommend(
     whom nothing is known.
     """
     return await catalog.recommender.recommend(request)
+
+
+@router.post(
+    "/recommend/stream",
+    operation_id="recommend_stream",
+    response_class=EventSourceResponse,
+    responses=problems(*READS_JSON),
+    openapi_extra=takes(RecommendRequest),
+)
+async def stream(
+    catalog: TheCatalog,
+    request: Annotated[RecommendRequest, Depends(json_body(RecommendRequest))],
+) -> AsyncIterator[ServerSentEvent]:
+    """The same as it comes about: `start`, `profile`, `node`…, `candidates`, `item`…, `usage`.
+
+    The last event is always `done`, with the whole answer but its items, or `error`, with a
+    problem document. Whoever hangs up stops the calls to the model.
+    """
+    events: asyncio.Queue[ServerSentEvent | None] = asyncio.Queue()
+
+    def tell(name: str, data: object) -> None:
+        events.put_nowait(ServerSentEvent(event=name, data=data))
+
+    async def work() -> None:
+        try:
+            answer = await catalog.recommender.recommend(request, tell)
+            for item in answer.items:
+                tell("item", item)
+            tell("usage", answer.usage)
+            tell("done", answer.model_dump(exclude={"items"}))
+        except Exception as error:  # the status is already sent: the stream has to say it
+            problem = problem_of(error)
+            if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                logger.exception("a streamed recommendation failed")
+            tell("error", problem.model_dump(exclude_none=True))
+        finally:
+            events.put_nowait(None)
+
+    task = asyncio.create_task(work())
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @router.get(

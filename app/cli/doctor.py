@@ -18,11 +18,11 @@ from tree.inspect import violations
 
 if TYPE_CHECKING:
     from app.catalogs import Catalog
+    from app.llm import Models
     from tree.store.server import ServerReport
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NEARLY_FULL = 0.8
-_MODEL_SETTINGS = ("llm_base_url", "llm_api_key", "llm_model")
 
 
 class Check(BaseModel):
@@ -66,10 +66,10 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
                 yield check
             for catalog in await parts.catalogs.list():
                 yield await _catalogue(catalog)
+            yield await _model(settings, parts.models)
     except TreeError as error:
         yield Check(name="store", status="fail", finding=str(error))
     yield await asyncio.to_thread(_embedder)
-    yield await _model(settings)
 
 
 def _data_folder(settings: Settings) -> Check:
@@ -169,37 +169,31 @@ def _embedder() -> Check:
     )
 
 
-async def _model(settings: Settings) -> Check:
-    from app.main import ModelUnreachable, served_models
+async def _model(settings: Settings, models: "Models") -> Check:
+    from app.llm import ModelError, works
 
-    missing = [name for name in _MODEL_SETTINGS if getattr(settings, name) is None]
-    if len(missing) == len(_MODEL_SETTINGS):
+    name = settings.llm_model
+    if name is None:
         return Check(
             name="model", status="ok", finding="none configured: the embedded ranker answers"
         )
-    if missing:
-        return Check(
-            name="model",
-            status="fail",
-            finding="some of the model's settings are missing",
-            advice="set "
-            + ", ".join(f"UNILLMREC_{name.upper()}" for name in missing)
-            + ", or none of the three; a server without keys takes any",
-        )
+    where = models.endpoint
     try:
-        models = await served_models(settings)
-    except ModelUnreachable as error:
+        mode = await models.reply_mode()
+        for asked in {id(stage.model): stage.model for stage in models.of.values()}.values():
+            name = asked.name
+            if not await works(asked, mode, models.timeout_s):
+                return Check(
+                    name="model",
+                    status="warn",
+                    finding=f"{name} at {where} gives no usable answer as {mode}",
+                    advice="set UNILLMREC_LLM_REPLY_MODE to another mode, or try another model",
+                )
+    except ModelError as error:
         return Check(
             name="model",
             status="fail",
-            finding=f"{settings.llm_base_url}: {error}",
-            advice="check UNILLMREC_LLM_BASE_URL and UNILLMREC_LLM_API_KEY",
+            finding=f"{name} at {where}: {error}",
+            advice="check UNILLMREC_LLM_BASE_URL, _API_KEY and _MODEL",
         )
-    if settings.llm_model not in models:
-        return Check(
-            name="model",
-            status="warn",
-            finding=f"{settings.llm_base_url} does not list {settings.llm_model}",
-            advice="check UNILLMREC_LLM_MODEL; it lists " + (", ".join(models[:5]) or "none"),
-        )
-    return Check(name="model", status="ok", finding=f"{settings.llm_model} is served")
+    return Check(name="model", status="ok", finding=f"{name} answers in the reply mode {mode}")

@@ -1,10 +1,11 @@
 """What a caller gets: the answers of the recommend and similar endpoints."""
 
-from typing import Literal, get_args
+from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Stage = Literal["profile", "search", "recall", "rerank"]
+from app.llm import STAGES, Degraded, Stage
+from app.llm.errors import Flaw
 
 
 class _Frozen(BaseModel):
@@ -20,15 +21,36 @@ class StageUsage(_Frozen):
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
-    fallbacks: int = 0
+    fallbacks: int = Field(default=0, description="Slates that the embedded ranker answered.")
+    invalid_replies: dict[Flaw, int] = Field(
+        default={}, description="What was wrong with replies, by kind, repaired or not."
+    )
 
 
 class Usage(StageUsage):
     """The sum over the stages, and each of them. All zero without a model."""
 
     stages: dict[Stage, StageUsage] = Field(
-        default_factory=lambda: dict.fromkeys(get_args(Stage), StageUsage())
+        default_factory=lambda: dict.fromkeys(STAGES, StageUsage())
     )
+
+    @classmethod
+    def of(cls, stages: dict[Stage, StageUsage]) -> "Usage":
+        """The usage of some stages, added up."""
+        flaws: Counter[Flaw] = Counter()
+        for usage in stages.values():
+            flaws.update(usage.invalid_replies)
+        return cls(
+            stages=stages,
+            calls=sum(usage.calls for usage in stages.values()),
+            rounds=sum(usage.rounds for usage in stages.values()),
+            input_tokens=sum(usage.input_tokens for usage in stages.values()),
+            output_tokens=sum(usage.output_tokens for usage in stages.values()),
+            cached_tokens=sum(usage.cached_tokens for usage in stages.values()),
+            cost_usd=round(sum(usage.cost_usd for usage in stages.values()), 8),
+            fallbacks=sum(usage.fallbacks for usage in stages.values()),
+            invalid_replies=dict(flaws),
+        )
 
 
 class RecommendedItem(_Frozen):
@@ -50,7 +72,7 @@ class Recommendation(_Frozen):
     tree_version: int
     items: list[RecommendedItem]
     degraded: bool = False
-    degraded_reason: str | None = None
+    degraded_reason: Degraded | None = None
     absent_items: list[str] = Field(
         default=[], description="History ids that the catalogue does not hold."
     )

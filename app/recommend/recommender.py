@@ -1,35 +1,61 @@
 """`Recommender`: the chain for one catalogue."""
 
 import asyncio
-import json
+import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.ranking import EmbeddedRanker, Need, Ranking, diversified, strongest
-from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems, Usage
+from app.budget import Budget
+from app.llm import Account, Degraded, Models, ModelUnavailable
+from app.ranking import EmbeddedRanker, Need, diversified
+from app.recommend.answer import (
+    Recommendation,
+    RecommendedItem,
+    SimilarItems,
+    StageUsage,
+    Usage,
+)
+from app.recommend.baselines import PaperChain, flat
+from app.recommend.candidates import SPARE, Candidates, Pool, allowed_rows
+from app.recommend.chain import Chain, Listener, Reading
+from app.recommend.effort import EFFORTS
 from app.recommend.need import Known, disliked, path_name, understand
-from app.recommend.request import Filter, RecommendRequest, field_of
+from app.recommend.profile import History
+from app.recommend.reasons import reasons
+from app.recommend.request import RecommendRequest, field_of
 from app.settings import Settings
+from prompts import Perspective
 from tree.embedders import EmbedderCache
-from tree.item import Item, normalise
-from tree.rows import IntArray
+from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
 
 _POOL = 5  # candidates per wanted item, from which the re-rank chooses
-_SPARE = 4  # records read beyond the limit, in case an item has just left
 _TRACED_LEAVES = 20
+_COMPARED_CALLS, _COMPARED_TOKENS = 200, 2_000_000  # what the strategies to compare with may spend
+_EARLIER = 5  # categories that stand for a history's older part
 
 
 class DeadlineExceeded(Exception):
     """The request's `timeout_ms` ran out."""
+
+
+class AnswerDegraded(Exception):
+    """The model failed, and the request said that it wants no answer without one."""
+
+    def __init__(self, reason: Degraded) -> None:
+        super().__init__(f"the model could not be used ({reason}), and on_degraded is error")
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -52,13 +78,22 @@ class _Clock:
         return {**self.stages, "total": round((time.perf_counter() - self.began) * 1000, 3)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Allowed rows that pass the filter, best first, and the ranking that they come from."""
+@dataclass(slots=True)
+class _Request:
+    """A request under way, on one version of the tree."""
 
-    ranking: Ranking
-    rows: IntArray
-    scores: npt.NDArray[np.float32]
+    asked: RecommendRequest
+    tree: SemanticTree
+    known: Known
+    allowed: npt.NDArray[np.bool_]
+    clock: _Clock
+    tell: Listener
+    id: str = field(default_factory=lambda: f"rec_{secrets.token_urlsafe(12)}")
+    reading: Reading | None = None  # with a model
+
+    @property
+    def need(self) -> Need:
+        return self.reading.need if self.reading else self.known.need
 
 
 class Recommender:
@@ -71,28 +106,39 @@ class Recommender:
         documents: Documents,
         embedders: EmbedderCache,
         settings: Settings,
+        models: Models | None = None,
+        *,
+        perspective: Perspective = "interest",
+        language: str = "en",
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._documents = documents
         self._embedders = embedders
         self._settings = settings
-        self._ranker = EmbeddedRanker(
+        self._models = models or Models.none(documents)
+        self._perspective: Perspective = perspective
+        self._language = language
+        ranker = EmbeddedRanker(
             settings.sharpness,
             settings.popularity_weight,
             settings.exact_scan_items,
             settings.beam_leaves,
             settings.beam_breadth,
         )
+        self._pool = Pool(store, ranker)
+        self._traces: set[asyncio.Task[None]] = set()
 
-    async def recommend(self, request: RecommendRequest) -> Recommendation:
-        """The chain, on one version of the tree.
+    async def recommend(
+        self, request: RecommendRequest, tell: Listener = lambda _, __: None
+    ) -> Recommendation:
+        """The chain, on one version of the tree; `tell` hears of every step.
 
-        Raises DeadlineExceeded, StoreUnavailable.
+        Raises DeadlineExceeded, AnswerDegraded, ModelRejected, StoreUnavailable.
         """
         try:
             async with asyncio.timeout(request.timeout_ms / 1000):
-                return await self._recommend(request)
+                return await self._recommend(request, tell)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"no answer within {request.timeout_ms} ms: raise timeout_ms, or ask for less"
@@ -112,10 +158,11 @@ class Recommender:
             np.zeros(1, np.int64),
             (label,),
         )
-        found = await self._recall(tree, need, _allowed(tree, (row,), (), None), limit, None)
-        chosen = await self._live(tree, found, list(range(len(found.rows))), limit, None)
+        allowed = allowed_rows(tree, (row,), (), None)
+        found = await self._pool.best(tree, need, allowed, limit, None)
+        chosen = await self._pool.live(tree, found.rows.tolist(), limit, None)
         items = [
-            self._item(tree, found, at, item, rank, ["title"], None)
+            _item(tree, found, at, item, rank, ["title"], None)
             for rank, (at, item) in enumerate(chosen, 1)
         ]
         return SimilarItems(
@@ -125,217 +172,260 @@ class Recommender:
     async def trace(self, recommendation_id: str) -> dict[str, object] | None:
         """How an answer came about; None when it is not kept (any more)."""
         data = await self._documents.get("trace", f"{self._catalog}/{recommendation_id}")
-        return None if data is None else json.loads(data)
+        return None if data is None else msgspec.json.decode(data)
 
     # -- the stages
 
-    async def _recommend(self, request: RecommendRequest) -> Recommendation:
+    async def _recommend(self, asked: RecommendRequest, tell: Listener) -> Recommendation:
         clock = _Clock()
         tree = await self._store.load()
         with clock.stage("profile"):
-            embedder = self._embedders.of(tree.space)
-            known = understand(tree, request, embedder, self._settings)
-        diversity = self._settings.diversity if request.diversity is None else request.diversity
-        pool = request.limit + _SPARE if not diversity else max(50, _POOL * request.limit)
+            known = understand(tree, asked, self._embedders.of(tree.space), self._settings)
         with clock.stage("search"):
-            allowed = _allowed(tree, known.seen, request.exclude_items, request.domains)
+            allowed = allowed_rows(tree, known.seen, asked.exclude_items, asked.domains)
             if unwanted := disliked(tree, known.need.dislikes):
                 allowed &= ~np.isin(tree.rows.leaf[: tree.size], unwanted)
-            found = await self._recall(tree, known.need, allowed, pool, request.filter)
+        request = _Request(asked, tree, known, allowed, clock, tell)
+        tell("start", {"recommendation_id": request.id, "tree_version": tree.version})
+        try:
+            found = await self._found(request)
+            return await self._answered(request, found)
+        except BaseException as error:
+            if request.reading is not None:  # what was spent is told, whoever went away
+                outcome = type(error).__name__
+                task = asyncio.create_task(self._keep_trace(request, None, None, outcome))
+                self._traces.add(task)
+                task.add_done_callback(self._traces.discard)
+            raise
+
+    async def _found(self, request: _Request) -> Candidates:
+        """The candidates, best first: by a model where there is one and it was asked for."""
+        asked = request.asked
+        wanted = self._wanted(asked)
+        if asked.strategy == "embedded" or not self._models.configured:
+            with request.clock.stage("search"):
+                return await self._pool.best(
+                    request.tree, request.need, request.allowed, wanted, asked.filter
+                )
+        reading = await self._opened(request)
+        account = reading.account
+        try:
+            reading.mode = await self._models.reply_mode()
+        except ModelUnavailable as error:
+            account.fall_back("search", error)
+            account.budget.calls_left = 0  # what does not answer a probe is not asked again
+        with request.clock.stage("search"):
+            if asked.strategy == "paper":
+                found = await PaperChain(reading, self._pool).run(asked.limit)
+            elif asked.strategy == "flat":
+                found = await flat(reading, self._pool, wanted)
+            else:
+                found = await Chain(
+                    reading,
+                    self._pool,
+                    self._documents,
+                    self._embedders.of(request.tree.space),
+                    branches=self._settings.llm_branches,
+                    model_weight=self._settings.llm_weight,
+                    anchors=self._settings.llm_anchors,
+                    profile_ttl_s=self._settings.profile_ttl_s,
+                ).run(wanted)
+        if account.degraded and asked.on_degraded == "error":
+            raise AnswerDegraded(account.degraded)
+        return found
+
+    async def _opened(self, request: _Request) -> Reading:
+        """The request as the chain sees it, with its budget."""
+        asked, effort = request.asked, EFFORTS[request.asked.effort]
+        compared = asked.strategy in ("paper", "flat")
+        timeout_s = asked.timeout_ms / 1000
+        kept_back = min(0.2, 0.2 * timeout_s)  # for an answer without the model
+        budget = Budget(
+            _COMPARED_CALLS if compared else effort.calls,
+            _COMPARED_TOKENS if compared else effort.tokens,
+            math.inf if asked.max_cost_usd is None else asked.max_cost_usd,
+            time.monotonic() + timeout_s - kept_back - request.clock.timing()["total"] / 1000,
+        )
+        history = await self._history(request)
+        who = asked.user_id or msgspec.json.encode(history)
+        text = f"{self._catalog}\0{request.tree.version}\0{who!r}"
+        request.reading = Reading(
+            tree=request.tree,
+            need=request.need,
+            history=history,
+            allowed=request.allowed,
+            passes=asked.filter,
+            effort=effort,
+            perspective=asked.perspective or self._perspective,
+            language=self._language,
+            seed=int.from_bytes(sha256(text.encode()).digest()[:4], "big"),
+            account=Account(self._models.of, self._models.timeout_s, budget),
+            tell=request.tell,
+        )
+        return request.reading
+
+    async def _history(self, request: _Request) -> History:
+        """The choices behind the need's directions, in their order, and what came before."""
+        tree, need = request.tree, request.need
+        sources = [
+            source
+            for source, owner in zip(need.sources, need.owner, strict=True)
+            if need.interests[int(owner)].said != "wish"
+        ]
+        records = await self._store.items([source for source in sources if source in tree])
+        titles = [records[source].title if source in records else source for source in sources]
+        earlier = Counter(
+            path_name(tree.path(int(tree.rows.leaf[row])))
+            for row in request.known.seen[: -len(sources) or None]
+        )
+        said = [text for text in (request.asked.profile, request.asked.instruction) if text]
+        return History(
+            tuple(titles),
+            tuple(name for name, _ in earlier.most_common(_EARLIER)),
+            tuple(said),
+        )
+
+    async def _answered(self, request: _Request, found: Candidates) -> Recommendation:
+        asked, tree, clock = request.asked, request.tree, request.clock
         with clock.stage("rerank"):
-            first = diversified(tree, found.rows, found.scores, diversity, request.limit + _SPARE)
-            order = list(dict.fromkeys([*first, *range(len(found.rows))]))
+            order = self._order(request, found)
         with clock.stage("recall"):
-            chosen = await self._live(tree, found, order, request.limit, request.filter)
-            rows = [int(found.rows[at]) for at, _ in chosen]
-            reasons = await self._reasons(tree, request, known, rows)
+            rows = found.rows[order].tolist()
+            live = await self._pool.live(tree, rows, asked.limit, asked.filter)
+            chosen = [(order[at], item) for at, item in live]
+            shown = [int(found.rows[at]) for at, _ in chosen]
+            why = await reasons(
+                tree, request.need, shown, asked.explain, self._store, self._settings.sharpness
+            )
+        account = request.reading.account if request.reading else None
         answer = Recommendation(
-            recommendation_id=f"rec_{secrets.token_urlsafe(12)}",
+            recommendation_id=request.id,
             catalog=self._catalog,
             tree_version=tree.version,
             items=[
-                self._item(tree, found, at, item, rank, request.fields, reason)
-                for rank, ((at, item), reason) in enumerate(zip(chosen, reasons, strict=True), 1)
+                _item(tree, found, at, item, rank, asked.fields, reason)
+                for rank, ((at, item), reason) in enumerate(zip(chosen, why, strict=True), 1)
             ],
-            absent_items=list(known.absent),
-            usage=Usage(),
+            degraded=bool(account and account.degraded),
+            degraded_reason=account.degraded if account else None,
+            absent_items=list(request.known.absent),
+            usage=_usage(account),
             timing_ms=clock.timing(),
         )
-        await self._keep_trace(tree, request, known, found.ranking, answer)
+        await self._keep_trace(request, found, answer, "done")
         return answer
 
-    async def _recall(
-        self,
-        tree: SemanticTree,
-        need: Need,
-        allowed: npt.NDArray[np.bool_],
-        wanted: int,
-        passes: Filter | None,
-    ) -> _Candidates:
-        """The best `wanted` rows that pass the filter, or all there are.
-
-        A filter tests records, which the tree does not hold: they are read in the order of the
-        ranking, in growing batches, until enough have passed.
-        """
-        ranking = await self._ranker.rank(tree, need, allowed, wanted)
-        if passes is None:
-            return _Candidates(ranking, ranking.rows, ranking.scores)
-        verdicts: dict[int, bool] = {}  # by row: a wider beam may find better ones in between
-        asked = wanted
-        while True:
-            untested = [row for row in ranking.rows.tolist() if row not in verdicts]
-            ids = [tree.rows.id(row) for row in untested]
-            records = await self._store.items(ids)
-            for row, item_id in zip(untested, ids, strict=True):
-                item = records.get(item_id)
-                verdicts[row] = item is not None and passes.holds(item)
-            kept = [at for at, row in enumerate(ranking.rows.tolist()) if verdicts[row]]
-            if len(kept) >= wanted or len(ranking.rows) < asked:
-                break
-            asked *= 4
-            ranking = await self._ranker.rank(tree, need, allowed, asked)
-        chosen = np.array(kept[:wanted], np.int64)
-        return _Candidates(ranking, ranking.rows[chosen], ranking.scores[chosen])
-
-    async def _live(
-        self,
-        tree: SemanticTree,
-        found: _Candidates,
-        order: Sequence[int],
-        limit: int,
-        passes: Filter | None,
-    ) -> list[tuple[int, Item]]:
-        """The last gate: the first `limit` of `order` whose record says that they may be shown."""
-        now = time.time()
-        chosen: list[tuple[int, Item]] = []
-        start = 0
-        while len(chosen) < limit and start < len(order):
-            batch = order[start : start + limit + _SPARE]
-            start += len(batch)
-            ids = [tree.rows.id(int(found.rows[at])) for at in batch]
-            records = await self._store.items(ids)
-            for at, item_id in zip(batch, ids, strict=True):
-                item = records.get(item_id)
-                if item and _shown(item, now) and (passes is None or passes.holds(item)):
-                    chosen.append((at, item))
-        return chosen[:limit]
-
-    async def _reasons(
-        self,
-        tree: SemanticTree,
-        request: RecommendRequest,
-        known: Known,
-        rows: Sequence[int],
-    ) -> list[str | None]:
-        if request.explain == "none" or not rows:
-            return [None] * len(rows)
-        need = known.need
-        if need.is_empty:
-            return ["a first suggestion from this catalogue"] * len(rows)
-        nearest = strongest(tree, need, np.array(rows, np.int32), self._settings.sharpness)
-        titles: dict[str, Item] = {}
-        if request.explain == "full":
-            titles = await self._store.items({need.sources[i] for i in nearest.tolist()})
-        reasons: list[str | None] = []
-        for direction in nearest.tolist():
-            interest = need.interests[int(need.owner[direction])]
-            source = need.sources[direction]
-            if interest.said == "wish":
-                reason = f"matches what you said: “{_cut(interest.name)}”"
-            elif interest.said == "title":
-                reason = f"because you mentioned “{_cut(interest.name)}”"
-            else:
-                reason = f"because of your interest in {interest.name}"
-                if request.explain == "full":
-                    title = titles[source].title if source in titles else source
-                    reason += f"; closest to “{_cut(title)}” in your history"
-            reasons.append(reason)
-        return reasons
-
-    def _item(
-        self,
-        tree: SemanticTree,
-        found: _Candidates,
-        at: int,
-        item: Item,
-        rank: int,
-        fields: Sequence[str],
-        reason: str | None,
-    ) -> RecommendedItem:
-        leaf = int(tree.rows.leaf[found.rows[at]])
-        values = {name: field_of(item, name) for name in fields}
-        return RecommendedItem(
-            item_id=item.id,
-            rank=rank,
-            score=round(float(found.scores[at]), 4),
-            fields={name: value for name, value in values.items() if value is not None},
-            path=[node.label for node in tree.path(leaf)],
-            reason=reason,
+    def _order(self, request: _Request, found: Candidates) -> list[int]:
+        """Positions of all candidates in the order of the answer, with diversity at its top."""
+        if request.asked.strategy == "paper" and request.reading is not None:
+            return list(range(len(found.rows)))  # the model has put them in order
+        first = diversified(
+            request.tree,
+            found.rows,
+            found.scores,
+            self._diversity(request.asked),
+            request.asked.limit + SPARE,
         )
+        return list(dict.fromkeys([*first, *range(len(found.rows))]))
+
+    def _diversity(self, asked: RecommendRequest) -> float:
+        return self._settings.diversity if asked.diversity is None else asked.diversity
+
+    def _wanted(self, asked: RecommendRequest) -> int:
+        if not self._diversity(asked):
+            return asked.limit + SPARE
+        return max(50, _POOL * asked.limit)
 
     async def _keep_trace(
         self,
-        tree: SemanticTree,
-        request: RecommendRequest,
-        known: Known,
-        ranking: Ranking,
-        answer: Recommendation,
+        request: _Request,
+        found: Candidates | None,
+        answer: Recommendation | None,
+        outcome: str,
     ) -> None:
-        trace = {
-            "recommendation_id": answer.recommendation_id,
+        asked, reading = request.asked, request.reading
+        trace: dict[str, object] = {
+            "recommendation_id": request.id,
             "catalog": self._catalog,
-            "tree_version": tree.version,
-            "user_id": request.user_id,
-            "scenario": request.scenario,
-            "strategy": "embedded",
+            "tree_version": request.tree.version,
+            "user_id": asked.user_id,
+            "scenario": asked.scenario,
+            "outcome": outcome,
+            "strategy": asked.strategy if reading else "embedded",
             "interests": [
                 {"name": interest.name, "weight": interest.weight, "said": interest.said}
-                for interest in known.need.interests
+                for interest in request.need.interests
             ],
-            "search": {
+            "usage": _usage(reading.account if reading else None).model_dump(),
+            "timing_ms": request.clock.timing(),
+        }
+        if found is not None:
+            ranking = found.ranking
+            trace["search"] = {
                 "scan": not ranking.leaves,
                 "nodes_offered": ranking.scored_nodes,
                 "levels": ranking.levels,
                 "leaves_reached": len(ranking.leaves),
                 "best_leaves": [leaf.id for leaf in ranking.leaves[:_TRACED_LEAVES]],
                 "items_scored": ranking.scored_items,
-            },
-            "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items],
-            "usage": answer.usage.model_dump(),
-            "timing_ms": answer.timing_ms,
-        }
+            }
+        if answer is not None:
+            trace["items"] = [
+                {"item_id": item.item_id, "score": item.score} for item in answer.items
+            ]
+        if reading is not None:
+            trace |= {
+                "effort": asked.effort,
+                "reply_mode": reading.mode,
+                "perspective": reading.perspective,
+                "degraded_reason": reading.account.degraded,
+                "nodes": reading.offered,
+                "candidates": reading.candidates,
+                "calls": reading.account.calls,
+            }
         await self._documents.put(
             "trace",
-            f"{self._catalog}/{answer.recommendation_id}",
-            json.dumps(trace).encode(),
+            f"{self._catalog}/{request.id}",
+            msgspec.json.encode(trace),
             self._settings.trace_ttl_s,
         )
 
 
-def _allowed(
+def _item(
     tree: SemanticTree,
-    seen: Sequence[int],
-    excluded: Sequence[str],
-    domains: Sequence[str] | None,
-) -> npt.NDArray[np.bool_]:
-    """bool[tree.size]: the rows that this request may be answered with, by what the tree knows."""
-    mask = tree.allowed(time.time())
-    mask[list(seen)] = False
-    for item_id in excluded:
-        row = tree.row(item_id)
-        if row is not None:
-            mask[row] = False
-    if domains is not None:
-        wanted = {normalise(name) for name in domains}
-        codes = [code for code, name in enumerate(tree.rows.domains) if normalise(name) in wanted]
-        mask &= np.isin(tree.rows.domain[: tree.size], codes)
-    return mask
+    found: Candidates,
+    at: int,
+    item: Item,
+    rank: int,
+    fields: Sequence[str],
+    reason: str | None,
+) -> RecommendedItem:
+    leaf = int(tree.rows.leaf[found.rows[at]])
+    values = {name: field_of(item, name) for name in fields}
+    return RecommendedItem(
+        item_id=item.id,
+        rank=rank,
+        score=round(float(found.scores[at]), 4),
+        fields={name: value for name, value in values.items() if value is not None},
+        path=[node.label for node in tree.path(leaf)],
+        reason=reason,
+    )
 
 
-def _shown(item: Item, now: float) -> bool:
-    return not item.hidden and (item.expires_at is None or item.expires_at.timestamp() > now)
-
-
-def _cut(text: str, length: int = 80) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _usage(account: Account | None) -> Usage:
+    if account is None:
+        return Usage()
+    stages = {
+        stage: StageUsage(
+            calls=spent.calls,
+            rounds=spent.rounds,
+            input_tokens=spent.input_tokens,
+            output_tokens=spent.output_tokens,
+            cached_tokens=spent.cached_tokens,
+            cost_usd=round(spent.cost_usd, 8),
+            fallbacks=spent.fallbacks,
+            invalid_replies=dict(spent.flaws),
+        )
+        for stage, spent in account.spent.items()
+    }
+    return Usage.of(stages)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.recommend.effort import EffortName
+from prompts import Perspective
 from tree.item import Item, ItemId, normalise
 
 Scalar = str | int | float | bool
@@ -122,13 +124,15 @@ class RecommendRequest(_Strict):
     filter: Filter | None = None
     exclude_items: Annotated[list[ItemId], Field(max_length=10_000)] = []
     diversity: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    perspective: Literal["interest", "relevance", "action", "recommendation"] | None = Field(
-        default=None, description="How a model is asked; without one it changes nothing."
+    perspective: Perspective | None = Field(
+        default=None, description="How a model is asked; else as the catalogue's settings say."
     )
-    strategy: Literal["beam", "embedded"] = Field(
-        default="beam", description="Without a model both are the embedded ranker."
+    strategy: Literal["beam", "paper", "flat", "embedded"] = Field(
+        default="beam",
+        description="beam: the tree search; paper: Algorithm 1 as published; flat: the catalogue "
+        "in prompts; embedded: no model. Without a model all are the embedded ranker.",
     )
-    effort: Literal["economy", "balanced", "quality"] = Field(
+    effort: EffortName = Field(
         default="balanced", description="What a model may cost; without one it changes nothing."
     )
     fields: Annotated[list[_Name], Field(max_length=50)] = Field(

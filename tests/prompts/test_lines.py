@@ -47,6 +47,17 @@ def test_no_options_are_no_lines() -> None:
     assert numbered([], 80) == ""
 
 
+def test_options_can_stand_under_labels() -> None:
+    assert numbered(["Emma", "", "Du\nne"], 80, "ABC") == "A. Emma\nB.\nC. Du ne"
+    assert numbered(["Emma", "Dune"], 80, ["x", "y"]) == "x. Emma\ny. Dune"
+
+
+@pytest.mark.parametrize("labels", ["A", "ABC"])
+def test_every_option_needs_its_label(labels: str) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        numbered(["Emma", "Dune"], 80, labels)
+
+
 @pytest.mark.parametrize("max_chars", [0, -1])
 def test_a_cap_below_one_is_a_mistake(max_chars: int) -> None:
     with pytest.raises(ValueError, match="positive"):

@@ -1,5 +1,6 @@
 """Templates load, render with exactly their variables, and keep people out of the system part."""
 
+import re
 from importlib.resources import files
 
 import pytest
@@ -8,12 +9,14 @@ import prompts
 from prompts import PERSPECTIVES, Perspective, Prompt, PromptError, load
 
 VARIABLES = {
-    "profile": {"history", "wish"},
-    "search": {"options", "need", "k"},
-    "recall": {"options", "need", "k"},
-    "rerank": {"options", "need", "k"},
+    "profile": {"history", "wish", "language"},
+    "opening": {"options", "history", "wish", "language"},
+    "search": {"options", "need"},
+    "recall": {"options", "need"},
+    "rerank": {"options", "need"},
     "label": {"groups", "section", "language"},
 }
+INERT = ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
 WORDED = sorted(VARIABLES.keys() - {"label"})  # asks in the words of a perspective
 
 
@@ -23,7 +26,7 @@ def greeting(user: str = "Hello $name", system: str = "Be kind.", rest: str = ""
 
 def test_every_template_in_the_package_is_tested_here() -> None:
     found = {entry.name for entry in files(prompts).iterdir() if entry.name.endswith(".md")}
-    assert found == {f"{name}.md" for name in VARIABLES}
+    assert found == {f"{name}.md" for name in VARIABLES} | {"phrases.md"}
 
 
 @pytest.mark.parametrize("name", VARIABLES)
@@ -46,27 +49,36 @@ def test_a_value_never_lands_in_the_system_part(name: str) -> None:
     assert hostile == plain == prompt.system
 
 
-@pytest.mark.parametrize("name", ["search", "recall", "rerank"])
+@pytest.mark.parametrize("name", ["search", "recall", "rerank", "opening"])
 def test_the_slate_stands_before_the_person(name: str) -> None:
-    _, user = load(name).render(options="THE SLATE", need="THE PERSON", k=3)
+    person = dict.fromkeys(VARIABLES[name] - {"options"}, "THE PERSON")
+    _, user = load(name).render(options="THE SLATE", **person)
     assert user.index("THE SLATE") < user.index("THE PERSON")
+
+
+@pytest.mark.parametrize("name", VARIABLES.keys() - {"label"})
+@pytest.mark.parametrize("perspective", PERSPECTIVES)
+def test_the_form_of_the_reply_is_no_part_of_a_template(
+    name: str, perspective: Perspective
+) -> None:
+    prompt = load(name, perspective)
+    said = f"{prompt.system}\n{prompt.user}"
+    assert not re.search(r"json|answer with|score at most|one letter", said, re.IGNORECASE)
 
 
 def test_a_missing_variable_is_refused() -> None:
     with pytest.raises(PromptError, match=r"missing variables \['need'\], unknown \[\]"):
-        load("search").render(options="1. Films", k=3)
+        load("search").render(options="1. Films")
 
 
 def test_an_extra_variable_is_refused() -> None:
     with pytest.raises(PromptError, match=r"missing variables \[\], unknown \['user_name'\]"):
-        load("search").render(options="1. Films", need="films", k=3, user_name="Ada")
+        load("search").render(options="1. Films", need="films", user_name="Ada")
 
 
-@pytest.mark.parametrize(
-    "title", ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
-)
+@pytest.mark.parametrize("title", INERT)
 def test_a_title_that_looks_like_a_template_stays_inert(title: str) -> None:
-    _, user = load("recall").render(options=f"1. {title}", need="SECRET", k=3)
+    _, user = load("recall").render(options=f"1. {title}", need="SECRET")
     assert f"1. {title}\n" in user
     assert user.count("SECRET") == 1
 

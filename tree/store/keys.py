@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 DEFAULT_PREFIX = "unillmrec"
 
-DocumentKind: TypeAlias = Literal["catalog", "job", "trace"]
+DocumentKind: TypeAlias = Literal["catalog", "job", "trace", "profile", "reply", "mode"]
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CATALOG = re.compile(r"[a-z0-9_-]{1,64}")
@@ -40,6 +40,9 @@ _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
     "job": Lifetime.EXPIRING,
     "trace": Lifetime.EXPIRING,
+    "profile": Lifetime.EXPIRING,
+    "reply": Lifetime.EXPIRING,
+    "mode": Lifetime.EXPIRING,
 }
 
 

@@ -4,6 +4,7 @@ It serves every stage without a model, and any stage whose model fails.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +16,7 @@ from tree.rows import IntArray
 from tree.scan import scan, scores_of
 from tree.search import Similarity, rows_below, search
 from tree.snapshot import SemanticTree
-from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines
+from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines, inverse_norms
 
 _SCANS_AT_ONCE = 16
 
@@ -145,6 +146,35 @@ class EmbeddedRanker:
     def similarity(self, need: Need) -> Similarity:
         """The need as a scorer of nodes and rows."""
         return Similarity(need.directions, need.weights, need.owner, self.sharpness)
+
+    def near(self, need: Need, vectors: Int8Matrix, scale: FloatArray) -> FloatArray:
+        """float32[vectors, interests]: how near each is to each interest; zeros without a need.
+
+        `vectors` is int8[n, dimensions] with the inverse norms `scale`.
+        """
+        if need.is_empty:
+            return np.zeros((len(vectors), 1), np.float32)
+        marks = cosines(vectors, scale, need.directions) * np.float32(self.sharpness)
+        own = need.owner[:, None] == np.arange(int(need.owner.max()) + 1)
+        shares = need.weights[:, None] * own
+        with np.errstate(divide="ignore"):
+            return np.log(np.exp(marks) @ shares) / np.float32(self.sharpness)
+
+    def near_nodes(self, tree: SemanticTree, need: Need, nodes: Sequence[Node]) -> FloatArray:
+        """float32[nodes, interests]: as near as the nearer of a node's facets."""
+        facets = np.concatenate([tree.facets_of(node) for node in nodes])
+        marks = self.near(need, facets, inverse_norms(facets))
+        return marks.reshape(len(nodes), -1, marks.shape[1]).max(axis=1)
+
+    def near_rows(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
+        """float32[rows, interests]."""
+        return self.near(need, tree.rows.vectors[rows], tree.rows.scale[rows])
+
+    def scores(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
+        """float32[rows]: the ranker's own scores of some rows, in their order."""
+        if need.is_empty or not len(rows):
+            return self._with_prior(tree, np.zeros(len(rows), np.float32), rows)
+        return self._with_prior(tree, scores_of(tree, self.similarity(need), rows), rows)
 
     async def _all_scores(self, tree: SemanticTree, need: Need) -> FloatArray:
         if need.is_empty:

@@ -1,0 +1,79 @@
+"""`Models`: which models the stages ask, and in which mode, found out once."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from app.llm.account import STAGES, Stage, StageModel
+from app.llm.chat import ChatModel, OfflineChat
+from app.llm.errors import InvalidReply, UnsupportedReplyMode
+from app.llm.slates import ReplyMode, Slate, read, turn_of
+from prompts import load
+from tree.store.documents import Documents
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED_S = 86_400
+_PROBED = (ReplyMode.JSON_SCHEMA, ReplyMode.JSON_OBJECT, ReplyMode.TEXT)
+
+
+@dataclass(slots=True)
+class Models:
+    """The models of a service. `mode` None: probed once per endpoint and model, and remembered.
+
+    `endpoint` names where they are, for that memory.
+    """
+
+    of: Mapping[Stage, StageModel]
+    documents: Documents
+    mode: ReplyMode | None = None
+    timeout_s: float = 20.0
+    endpoint: str = ""
+
+    @classmethod
+    def none(cls, documents: Documents) -> "Models":
+        """A permanent outage."""
+        return cls(dict.fromkeys(STAGES, StageModel(OfflineChat())), documents)
+
+    @property
+    def configured(self) -> bool:
+        return not isinstance(self.of["recall"].model, OfflineChat)
+
+    async def reply_mode(self) -> ReplyMode:
+        """The mode in which slates are asked.
+
+        Raises ModelUnavailable and ModelRejected from the first probe.
+        """
+        if self.mode is None:
+            model = self.of["recall"].model
+            key = sha256(f"{self.endpoint}\0{model.name}".encode()).hexdigest()
+            if (kept := await self.documents.get("mode", key)) is not None:
+                self.mode = ReplyMode(kept.decode())
+            else:
+                self.mode = await probed(model, self.timeout_s)
+                await self.documents.put("mode", key, self.mode.encode(), _REMEMBERED_S)
+                logger.info("%s answers in the reply mode %s", model.name, self.mode)
+        return self.mode
+
+
+async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:
+    """The first of json_schema, json_object and text in which a model can be asked.
+
+    Raises ModelUnavailable, ModelRejected.
+    """
+    for mode in _PROBED[:-1]:
+        if await works(model, mode, timeout_s):
+            return mode
+    return _PROBED[-1]
+
+
+async def works(model: ChatModel, mode: ReplyMode, timeout_s: float) -> bool:
+    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected."""
+    slate = Slate(load("recall"), ["Red paint", "Green tea"], "Something to drink", (), 2)
+    try:
+        reply = await model.complete(turn_of(slate, mode, timeout_s=timeout_s, seed=0))
+        read(slate, mode, reply)
+    except (UnsupportedReplyMode, InvalidReply):
+        return False
+    return True

@@ -1,0 +1,316 @@
+"""A slate of numbered options, put to a model in any reply mode and read back as one `Scored`."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from string import ascii_uppercase
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.llm.chat import (
+    Choice,
+    Decisions,
+    Form,
+    JsonObject,
+    JsonSchema,
+    Letters,
+    Message,
+    Predicate,
+    Reply,
+    Text,
+    Turn,
+)
+from app.llm.errors import Flaw, InvalidReply
+from prompts import Prompt, numbered, one_line, phrase
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+SLATE_WIDTH = 64  # ranking is where a model earns most, on a modest slate
+_MAX_SCORE = 100
+_LOG_SPAN = 8.0  # chances below e^-8 are all the same
+_TOKENS_PER_PICK = 16
+_INTEREST_CHARS = 80
+
+
+class ReplyMode(StrEnum):
+    """How a model is made to answer."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    TEXT = "text"
+    LOGPROBS = "logprobs"
+    DECISIONS = "decisions"
+    PREDICATES = "predicates"
+
+    @property
+    def width(self) -> int:
+        """Most options of a slate: providers tell the chances of 20 tokens at most."""
+        return 20 if self is ReplyMode.LOGPROBS else SLATE_WIDTH
+
+    @property
+    def for_text(self) -> "ReplyMode":
+        """The mode for questions that no choice among options can answer."""
+        match self:
+            case ReplyMode.LOGPROBS:
+                return ReplyMode.TEXT
+            case ReplyMode.DECISIONS | ReplyMode.PREDICATES:
+                return ReplyMode.JSON_SCHEMA
+            case _:
+                return self
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """Options to be judged for a person, at most `mode.width` of them.
+
+    `need` is the description of the person, ready to be read; with two or more `interests` every
+    option may be judged for each of them. `wanted` is how many options are worth a score.
+    """
+
+    prompt: Prompt
+    options: Sequence[str]
+    need: str
+    interests: Sequence[str]
+    wanted: int
+    max_chars: int = 110
+
+    @property
+    def columns(self) -> int:
+        return max(1, len(self.interests))
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """float32[options, interests], 0 … 1, NaN where the model said nothing; and what was wrong."""
+
+    values: FloatArray
+    flaws: Counter[Flaw]
+
+
+def turn_of(slate: Slate, mode: ReplyMode, *, timeout_s: float, seed: int) -> Turn:
+    """The call that asks for a slate's scores."""
+    labels = ascii_uppercase[: len(slate.options)] if mode is ReplyMode.LOGPROBS else None
+    system, user = slate.prompt.render(
+        options=numbered(slate.options, slate.max_chars, labels), need=slate.need
+    )
+    form, how, longest = _form(slate, mode)
+    messages = (Message("system", f"{system}\n\n{how}"), Message("user", user))
+    return Turn(messages, form, longest, timeout_s, seed)
+
+
+def read(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
+    """The scores in a reply. Raises InvalidReply when there is not one that can be used.
+
+    What can be used is: numbers nobody offered, repetitions and broken lines are only counted.
+    """
+    match mode:
+        case ReplyMode.JSON_SCHEMA | ReplyMode.JSON_OBJECT:
+            picks, flaws = picks_in_json(reply.text)
+        case ReplyMode.TEXT:
+            picks, flaws = _picks_in_text(reply.text)
+        case ReplyMode.LOGPROBS:
+            return _from_letters(slate, reply)
+        case ReplyMode.DECISIONS | ReplyMode.PREDICATES:
+            return _from_decisions(slate, mode, reply)
+    return scored(picks, flaws, len(slate.options), slate.columns)
+
+
+# -- asking
+
+
+def _form(slate: Slate, mode: ReplyMode) -> tuple[Form, str, int]:
+    """The form of the reply, the words that ask for it, and how many tokens it may take."""
+    suffix = "_interests" if slate.columns > 1 else ""
+    longest = 32 + _TOKENS_PER_PICK * slate.wanted
+    match mode:
+        case ReplyMode.JSON_SCHEMA:
+            how = phrase(f"picks_json{suffix}", wanted=slate.wanted)
+            return picks_schema(slate.columns, slate.wanted), how, longest
+        case ReplyMode.JSON_OBJECT:
+            return JsonObject(), phrase(f"picks_json{suffix}", wanted=slate.wanted), longest
+        case ReplyMode.TEXT:
+            return Text(), phrase(f"picks_text{suffix}", wanted=slate.wanted), longest
+        case ReplyMode.LOGPROBS:
+            return Letters(ReplyMode.LOGPROBS.width), phrase("letter"), 1
+        case ReplyMode.DECISIONS:
+            return Decisions(tuple(_choices(slate))), phrase("decide"), 1
+        case ReplyMode.PREDICATES:
+            asked = (
+                Predicate(phrase("predicate", number=number))
+                for number in range(1, len(slate.options) + 1)
+            )
+            return Decisions(tuple(asked)), phrase("decide"), 1
+
+
+def _choices(slate: Slate) -> Iterable[Choice]:
+    options = max(2, len(slate.options))  # an endpoint takes no choice of one
+    if slate.columns == 1:
+        yield Choice(phrase("choice"), options)
+        return
+    for interest in slate.interests:
+        words = phrase("choice_interest", interest=one_line(interest, _INTEREST_CHARS))
+        yield Choice(words, options)
+
+
+@lru_cache(maxsize=256)
+def picks_schema(columns: int, wanted: int) -> JsonSchema:
+    """The strict schema of picks; the same for every slate, so that providers compile it once."""
+    return JsonSchema("picks", closed({"picks": pick_list(columns, wanted)}))
+
+
+def pick_list(columns: int, wanted: int) -> dict[str, object]:
+    """The schema of a list of picks; with `columns` > 1 each names the interest it serves."""
+    fields: dict[str, object] = {
+        "n": {"type": "integer", "minimum": 1, "maximum": SLATE_WIDTH},
+        "score": {"type": "integer", "minimum": 0, "maximum": _MAX_SCORE},
+    }
+    if columns > 1:
+        fields["for"] = {"type": "integer", "minimum": 1, "maximum": columns}
+    return {"type": "array", "maxItems": wanted, "items": closed(fields)}
+
+
+def closed(fields: dict[str, object]) -> dict[str, object]:
+    """An object schema as strict mode wants it: all properties required, no others."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+# -- reading
+
+
+class Pick(msgspec.Struct):
+    """One option as a model names it."""
+
+    n: int
+    score: float = math.nan
+    interest: int = msgspec.field(default=1, name="for")
+
+
+class _Picks(msgspec.Struct):
+    picks: list[Pick]
+
+
+_picks = msgspec.json.Decoder(_Picks)
+_pick = msgspec.json.Decoder(Pick, strict=False)
+_OBJECT = re.compile(r"\{[^{}]{1,200}\}")
+_UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+# "7: 85 (1)", and what models make of it: bullets, bold, table rows, "85 %", "85/100", commas.
+# Counts are bounded, so that no text takes quadratic time.
+_LINE = re.compile(
+    r"(?:^|[,;])[^\w\n]{0,8}(\d{1,4})(?=[^\w\n]{0,6}[:=.)|\-\u2013])[^\w\n]{1,8}"
+    r"(\d{1,3}(?:\.\d{1,9})?)(?:/100\b)?(?:[^\w\n/]{1,8}(\d{1,4})\b(?!\s*[:=\-\u2013]))?",
+    re.MULTILINE,
+)
+_NUMBER = re.compile(r"\b\d{1,4}\b")
+
+
+def picks_in_json(text: str) -> tuple[list[Pick], Counter[Flaw]]:
+    """The picks in a reply; out of a broken one, those that are whole. Raises InvalidReply."""
+    try:
+        return _picks.decode(text).picks, Counter()
+    except _UNREADABLE:
+        found = []
+        for part in _OBJECT.findall(text):
+            try:
+                found.append(_pick.decode(part))
+            except _UNREADABLE:
+                continue
+    if not found:
+        raise InvalidReply("no picks in the reply")
+    return found, _flaw("wrong_format")
+
+
+def _picks_in_text(text: str) -> tuple[list[Pick], Counter[Flaw]]:
+    lines = [
+        Pick(int(number), float(score), int(interest or 1))
+        for number, score, interest in _LINE.findall(text)
+    ]
+    if lines:
+        return lines, Counter()
+    named = list(dict.fromkeys(map(int, _NUMBER.findall(text))))[:SLATE_WIDTH]
+    if not named:
+        raise InvalidReply("no numbers in the reply")
+    ranked = [Pick(number, _MAX_SCORE * (1 - at / len(named))) for at, number in enumerate(named)]
+    return ranked, _flaw("wrong_format")
+
+
+def scored(picks: Sequence[Pick], flaws: Counter[Flaw], options: int, columns: int) -> Scored:
+    """Picks as a matrix. Raises InvalidReply when none of them is of an option."""
+    values = np.full((options, columns), np.nan, np.float32)
+    for rank, pick in enumerate(picks):
+        if not 1 <= pick.n <= options or not 1 <= pick.interest <= columns:
+            flaws["out_of_range"] += 1
+            continue
+        score = pick.score
+        if math.isnan(score):
+            score = _MAX_SCORE * (1 - rank / len(picks))
+        if not 0 <= score <= _MAX_SCORE:
+            flaws["out_of_range"] += 1
+            score = min(max(score, 0), _MAX_SCORE)
+        if math.isnan(values[pick.n - 1, pick.interest - 1]):
+            values[pick.n - 1, pick.interest - 1] = score / _MAX_SCORE
+        else:
+            flaws["repeated"] += 1
+    if not picks:
+        flaws["missing"] += 1  # "none of them" is an answer too
+    elif np.isnan(values).all():
+        raise InvalidReply("no pick is of an option that was offered", "out_of_range")
+    return Scored(values, flaws)
+
+
+def _from_letters(slate: Slate, reply: Reply) -> Scored:
+    chances: dict[str, float] = {}
+    for token, logprob in reply.letters.items():
+        letter = token.strip().upper()
+        chances[letter] = chances.get(letter, 0.0) + math.exp(min(logprob, 0.0))
+    letters = ascii_uppercase[: len(slate.options)]
+    if not any(letter in chances for letter in letters):
+        raise InvalidReply("none of the likeliest tokens is the letter of an option")
+    column = [_of_chance(chances.get(letter, 0.0)) for letter in letters]
+    unsaid = sum(letter not in chances for letter in letters)
+    values = np.repeat(np.array(column, np.float32)[:, None], slate.columns, axis=1)
+    return Scored(values, _flaw("missing", unsaid))
+
+
+def _from_decisions(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
+    options = len(slate.options)
+    values = np.full((options, slate.columns), np.nan, np.float32)
+    flaws: Counter[Flaw] = Counter()
+    for at, chances in enumerate(reply.decisions):
+        if chances is None:
+            flaws["missing"] += 1
+        elif mode is ReplyMode.PREDICATES:
+            if at < options and 1 in chances:
+                values[at] = min(max(chances[1], 0.0), 1.0)
+        elif at < slate.columns:
+            for number, chance in chances.items():
+                if 1 <= number <= options:
+                    values[number - 1, at] = _of_chance(chance)
+                elif number != 2:
+                    flaws["out_of_range"] += 1
+    if np.isnan(values).all():
+        raise InvalidReply("no decision about any option", "missing")
+    return Scored(values, flaws)
+
+
+def _flaw(kind: Flaw, count: int = 1) -> Counter[Flaw]:
+    flaws: Counter[Flaw] = Counter()
+    if count:
+        flaws[kind] = count
+    return flaws
+
+
+def _of_chance(chance: float) -> float:
+    """A chance on a scale where adding an offset means multiplying it."""
+    return 1 + math.log(min(max(chance, math.exp(-_LOG_SPAN)), 1.0)) / _LOG_SPAN

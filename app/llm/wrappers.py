@@ -1,0 +1,92 @@
+"""Models around models: a limit on concurrent calls, a cache, a record of what was asked."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+
+import msgspec
+
+from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
+from app.llm.errors import ModelError, ModelUnavailable
+from tree.store.documents import Documents
+
+
+class Limited:
+    """See ChatModel. Calls wait until `free` lets them; waiting counts as time of the turn."""
+
+    def __init__(self, model: ChatModel, free: asyncio.Semaphore) -> None:
+        self._model = model
+        self._free = free
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def complete(self, turn: Turn) -> Reply:
+        """See ChatModel."""
+        try:
+            async with asyncio.timeout(turn.timeout_s), self._free:
+                return await self._model.complete(turn)
+        except TimeoutError as error:
+            raise ModelUnavailable(
+                f"no free call to the model within {turn.timeout_s:.1f} s", timed_out=True
+            ) from error
+
+
+class Cached:
+    """See ChatModel. Replies are kept in the store, by everything that they depend on.
+
+    A reply from the cache has no usage to pay for.
+    """
+
+    def __init__(self, model: ChatModel, documents: Documents, ttl_s: int) -> None:
+        self._model = model
+        self._documents = documents
+        self._ttl_s = ttl_s
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def complete(self, turn: Turn) -> Reply:
+        """See ChatModel. Raises StoreUnavailable too."""
+        key = _key(self._model.name, turn)
+        if (kept := await self._documents.get("reply", key)) is not None:
+            return replace(msgspec.json.decode(kept, type=Reply), usage=TokenUsage(), kept=True)
+        reply = await self._model.complete(turn)
+        if reply.complete:
+            await self._documents.put("reply", key, msgspec.json.encode(reply), self._ttl_s)
+        return reply
+
+
+def _key(model: str, turn: Turn) -> str:
+    asked = (model, turn.messages, type(turn.form).__name__, turn.form, turn.max_output_tokens)
+    return sha256(msgspec.json.encode((*asked, turn.seed))).hexdigest()
+
+
+class Traced:
+    """See ChatModel. Tells `record` of every call."""
+
+    def __init__(self, model: ChatModel, record: Callable[[Turn, float, str], None]) -> None:
+        self._model = model
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def complete(self, turn: Turn) -> Reply:
+        """See ChatModel."""
+        began = time.perf_counter()
+        outcome = "cancelled"
+        try:
+            reply = await self._model.complete(turn)
+            outcome = "answered"
+            return reply
+        except ModelError as error:
+            outcome = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._record(turn, (time.perf_counter() - began) * 1000, outcome)

@@ -1,0 +1,77 @@
+"""Scores made comparable: over slates that were judged apart, and over rankers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+RANK_OFFSET = 60  # of reciprocal rank fusion, as published
+_UNSAID = 0.1  # below this an option is not worth a mention: what models are told
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One slate's scores: `values` float32[options, interests] of the options at `indices`."""
+
+    indices: Indices
+    values: FloatArray
+
+
+def calibrated(slates: Sequence[Judged], count: int, anchors: Indices) -> FloatArray:
+    """float32[count, interests]: all slates on one scale; NaN for options that were in none.
+
+    `anchors` are options that every slate holds. Score = worth + offset of its slate; the least
+    squares offsets that sum to zero are, in closed form, a slate's mean over the anchors less the
+    mean of these means (LATTICE, arXiv 2510.13217, does the same by gradient descent). An anchor's
+    score is the mean of its scores. What a model left unsaid is worth half of the least it said.
+    """
+    columns = slates[0].values.shape[1]
+    total = np.zeros((count, columns), np.float32)
+    seen = np.zeros((count, 1), np.float32)
+    filled = [_filled(slate.values) for slate in slates]
+    offsets = np.zeros(len(slates), np.float32)
+    if len(slates) > 1 and len(anchors):
+        marks = np.stack(
+            [
+                values[_positions(slate.indices, anchors)]
+                for slate, values in zip(slates, filled, strict=True)
+            ]
+        ).max(axis=2)
+        offsets = (marks - marks.mean(axis=0)).mean(axis=1)
+    for slate, values, offset in zip(slates, filled, offsets, strict=True):
+        total[slate.indices] += values - offset
+        seen[slate.indices] += 1
+    with np.errstate(invalid="ignore"):
+        return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(np.float32)
+
+
+def reciprocal_rank(
+    rankings: Sequence[Sequence[float] | FloatArray], weights: Sequence[float]
+) -> FloatArray:
+    """float32[options], 0 … 1: the fused worth of options that several rankers have scored.
+
+    Reciprocal rank fusion (Cormack et al. 2009): Σ weight / (60 + rank), here over its best
+    possible value. Only the order of each ranker's scores counts; equals keep their order.
+    """
+    total = np.zeros(len(rankings[0]), np.float64)
+    for scores, weight in zip(rankings, weights, strict=True):
+        order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+        total[order] += weight / (RANK_OFFSET + np.arange(1, len(order) + 1))
+    best = sum(weights) / (RANK_OFFSET + 1)
+    return (total / best).astype(np.float32)
+
+
+def _filled(values: FloatArray) -> FloatArray:
+    said = values[~np.isnan(values)]
+    least = float(said.min()) if len(said) else 1.0
+    return np.where(np.isnan(values), np.float32(min(least, _UNSAID) / 2), values)
+
+
+def _positions(indices: Indices, wanted: Indices) -> Indices:
+    place = {int(index): at for at, index in enumerate(indices)}
+    return np.array([place[int(index)] for index in wanted], np.int64)

@@ -1,0 +1,279 @@
+"""A chat server that fails in every way a model, its server or the network is known to."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from enum import StrEnum, auto
+from itertools import chain, repeat
+from typing import TypeAlias
+
+from pydantic import JsonValue
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from tests.servers.loopback import Loopback
+
+Body: TypeAlias = dict[str, JsonValue]
+Writing: TypeAlias = Callable[[str], str]
+
+MODEL = "hostile"
+SOON_S, LATE_S = "0.05", "3600"
+
+_BOUND_S = 30
+_DRIP_S = 0.1
+_HUGE = 10_000_000
+
+
+class Behaviour(StrEnum):
+    """What a request meets. The first is what `content` of the server says."""
+
+    WELL_FORMED = auto()
+    INVENTED_NUMBERS = auto()
+    REPEATED_NUMBERS = auto()
+    WRONG_SHAPE = auto()
+    HALF_JSON = auto()
+    CUT_BY_LENGTH = auto()
+    EMPTY = auto()
+    NULL = auto()
+    REFUSAL = auto()
+    FOREIGN_PROSE = auto()
+    HUGE = auto()
+
+    NO_CHOICES = auto()
+    NO_USAGE = auto()
+    HALF_BODY = auto()
+    HTML = auto()
+
+    NO_SCHEMAS = auto()
+    """400 to a request with `response_format`; well-formed without it."""
+    UNAUTHORIZED = auto()
+    UNKNOWN_MODEL = auto()
+    OUT_OF_QUOTA = auto()
+    """429 that no retry will mend."""
+    BUSY = auto()
+    BUSY_RETRY_SOON = auto()
+    BUSY_RETRY_LATE = auto()
+    BROKEN = auto()
+    UNAVAILABLE = auto()
+
+    HANG = auto()
+    DRIP = auto()
+    """A byte every 100 ms: every read of the client comes in time."""
+    RESET = auto()
+    """The connection is reset in the middle of the body."""
+
+
+def one_pick(prompt: str) -> str:
+    """The reply of WELL_FORMED, unless a test sets another: the first option."""
+    return _picks((1, 50, 1))
+
+
+class HostileServer:
+    """Draws one behaviour per POST; GET /v1/models always works."""
+
+    content: Writing  # from the last message of the prompt
+    counts: Counter[Behaviour]
+    requests: list[Body]
+
+    def __init__(self) -> None:
+        routes = [
+            Route("/v1/chat/completions", self._answer, methods=["POST"]),
+            Route("/v1/decisions", self._answer, methods=["POST"]),
+            Route("/v1/models", _models, methods=["GET"]),
+        ]
+        self._loopback = Loopback(Starlette(routes=routes))
+        self.base_url = self._loopback.base_url
+        self.reset()
+
+    def play(self, behaviours: Iterable[Behaviour]) -> None:
+        """Meet requests with these in order of arrival, then WELL_FORMED. May be endless."""
+        self._next: Iterator[Behaviour] = chain(behaviours, repeat(Behaviour.WELL_FORMED))
+
+    def reset(self) -> None:
+        """Forget what a test has set and sent, and drop what still hangs."""
+        self._loopback.drop_connections()
+        self.play([])
+        self.content = one_pick
+        self.counts = Counter()
+        self.requests = []
+
+    def stop(self) -> None:
+        """Stop at once, even while requests hang."""
+        self._loopback.stop()
+
+    async def _answer(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        behaviour = next(self._next)
+        self.counts[behaviour] += 1
+        self.requests.append(body)
+        match behaviour:
+            case Behaviour.HANG:
+                return await _hang(request)
+            case Behaviour.DRIP:
+                return _stream(_drip(_reply(body, self._content(body))))
+            case Behaviour.RESET:
+                return _stream(self._reset(_reply(body, self._content(body)), request))
+            case Behaviour.NO_SCHEMAS if "response_format" in body:
+                message = "'response_format' of type 'json_schema' is not supported."
+                return _error(400, message, param="response_format")
+        return _refused(behaviour, body) or _said(behaviour, body, self._content(body))
+
+    def _content(self, body: Body) -> str:
+        return self.content(body["messages"][-1]["content"]) if "messages" in body else ""
+
+    async def _reset(self, reply: bytes, request: Request) -> AsyncIterator[bytes]:
+        assert request.client is not None
+        yield reply[: len(reply) // 2]
+        self._loopback.reset_connection(tuple(request.client))
+
+
+def _said(behaviour: Behaviour, body: Body, content: str) -> Response:
+    reply = _reply(body, content)
+    match behaviour:
+        case Behaviour.INVENTED_NUMBERS:
+            reply = _reply(body, _picks((0, 80, 1), (-3, 80, 1), (9_999, 101, 77), (10**20, -1, 0)))
+        case Behaviour.REPEATED_NUMBERS:
+            reply = _reply(body, _picks((1, 90, 1), (1, 90, 1), (1, 10, 1)))
+        case Behaviour.WRONG_SHAPE:
+            reply = _reply(body, json.dumps({"picks": "1, 2", "ranking": [{"id": "1"}]}))
+        case Behaviour.HALF_JSON:
+            reply = _reply(body, content[: len(content) // 2])
+        case Behaviour.CUT_BY_LENGTH:
+            reply = _reply(body, content[: len(content) // 2], finish_reason="length")
+        case Behaviour.EMPTY:
+            reply = _reply(body, "")
+        case Behaviour.NULL:
+            reply = _reply(body, None)
+        case Behaviour.REFUSAL:
+            reply = _reply(body, None, refusal="I'm sorry, I can't help with that.")
+        case Behaviour.FOREIGN_PROSE:
+            reply = _reply(
+                body, "Gern! Ich würde mit Nummer 1 beginnen: ein ruhiger Film. 祝你愉快！"
+            )
+        case Behaviour.HUGE:
+            reply = _reply(body, "lorem " * (_HUGE // 6))
+        case Behaviour.NO_CHOICES:
+            reply = _changed(reply, choices=[])
+        case Behaviour.NO_USAGE:
+            reply = _changed(reply, usage=None)
+        case Behaviour.HALF_BODY:
+            reply = reply[: len(reply) // 2]
+        case Behaviour.HTML:
+            return HTMLResponse("<!doctype html><title>Sign in</title><h1>Sign in to continue</h1>")
+    return Response(reply, media_type="application/json")
+
+
+def _refused(behaviour: Behaviour, body: Body) -> Response | None:
+    match behaviour:
+        case Behaviour.UNAUTHORIZED:
+            return _error(401, "Incorrect API key provided.", code="invalid_api_key")
+        case Behaviour.UNKNOWN_MODEL:
+            message = f"The model `{body.get('model')}` does not exist."
+            return _error(404, message, code="model_not_found")
+        case Behaviour.OUT_OF_QUOTA:
+            kind = "insufficient_quota"
+            return _error(429, "You exceeded your current quota.", kind=kind, code=kind)
+        case Behaviour.BUSY:
+            return _busy({})
+        case Behaviour.BUSY_RETRY_SOON:
+            return _busy({"retry-after": SOON_S})
+        case Behaviour.BUSY_RETRY_LATE:
+            return _busy({"retry-after": LATE_S})
+        case Behaviour.BROKEN:
+            return _error(500, "The server had an error.", kind="server_error")
+        case Behaviour.UNAVAILABLE:
+            return PlainTextResponse("upstream connect error", status_code=503)
+    return None
+
+
+def _error(
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return JSONResponse({"error": error}, status_code=status, headers=headers)
+
+
+def _busy(headers: dict[str, str]) -> Response:
+    message, code = "Rate limit reached.", "rate_limit_exceeded"
+    return _error(429, message, kind="requests", code=code, headers=headers)
+
+
+def _reply(
+    body: Body,
+    content: str | None,
+    *,
+    refusal: str | None = None,
+    finish_reason: str = "stop",
+) -> bytes:
+    prompt_tokens, completion_tokens = len(str(body.get("messages"))) // 4, len(content or "") // 4
+    completion = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": body.get("model", MODEL),
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content, "refusal": refusal},
+                "logprobs": None,
+                "finish_reason": finish_reason,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }
+    return json.dumps(completion).encode()
+
+
+def _changed(reply: bytes, **fields: JsonValue) -> bytes:
+    return json.dumps({**json.loads(reply), **fields}).encode()
+
+
+def _picks(*picks: tuple[int, int, int]) -> str:
+    return json.dumps({"picks": [{"n": n, "score": score, "for": to} for n, score, to in picks]})
+
+
+def _stream(parts: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(parts, media_type="application/json")
+
+
+async def _drip(reply: bytes) -> AsyncIterator[bytes]:
+    drops = int(_BOUND_S / _DRIP_S)
+    for at in range(min(drops, len(reply))):
+        yield reply[at : at + 1]
+        await asyncio.sleep(_DRIP_S)
+    yield reply[drops:]
+
+
+async def _hang(request: Request) -> Response:
+    """Until the client goes away. Its body is read, so that is the next message."""
+    try:
+        async with asyncio.timeout(_BOUND_S):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        pass
+    return _error(504, "The client did not lose patience.", kind="server_error")
+
+
+async def _models(request: Request) -> Response:
+    model = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "tests"}
+    return JSONResponse({"object": "list", "data": [model]})
