@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.curate import Curator
 from app.jobs import JobRunning, Jobs
 from app.llm import Models
-from app.recommend import Recommender
+from app.recommend import Manner, Recommender
 from app.settings import Settings
 from prompts import Perspective
 from tree.embedders import EmbedderCache
@@ -166,8 +166,7 @@ class Catalogs:
                 self._embedders,
                 self._settings,
                 self._models,
-                perspective=settings.perspective,
-                language=settings.language,
+                Manner(name, settings.perspective, settings.language),
             ),
         )
 

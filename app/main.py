@@ -26,9 +26,7 @@ from app.llm import (
     works,
 )
 from app.llm.ask import FREE
-from app.llm.client import OpenAIChat
-from app.llm.client import connect as connect_model
-from app.llm.wrappers import Cached, Limited
+from app.llm.wrappers import Breaker, Cached, Limited
 from app.settings import Settings
 from tree.embedders import LexicalEmbedder
 from tree.errors import StoreUnavailable
@@ -139,12 +137,15 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
     """The models that the settings name; the client is closed with the stack."""
     if settings.llm_model is None:
         return Models.none(documents)
+    from app.llm.client import OpenAIChat  # the client library takes a second to import
+    from app.llm.client import connect as connect_model
+
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
     client = await stack.enter_async_context(connect_model(settings.llm_base_url, key))
     free = asyncio.Semaphore(settings.llm_concurrency)
     made: dict[str, StageModel] = {}
     for name in {_model_of(settings, stage) for stage in STAGES}:
-        model: ChatModel = Limited(OpenAIChat(client, name), free)
+        model: ChatModel = Breaker(Limited(OpenAIChat(client, name), free))
         if settings.slate_cache_ttl_s:
             model = Cached(model, documents, settings.slate_cache_ttl_s)
         price = settings.llm_prices.get(name)

@@ -1,6 +1,6 @@
 """`recommend`: an answer for one reader, as a table."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -21,6 +21,14 @@ def recommend(
     domain: Annotated[list[str] | None, typer.Option(help="Only items of this domain.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
     diversity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    effort: Annotated[
+        Literal["economy", "balanced", "quality"], typer.Option(help="What a model may cost.")
+    ] = "balanced",
+    strategy: Annotated[
+        Literal["beam", "paper", "flat", "embedded"],
+        typer.Option(help="How items are found; embedded asks no model."),
+    ] = "beam",
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=600)] = 60,
     catalog: CatalogOption = "default",
     as_json: JsonOption = False,
 ) -> None:
@@ -33,6 +41,9 @@ def recommend(
         "domains": domain or None,
         "limit": limit,
         "diversity": diversity,
+        "effort": effort,
+        "strategy": strategy,
+        "timeout_ms": round(1000 * timeout_s),
     }
     answer = run(_recommend(catalog, asked))
     if as_json:
@@ -59,5 +70,14 @@ def _show(answer: Recommendation) -> None:
         out.print("Nothing to recommend: the catalogue has no item that may be shown.")
     if answer.absent_items:
         out.print(f"Not in the catalogue: {', '.join(answer.absent_items)}", markup=False)
+    if answer.degraded:
+        out.print(f"Without the model, in part or in all: {answer.degraded_reason}", style="yellow")
+    usage = answer.usage
+    if usage.calls:
+        out.print(
+            f"{usage.calls} calls in {usage.rounds} rounds, {usage.input_tokens:,} tokens read, "
+            f"{usage.output_tokens:,} written, ${usage.cost_usd:.4f}",
+            style="dim",
+        )
     stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in answer.timing_ms.items())
     out.print(f"tree version {answer.tree_version}; milliseconds: {stages}", style="dim")

@@ -46,10 +46,12 @@ def explained() -> Iterator[None]:
     """Exit with a sentence instead of a traceback, where we know what happened."""
     from app.catalogs import UnknownCatalog
     from app.jobs import JobRunning
+    from app.llm import ModelError
+    from app.recommend.recommender import DeadlineExceeded
 
     try:
         yield
-    except (Failed, TreeError, UnknownCatalog, JobRunning) as error:
+    except (Failed, TreeError, UnknownCatalog, JobRunning, ModelError, DeadlineExceeded) as error:
         stop(str(error))
     except ValidationError as error:
         stop(_flaws(error))

@@ -1,6 +1,7 @@
 """`Models`: which models the stages ask, and in which mode, found out once."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -40,7 +41,7 @@ class Models:
     def configured(self) -> bool:
         return not isinstance(self.of["recall"].model, OfflineChat)
 
-    async def reply_mode(self) -> ReplyMode:
+    async def reply_mode(self, timeout_s: float = math.inf) -> ReplyMode:
         """The mode in which slates are asked.
 
         Raises ModelUnavailable and ModelRejected from the first probe.
@@ -51,7 +52,7 @@ class Models:
             if (kept := await self.documents.get("mode", key)) is not None:
                 self.mode = ReplyMode(kept.decode())
             else:
-                self.mode = await probed(model, self.timeout_s)
+                self.mode = await probed(model, min(timeout_s, self.timeout_s))
                 await self.documents.put("mode", key, self.mode.encode(), _REMEMBERED_S)
                 logger.info("%s answers in the reply mode %s", model.name, self.mode)
         return self.mode

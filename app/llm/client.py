@@ -293,11 +293,12 @@ def _cached(details: _Details | None) -> int:
 def _translated(error: openai.OpenAIError) -> ModelUnavailable | ModelRejected | InvalidReply:
     if isinstance(error, openai.APIStatusError):
         return _translated_status(error)
-    if isinstance(error, openai.APITimeoutError):
+    cause = error.__cause__ or error
+    # aiohttp's transport calls a refused connection a timeout, too.
+    if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
         return ModelUnavailable("the model did not answer in time", timed_out=True)
     if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__ or error
-        return ModelUnavailable(f"no connection to the model: {cause}", retry_after_s=0.0)
+        return ModelUnavailable(f"no connection to the model: {cause}", retry_after_s=_BACKOFF_S)
     return ModelRejected(str(error))
 
 

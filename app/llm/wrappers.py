@@ -1,4 +1,4 @@
-"""Models around models: a limit on concurrent calls, a cache, a record of what was asked."""
+"""Models around models: a limit, a pause after failures, a cache, a record of what was asked."""
 
 import asyncio
 import time
@@ -33,6 +33,38 @@ class Limited:
             raise ModelUnavailable(
                 f"no free call to the model within {turn.timeout_s:.1f} s", timed_out=True
             ) from error
+
+
+class Breaker:
+    """See ChatModel. After several failures in a row, a pause in which no call is tried.
+
+    An outage then costs readers one timeout every `pause_s`, not one each.
+    """
+
+    def __init__(self, model: ChatModel, *, failures: int = 5, pause_s: float = 5.0) -> None:
+        self._model = model
+        self._limit = failures
+        self._pause_s = pause_s
+        self._failures = 0
+        self._closed_until = 0.0
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def complete(self, turn: Turn) -> Reply:
+        """See ChatModel."""
+        if time.monotonic() < self._closed_until:
+            raise ModelUnavailable(f"the model failed {self._failures} times in a row: pausing")
+        try:
+            reply = await self._model.complete(turn)
+        except ModelUnavailable:
+            self._failures += 1
+            if self._failures >= self._limit:
+                self._closed_until = time.monotonic() + self._pause_s
+            raise
+        self._failures = 0
+        return reply
 
 
 class Cached:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from app.llm.slates import ReplyMode, Scored, Slate, read, turn_of
 from app.ranking.fusion import FloatArray, Indices, Judged, calibrated
 from prompts import Prompt
 
+_T = TypeVar("_T")
 ANCHORS = 6  # options that all slates of a question hold, where it takes more than one
 
 
@@ -59,20 +61,18 @@ class ModelRanker:
             return np.zeros((0, max(1, len(question.interests))), np.float32)
         self._account.begin_round(stage)
         views = (replace(question, seed=question.seed + look) for look in range(looks))
-        marks = await asyncio.gather(*(self._look(stage, view) for view in views))
-        return np.mean(marks, axis=0, dtype=np.float32)
+        marks = await _together([self._look(stage, view) for view in views])
+        heard = [look for look in marks if look is not None]
+        # Embedded scores are on another scale: no part of a mean with the model's.
+        return np.mean(heard, axis=0, dtype=np.float32) if heard else question.near.copy()
 
-    async def _look(self, stage: Stage, question: Question) -> FloatArray:
+    async def _look(self, stage: Stage, question: Question) -> FloatArray | None:
+        """One order's scores; None when every slate has failed."""
         parts, anchors = packed(question, self._mode.width)
-        calls = [asyncio.ensure_future(self._judge(stage, question, part)) for part in parts]
-        try:
-            judged = await asyncio.gather(*calls)
-        finally:  # a rejected call ends the others, which nobody waits for any more
-            for call in calls:
-                call.cancel()
+        judged = await _together([self._judge(stage, question, part) for part in parts])
         heard = [part for part in judged if part is not None]
         if not heard:
-            return question.near.copy()
+            return None
         for part in heard:  # a slate that was halved may have lost some
             anchors = np.intersect1d(anchors, part.indices)
         values = calibrated(heard, len(question.options), anchors)
@@ -102,6 +102,16 @@ class ModelRanker:
             return None
         self._account.spent[stage].flaws.update(scored.flaws)
         return Judged(part[: len(asked.options)], scored.values)
+
+
+async def _together(calls: Sequence[Coroutine[None, None, _T]]) -> list[_T]:
+    """What all of them return. An error ends the others, which nobody would wait for."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def packed(question: Question, width: int) -> tuple[list[Indices], Indices]:

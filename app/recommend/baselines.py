@@ -14,8 +14,9 @@ from app.ranking import ModelRanker, Question
 from app.ranking.fusion import FloatArray
 from app.recommend import profile
 from app.recommend.candidates import Candidates, Pool
-from app.recommend.chain import Reading, filled_up
-from app.recommend.lines import LINE_CHARS, branch_line, item_line, need_lines
+from app.recommend.chain import filled_up
+from app.recommend.lines import LINE_CHARS, item_line, need_lines
+from app.recommend.reading import Reading
 from prompts import load
 from tree.item import Item
 from tree.node import Node
@@ -61,8 +62,7 @@ class PaperChain:
         if not recalled:
             return best
         rows = await self._reranked(np.array(recalled[:wanted], np.int32))
-        scores = np.linspace(1, 0.5, len(rows), dtype=np.float32)
-        return filled_up(Candidates(best.ranking, rows, scores), best, wanted)
+        return filled_up(rows, best, wanted)
 
     async def _profile(self) -> None:
         reading = self._reading
@@ -91,7 +91,7 @@ class PaperChain:
     async def _sub_nodes(self, node: Node) -> list[Node]:
         children = self._reading.tree.children(node)
         near = self._pool.ranker.near_nodes(self._reading.tree, self._reading.need, children)
-        lines = [branch_line(self._reading.tree.path(child.id)) for child in children]
+        lines = [self._reading.branch(child) for child in children]
         order = await self._order("search", lines, near.max(axis=1), SUB_NODES)
         return [children[at] for at in order]
 
@@ -103,8 +103,8 @@ class PaperChain:
         if not offered:
             return []
         near = self._pool.ranker.scores(reading.tree, reading.need, np.array(offered, np.int32))
-        lines = [item_line(records[row]) for row in offered]
-        order = await self._order("recall", lines, near, ITEMS_PER_LEAF)
+        shown = [item_line(records[row]) for row in offered]
+        order = await self._order("recall", shown, near, ITEMS_PER_LEAF)
         return [offered[at] for at in order]
 
     async def _reranked(self, rows: IntArray) -> IntArray:
@@ -171,8 +171,7 @@ async def flat(reading: Reading, pool: Pool, wanted: int) -> Candidates:
     last = offered[order]
     again = await ranker.score("rerank", _question(reading, pool, last, records, "rerank"))
     final = np.argsort(-again[:, 0], kind="stable")
-    scores = np.linspace(1, 0.5, len(final), dtype=np.float32)
-    return filled_up(Candidates(best.ranking, last[final], scores), best, wanted)
+    return filled_up(last[final], best, wanted)
 
 
 def _question(

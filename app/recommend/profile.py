@@ -21,6 +21,7 @@ from app.llm.slates import (
     scored,
 )
 from app.ranking import Interest, Need
+from app.recommend.lines import LINE_CHARS
 from prompts import Perspective, load, numbered, one_line, phrase
 from tree.embedders import Embedder
 
@@ -116,12 +117,11 @@ def opening_turn(
     perspective: Perspective,
     language: str,
     wanted: int,
-    max_chars: int,
     timeout_s: float,
 ) -> Turn:
     """Topics and the first level of the tree in one call, for a reader who is new to us."""
     system, user = load("opening", perspective).render(
-        options=numbered(options, max_chars),
+        options=numbered(options, LINE_CHARS),
         history=history.lines(),
         wish=history.wish(),
         language=language,

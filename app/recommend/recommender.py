@@ -1,39 +1,36 @@
 """`Recommender`: the chain for one catalogue."""
 
 import asyncio
-import math
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.budget import Budget
-from app.llm import Account, Degraded, Models, ModelUnavailable
+from app.llm import Degraded, Models, ModelUnavailable
 from app.ranking import EmbeddedRanker, Need, diversified
-from app.recommend.answer import (
-    Recommendation,
-    RecommendedItem,
-    SimilarItems,
-    StageUsage,
-    Usage,
-)
+from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems
 from app.recommend.baselines import PaperChain, flat
 from app.recommend.candidates import SPARE, Candidates, Pool, allowed_rows
-from app.recommend.chain import Chain, Listener, Reading
-from app.recommend.effort import EFFORTS
+from app.recommend.chain import Chain
 from app.recommend.need import Known, disliked, path_name, understand
-from app.recommend.profile import History
+from app.recommend.reading import (
+    Listener,
+    Manner,
+    Reading,
+    history_of,
+    open_account,
+    open_reading,
+)
 from app.recommend.reasons import reasons
 from app.recommend.request import RecommendRequest, field_of
+from app.recommend.traces import trace_of, usage_of
+from app.recommend.walk import Walk
 from app.settings import Settings
-from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.item import Item
 from tree.snapshot import SemanticTree
@@ -41,9 +38,6 @@ from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
 
 _POOL = 5  # candidates per wanted item, from which the re-rank chooses
-_TRACED_LEAVES = 20
-_COMPARED_CALLS, _COMPARED_TOKENS = 200, 2_000_000  # what the strategies to compare with may spend
-_EARLIER = 5  # categories that stand for a history's older part
 
 
 class DeadlineExceeded(Exception):
@@ -107,9 +101,7 @@ class Recommender:
         embedders: EmbedderCache,
         settings: Settings,
         models: Models | None = None,
-        *,
-        perspective: Perspective = "interest",
-        language: str = "en",
+        manner: Manner | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -117,8 +109,7 @@ class Recommender:
         self._embedders = embedders
         self._settings = settings
         self._models = models or Models.none(documents)
-        self._perspective: Perspective = perspective
-        self._language = language
+        self._manner = manner or Manner(catalog)
         ranker = EmbeddedRanker(
             settings.sharpness,
             settings.popularity_weight,
@@ -207,10 +198,21 @@ class Recommender:
                 return await self._pool.best(
                     request.tree, request.need, request.allowed, wanted, asked.filter
                 )
-        reading = await self._opened(request)
-        account = reading.account
+        spent = request.clock.timing()["total"] / 1000
+        account = open_account(asked, self._models, seconds_spent=spent)
+        history = await history_of(asked, request.tree, request.known, self._store)
+        reading = request.reading = open_reading(
+            self._manner,
+            asked,
+            request.tree,
+            request.known,
+            request.allowed,
+            history,
+            account,
+            request.tell,
+        )
         try:
-            reading.mode = await self._models.reply_mode()
+            reading.mode = await self._models.reply_mode(account.budget.seconds_left)
         except ModelUnavailable as error:
             account.fall_back("search", error)
             account.budget.calls_left = 0  # what does not answer a probe is not asked again
@@ -220,69 +222,28 @@ class Recommender:
             elif asked.strategy == "flat":
                 found = await flat(reading, self._pool, wanted)
             else:
-                found = await Chain(
-                    reading,
-                    self._pool,
-                    self._documents,
-                    self._embedders.of(request.tree.space),
-                    branches=self._settings.llm_branches,
-                    model_weight=self._settings.llm_weight,
-                    anchors=self._settings.llm_anchors,
-                    profile_ttl_s=self._settings.profile_ttl_s,
-                ).run(wanted)
+                found = await self._chain(reading).run(wanted)
         if account.degraded and asked.on_degraded == "error":
             raise AnswerDegraded(account.degraded)
         return found
 
-    async def _opened(self, request: _Request) -> Reading:
-        """The request as the chain sees it, with its budget."""
-        asked, effort = request.asked, EFFORTS[request.asked.effort]
-        compared = asked.strategy in ("paper", "flat")
-        timeout_s = asked.timeout_ms / 1000
-        kept_back = min(0.2, 0.2 * timeout_s)  # for an answer without the model
-        budget = Budget(
-            _COMPARED_CALLS if compared else effort.calls,
-            _COMPARED_TOKENS if compared else effort.tokens,
-            math.inf if asked.max_cost_usd is None else asked.max_cost_usd,
-            time.monotonic() + timeout_s - kept_back - request.clock.timing()["total"] / 1000,
+    def _chain(self, reading: Reading) -> Chain:
+        settings = self._settings
+        walk = Walk(
+            reading,
+            self._pool.ranker,
+            self._documents,
+            self._embedders.of(reading.tree.space),
+            branches=settings.llm_branches,
+            anchors=settings.llm_anchors,
+            profile_ttl_s=settings.profile_ttl_s,
         )
-        history = await self._history(request)
-        who = asked.user_id or msgspec.json.encode(history)
-        text = f"{self._catalog}\0{request.tree.version}\0{who!r}"
-        request.reading = Reading(
-            tree=request.tree,
-            need=request.need,
-            history=history,
-            allowed=request.allowed,
-            passes=asked.filter,
-            effort=effort,
-            perspective=asked.perspective or self._perspective,
-            language=self._language,
-            seed=int.from_bytes(sha256(text.encode()).digest()[:4], "big"),
-            account=Account(self._models.of, self._models.timeout_s, budget),
-            tell=request.tell,
-        )
-        return request.reading
-
-    async def _history(self, request: _Request) -> History:
-        """The choices behind the need's directions, in their order, and what came before."""
-        tree, need = request.tree, request.need
-        sources = [
-            source
-            for source, owner in zip(need.sources, need.owner, strict=True)
-            if need.interests[int(owner)].said != "wish"
-        ]
-        records = await self._store.items([source for source in sources if source in tree])
-        titles = [records[source].title if source in records else source for source in sources]
-        earlier = Counter(
-            path_name(tree.path(int(tree.rows.leaf[row])))
-            for row in request.known.seen[: -len(sources) or None]
-        )
-        said = [text for text in (request.asked.profile, request.asked.instruction) if text]
-        return History(
-            tuple(titles),
-            tuple(name for name, _ in earlier.most_common(_EARLIER)),
-            tuple(said),
+        return Chain(
+            reading,
+            self._pool,
+            walk,
+            model_weight=settings.llm_weight,
+            anchors=settings.llm_anchors,
         )
 
     async def _answered(self, request: _Request, found: Candidates) -> Recommendation:
@@ -309,7 +270,7 @@ class Recommender:
             degraded=bool(account and account.degraded),
             degraded_reason=account.degraded if account else None,
             absent_items=list(request.known.absent),
-            usage=_usage(account),
+            usage=usage_of(account),
             timing_ms=clock.timing(),
         )
         await self._keep_trace(request, found, answer, "done")
@@ -344,7 +305,7 @@ class Recommender:
         outcome: str,
     ) -> None:
         asked, reading = request.asked, request.reading
-        trace: dict[str, object] = {
+        about = {
             "recommendation_id": request.id,
             "catalog": self._catalog,
             "tree_version": request.tree.version,
@@ -352,43 +313,11 @@ class Recommender:
             "scenario": asked.scenario,
             "outcome": outcome,
             "strategy": asked.strategy if reading else "embedded",
-            "interests": [
-                {"name": interest.name, "weight": interest.weight, "said": interest.said}
-                for interest in request.need.interests
-            ],
-            "usage": _usage(reading.account if reading else None).model_dump(),
-            "timing_ms": request.clock.timing(),
+            "effort": asked.effort if reading else None,
         }
-        if found is not None:
-            ranking = found.ranking
-            trace["search"] = {
-                "scan": not ranking.leaves,
-                "nodes_offered": ranking.scored_nodes,
-                "levels": ranking.levels,
-                "leaves_reached": len(ranking.leaves),
-                "best_leaves": [leaf.id for leaf in ranking.leaves[:_TRACED_LEAVES]],
-                "items_scored": ranking.scored_items,
-            }
-        if answer is not None:
-            trace["items"] = [
-                {"item_id": item.item_id, "score": item.score} for item in answer.items
-            ]
-        if reading is not None:
-            trace |= {
-                "effort": asked.effort,
-                "reply_mode": reading.mode,
-                "perspective": reading.perspective,
-                "degraded_reason": reading.account.degraded,
-                "nodes": reading.offered,
-                "candidates": reading.candidates,
-                "calls": reading.account.calls,
-            }
-        await self._documents.put(
-            "trace",
-            f"{self._catalog}/{request.id}",
-            msgspec.json.encode(trace),
-            self._settings.trace_ttl_s,
-        )
+        trace = trace_of(about, request.need, found, answer, reading, request.clock.timing())
+        name = f"{self._catalog}/{request.id}"
+        await self._documents.put("trace", name, trace, self._settings.trace_ttl_s)
 
 
 def _item(
@@ -410,22 +339,3 @@ def _item(
         path=[node.label for node in tree.path(leaf)],
         reason=reason,
     )
-
-
-def _usage(account: Account | None) -> Usage:
-    if account is None:
-        return Usage()
-    stages = {
-        stage: StageUsage(
-            calls=spent.calls,
-            rounds=spent.rounds,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            cached_tokens=spent.cached_tokens,
-            cost_usd=round(spent.cost_usd, 8),
-            fallbacks=spent.fallbacks,
-            invalid_replies=dict(spent.flaws),
-        )
-        for stage, spent in account.spent.items()
-    }
-    return Usage.of(stages)

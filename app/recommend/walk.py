@@ -1,0 +1,242 @@
+"""Profile and search with a model: which branches of the tree are worth looking into."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+
+from app.budget import BudgetExceeded
+from app.llm import InvalidReply, ModelUnavailable, ReplyMode, ask
+from app.ranking import EmbeddedRanker, Interest, ModelRanker, Need, Question, calibrated
+from app.ranking.fusion import FloatArray, Judged
+from app.recommend import profile
+from app.recommend.effort import Branches
+from app.recommend.profile import Topics
+from app.recommend.reading import Reading
+from prompts import load
+from tree.embedders import Embedder
+from tree.node import Node
+from tree.search import beam, cut, rows_below
+from tree.snapshot import SemanticTree
+from tree.store.documents import Documents
+
+_FIRST_WIDTH = 64
+_LEAVES_PER_BRANCH = 3  # at least, in the first slate: a small catalogue needs no wide one
+_FINER = 4  # times as many contestants as a slate holds, before the embedded ranker thins them out
+_MOSTLY_ALLOWED = 0.9
+_WANTED = 24  # branches worth a score
+
+
+class Walk:
+    """One request's way down the tree. Used once.
+
+    All branches of a level compete in one slate, or in several side by side on one scale, as in
+    LATTICE (arXiv 2510.13217); the first slate is a cut through the upper levels, the same for
+    all readers of a version, so that providers may cache its prefix.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        embedded: EmbeddedRanker,
+        documents: Documents,
+        embedder: Embedder,
+        *,
+        branches: Branches,
+        anchors: int,
+        profile_ttl_s: int,
+    ) -> None:
+        self._reading = reading
+        self._embedded = embedded
+        self._documents = documents
+        self._embedder = embedder
+        self._branches = branches
+        self._anchors = anchors
+        self._profile_ttl_s = profile_ttl_s
+        self._ranker = ModelRanker(reading.account, reading.mode)
+
+    async def run(self) -> list[Node]:
+        """The branches worth looking into, best first."""
+        reading = self._reading
+        options = self._open(cut(reading.tree, _first_width(reading.tree)))
+        key = self._profile_key()
+        kept = await self._documents.get("profile", key)
+        marks: FloatArray | None = None
+        if kept is not None:
+            self._adopt(msgspec.json.decode(kept, type=Topics))
+        elif not reading.history.is_empty:
+            marks = await self._meet(options, key)
+        reading.need = narrowed(reading.need)
+        self._tell_profile()
+        levels = reading.effort.levels_of(reading.tree)
+        for level in range(1, levels + 1):
+            if marks is None:
+                marks = await self._judge_branches(options, level)
+            options = self._chosen(options, marks)
+            marks = None
+            held = sum(option.count for option in options)
+            if held <= reading.effort.shelf or all(option.is_leaf for option in options):
+                break
+            if level < levels:
+                options = self._below(options)
+        return options
+
+    async def _meet(self, options: Sequence[Node], key: str) -> FloatArray | None:
+        """A reader who is new to us: topics and, where the form allows, the first level at once."""
+        reading = self._reading
+        mode = reading.mode.for_text
+        reading.account.begin_round("profile")
+        try:
+            if mode is not reading.mode or mode is ReplyMode.TEXT:
+                topics, marks = await self._topics(mode), None
+            else:
+                topics, marks = await self._opening(options, mode)
+        except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
+            reading.account.fall_back("profile", error)
+            return None
+        data = msgspec.json.encode(topics)
+        await self._documents.put("profile", key, data, self._profile_ttl_s)
+        self._adopt(topics)
+        return marks
+
+    async def _topics(self, mode: ReplyMode) -> Topics:
+        reading = self._reading
+        turn = profile.turn_of(
+            reading.history,
+            mode,
+            perspective=reading.perspective,
+            language=reading.language,
+            timeout_s=reading.account.timeout_s,
+        )
+        line = reading.account.line("profile")
+        return await ask(line, turn, lambda reply: profile.read(mode, reply), again=lambda: turn)
+
+    async def _opening(self, options: Sequence[Node], mode: ReplyMode) -> tuple[Topics, FloatArray]:
+        """The topics, and float32[options, topics]: the first level judged by them."""
+        reading = self._reading
+        turn = profile.opening_turn(
+            reading.history,
+            [reading.branch(option) for option in options],
+            mode,
+            perspective=reading.perspective,
+            language=reading.language,
+            wanted=_WANTED,
+            timeout_s=reading.account.timeout_s,
+        )
+        topics, first = await ask(
+            reading.account.line("profile"),
+            turn,
+            lambda reply: profile.read_opening(len(options), reply),
+            again=lambda: turn,
+        )
+        reading.account.spent["profile"].flaws.update(first.flaws)
+        self._trace_level(options, first.values)
+        every = np.arange(len(options))
+        return topics, calibrated([Judged(every, first.values)], len(options), every[:0])
+
+    def _adopt(self, topics: Topics) -> None:
+        self._reading.topics = topics
+        self._reading.need = profile.regrouped(self._reading.need, topics, self._embedder)
+
+    def _profile_key(self) -> str:
+        reading = self._reading
+        model = reading.account.models["profile"].model.name
+        return profile.cache_key(reading.history, model, reading.perspective, reading.language)
+
+    async def _judge_branches(self, options: Sequence[Node], level: int) -> FloatArray:
+        reading = self._reading
+        near = self._embedded.near_nodes(reading.tree, reading.need, options)
+        if self._branches == "embedded":
+            return near
+        static = level == 1  # the same for all readers, so that providers may cache its prefix
+        question = Question(
+            load("search", reading.perspective),
+            [reading.branch(option) for option in options],
+            near,
+            reading.need_text(),
+            reading.columns(),
+            _WANTED,
+            reading.tree.version if static else reading.seed + level,
+            anchors=self._anchors,
+        )
+        marks = await self._ranker.score("search", question)
+        self._trace_level(options, marks)
+        return marks
+
+    def _chosen(self, options: Sequence[Node], marks: FloatArray) -> list[Node]:
+        """The branches that stay, best first: by the model, or half by the embedded ranker."""
+        reading = self._reading
+        order = beam(marks, len(options))
+        width = reading.effort.kept
+        if self._branches == "union":
+            near = self._embedded.near_nodes(reading.tree, reading.need, options)
+            both = zip(beam(marks, width), beam(near, width), strict=True)
+            order = list(dict.fromkeys(at for pair in both for at in pair))
+        return [options[at] for at in order[:width]]
+
+    def _below(self, chosen: Sequence[Node]) -> list[Node]:
+        """The next slate: what the chosen branches fall into, several times finer.
+
+        Leaves among them compete once more. Where that is more than a slate holds, the embedded
+        ranker names the contestants: a cheap score is as good at leaving out as a model's.
+        """
+        reading, width = self._reading, self._reading.effort.width
+        finer = self._open(cut(reading.tree, _FINER * width, chosen))
+        if len(finer) <= width:
+            return finer
+        near = self._embedded.near_nodes(reading.tree, reading.need, finer)
+        return [finer[at] for at in beam(near, width)]
+
+    def _open(self, nodes: Sequence[Node]) -> list[Node]:
+        """Those under which something is allowed. Looked up only where much is not."""
+        reading = self._reading
+        if int(reading.allowed.sum()) > len(reading.tree) * _MOSTLY_ALLOWED:
+            return list(nodes)
+        return [
+            node
+            for node in nodes
+            if reading.allowed[rows_below(list(reading.tree.leaves(node.id)))].any()
+        ]
+
+    def _tell_profile(self) -> None:
+        self._reading.tell(
+            "profile",
+            {
+                "interests": [
+                    {"name": interest.name, "weight": round(interest.weight, 4)}
+                    for interest in self._reading.need.interests
+                ],
+                "by": "embedded" if self._reading.topics is None else "model",
+            },
+        )
+
+    def _trace_level(self, options: Sequence[Node], marks: FloatArray) -> None:
+        worth = np.nan_to_num(marks, nan=-np.inf).max(axis=1)
+        for at in np.argsort(-worth, kind="stable")[: self._reading.effort.kept].tolist():
+            told: dict[str, object] = {
+                "node": options[at].id,
+                "label": options[at].label,
+                "items": options[at].count,
+                "score": round(float(worth[at]), 4) if np.isfinite(worth[at]) else None,
+            }
+            self._reading.offered.append(told)
+            self._reading.tell("node", told)
+
+
+def _first_width(tree: SemanticTree) -> int:
+    """Branches of the first slate."""
+    leaves = len(tree) / tree.settings.leaf_capacity
+    return min(_FIRST_WIDTH, max(_FIRST_WIDTH // 2, int(leaves / _LEAVES_PER_BRANCH)))
+
+
+def narrowed(need: Need, most: int = profile.MAX_TOPICS) -> Need:
+    """The need with at most `most` interests; the weakest are folded into the last that stays."""
+    if len(need.interests) <= most:
+        return need
+    kept = list(need.interests[:most])
+    rest = sum(interest.weight for interest in need.interests[most - 1 :])
+    kept[-1] = Interest(kept[-1].name, rest, kept[-1].said)
+    return replace(
+        need, interests=tuple(kept), owner=np.minimum(need.owner, most - 1).astype(np.int64)
+    )
