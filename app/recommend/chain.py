@@ -18,6 +18,7 @@ from tree.rows import IntArray
 from tree.search import beam, rows_below
 
 _WANTED = 32  # items worth a score
+_TRIED = 4  # records read per wanted one, where a filter has to see them
 _LEAD = 1  # items that a branch may bring before the next one brings its first
 
 
@@ -79,24 +80,22 @@ class Chain:
         reading, wanted = self._reading, self._reading.effort.found
         if not branches or not wanted:
             return nearest
-        known = set(nearest.tolist())
-        queues = []
-        for branch in branches:
-            inside = rows_below(list(reading.tree.leaves(branch.id)))
-            inside = inside[reading.allowed[inside]]
-            scores = self._pool.ranker.scores(reading.tree, reading.need, inside)
-            order = np.argsort(-scores, kind="stable")[: wanted + len(known)]
-            queues.append([row for row in inside[order].tolist() if row not in known])
-        turns = sorted(
-            (at + _LEAD * rank, rank, row)
-            for rank, queue in enumerate(queues)
-            for at, row in enumerate(queue)
-        )
-        rows = [row for _, _, row in turns[: wanted * 4]]
+        below = [rows_below(list(reading.tree.leaves(branch.id))) for branch in branches]
+        rank = np.repeat(np.arange(len(below)), [len(rows) for rows in below])
+        rows = np.concatenate(below)
+        new = reading.allowed[rows] & ~np.isin(rows, nearest)
+        rows, rank = rows[new], rank[new]
+        order = np.argsort(-self._pool.ranker.scores(reading.tree, reading.need, rows))
+        rows, rank = rows[order], rank[order]
+        turn = np.zeros(len(rows), np.int64)  # of a row: its place in its branch, best first
+        for branch in range(len(below)):
+            mine = rank == branch
+            turn[mine] = np.arange(int(mine.sum()))
+        found = rows[np.lexsort((rank, turn + _LEAD * rank))][: wanted * _TRIED].tolist()
         if reading.passes is not None:
-            records = await self._pool.records(reading.tree, rows)
-            rows = [row for row in rows if row in records and reading.passes.holds(records[row])]
-        return np.array([*nearest.tolist(), *rows[:wanted]], np.int32)
+            records = await self._pool.records(reading.tree, found)
+            found = [row for row in found if row in records and reading.passes.holds(records[row])]
+        return np.array([*nearest.tolist(), *found[:wanted]], np.int32)
 
     async def _judge(
         self,

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from app.budget import BudgetExceeded
-from app.llm import InvalidReply, ModelUnavailable, ReplyMode, ask
+from app.llm import InvalidReply, ModelRejected, ModelUnavailable, ReplyMode, ask
 from app.ranking import EmbeddedRanker, Interest, ModelRanker, Need, Question, calibrated
 from app.ranking.fusion import FloatArray, Judged
 from app.recommend import profile
@@ -93,6 +93,12 @@ class Walk:
             else:
                 topics, marks = await self._opening(options, mode)
         except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
+            reading.account.fall_back("profile", error)
+            return None
+        except ModelRejected as error:
+            # An endpoint for decisions may write no text; the slates will tell of a wrong key.
+            if reading.mode not in (ReplyMode.DECISIONS, ReplyMode.PREDICATES):
+                raise
             reading.account.fall_back("profile", error)
             return None
         data = msgspec.json.encode(topics)

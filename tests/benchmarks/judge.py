@@ -27,6 +27,7 @@ Positions = npt.NDArray[np.int64]  # of items in the order in which the judge wa
 _HISTORY = 10
 _DECAY = 0.8
 _SHARPNESS = 8.0
+_REMEMBERED = 400
 _STANDARD = NormalDist()
 
 
@@ -62,6 +63,7 @@ class Judge:
         for share, vectorizer in parts:
             features = vectorizer.fit_transform(texts)
             self._views.append((share, features, features.T.tocsr()))
+        self._kept: dict[tuple[tuple[str, ...], tuple[int, ...]], FloatArray] = {}
 
     def relevance(self, history: Sequence[str]) -> FloatArray:
         """float32[items] for a history, oldest first; -inf for what is in it.
@@ -74,8 +76,17 @@ class Judge:
         """float32[items, interests]: the same for each part of a history taken by itself.
 
         `groups` gives the interest of every history item, 0 … interests-1. An interest of which
-        no item counts gets zeros.
+        no item counts gets zeros. Remembered: the same readers come again and again.
         """
+        key = (tuple(history), tuple(groups))
+        if key not in self._kept:
+            if len(self._kept) >= _REMEMBERED:
+                self._kept.clear()
+            self._kept[key] = self._judged(history, groups)
+            self._kept[key].flags.writeable = False
+        return self._kept[key]
+
+    def _judged(self, history: Sequence[str], groups: Sequence[int]) -> FloatArray:
         group = dict(zip(history, groups, strict=True))
         seen = [item for item in dict.fromkeys(reversed(history)) if item in self.position]
         newest = seen[:_HISTORY]

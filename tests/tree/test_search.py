@@ -6,11 +6,11 @@ import pytest
 from tree.edits import NodeSpec
 from tree.inspect import violations
 from tree.item import Item
-from tree.node import ROOT, Space, TreeSettings
+from tree.node import ROOT, Node, Space, TreeSettings
 from tree.place import plan
 from tree.rows import Columns
 from tree.scan import scan, scores_of
-from tree.search import Level, Similarity, beam, blend, rows_below, search
+from tree.search import Level, Similarity, beam, blend, cut, rows_below, search
 from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, FloatArray
 
@@ -188,3 +188,51 @@ def test_blend_is_a_soft_maximum():
     assert neither == pytest.approx(-1.0, abs=1e-5)
     expected = np.log(np.exp(8 * similarity.astype(np.float64)) @ weights) / 8
     assert blend(similarity.copy(), weights, 8.0) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 20, 64, 150, 10_000])
+def test_a_cut_holds_every_item_once(large, width):
+    nodes = cut(large, width)
+    held = sorted(item for node in nodes for item in items_below(large, node))
+    assert held == sorted(map(str, range(2_000)))
+    fits = len(large.root.children) <= width
+    assert len(nodes) <= width if fits else nodes == [large.root]
+    assert len({node.id for node in nodes}) == len(nodes)
+
+
+@pytest.mark.parametrize("width", [1, 64, 150])
+def test_a_cut_is_the_same_for_every_reader(large, width):
+    assert [node.id for node in cut(large, width)] == [node.id for node in cut(large, width)]
+
+
+@pytest.mark.parametrize("width", [20, 64, 150])
+def test_a_cut_has_no_room_left_for_its_largest_node(large, width):
+    nodes = cut(large, width)
+    largest = max((node for node in nodes if not node.is_leaf), key=lambda node: node.count)
+    assert len(nodes) - 1 + len(largest.children) > width
+    assert len(nodes) >= width - 10, "a node has at most ten children"
+
+
+def test_a_cut_wide_enough_is_all_leaves(large, lopsided):
+    assert all(node.is_leaf for node in cut(large, 10_000))
+    assert sorted(node.label for node in cut(lopsided, 4)) == ["left", "middle", "right", "shallow"]
+
+
+def test_a_cut_gives_way_to_children_from_the_top(lopsided):
+    assert [node.label for node in cut(lopsided, 1)] == ["root"]
+    assert [node.label for node in cut(lopsided, 2)] == ["shallow", "inner"]
+    assert sorted(node.label for node in cut(lopsided, 3)) == ["lower", "middle", "shallow"]
+
+
+@pytest.mark.parametrize("width", [1, 64])
+def test_a_cut_of_one_leaf_is_that_leaf(width):
+    empty = SemanticTree.empty(SPACE)
+    one = empty.apply(plan(empty, [Item(id="x", title="x")], np.ones((1, DIMENSIONS), np.int8)))
+    assert cut(empty, width) == [empty.root]
+    assert cut(one, width) == [one.root]
+
+
+def items_below(tree: SemanticTree, node: Node) -> list[str]:
+    if node.is_leaf:
+        return [tree.rows.id(row) for row in node.rows]
+    return [item for child in tree.children(node) for item in items_below(tree, child)]
