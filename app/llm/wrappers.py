@@ -12,6 +12,8 @@ from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.errors import ModelError, ModelUnavailable
 from tree.store.documents import Documents
 
+_FAIR_S = 2.0  # a model that does not answer within this has failed
+
 
 class Limited:
     """See ChatModel. Calls wait until `free` lets them; waiting counts as time of the turn."""
@@ -58,7 +60,9 @@ class Breaker:
             raise ModelUnavailable(f"the model failed {self._failures} times in a row: pausing")
         try:
             reply = await self._model.complete(turn)
-        except ModelUnavailable:
+        except ModelUnavailable as error:
+            if error.timed_out and turn.timeout_s < _FAIR_S:
+                raise  # a hurried reader says nothing about the model
             self._failures += 1
             if self._failures >= self._limit:
                 self._closed_until = time.monotonic() + self._pause_s

@@ -133,7 +133,7 @@ def packed(question: Question, width: int) -> tuple[list[Indices], Indices]:
         parts = [np.concatenate([anchors, rest[at::slates]]) for at in range(slates)]
     shown = []
     for part in parts:
-        places = part.tolist()
+        places = sorted(part.tolist())  # the same seed and options: the same order, whoever asks
         shuffle(places)
         shown.append(np.array(places, np.int64))
     return shown, anchors

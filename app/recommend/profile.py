@@ -67,7 +67,7 @@ class History(msgspec.Struct, frozen=True):
         return f"{listed}\n{phrase('categories_before', categories=before)}"
 
     def wish(self) -> str:
-        return "\n".join(one_line(wish, 500) for wish in self.wishes) or phrase("nothing")
+        return "\n".join(f"- {one_line(wish, 500)}" for wish in self.wishes) or phrase("nothing")
 
     @property
     def is_empty(self) -> bool:
@@ -247,7 +247,7 @@ def _decoded(text: str) -> Topics:
     start, end = text.find("{"), text.rfind("}")
     try:
         return msgspec.json.decode(text[start : end + 1], type=Topics, strict=False)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidReply(f"no topics in the reply: {error}") from error
 
 
@@ -257,7 +257,7 @@ def _from_lines(text: str) -> Topics:
     ]
     return Topics(
         tuple(
-            Topic(words, weight, tuple(map(int, re.findall(r"\d+", numbers))))
+            Topic(words, weight, tuple(map(int, re.findall(r"\b\d{1,3}\b", numbers))))
             for weight, words, numbers in found
             if weight
         ),
@@ -266,7 +266,11 @@ def _from_lines(text: str) -> Topics:
 
 
 def _checked(topics: Topics) -> Topics:
-    kept = [topic for topic in topics.topics if one_line(topic.topic, _TOPIC_CHARS)][:MAX_TOPICS]
+    kept = [
+        msgspec.structs.replace(topic, weight=min(max(0.0, topic.weight), 100.0))  # NaN: 0
+        for topic in topics.topics
+        if one_line(topic.topic, _TOPIC_CHARS)
+    ][:MAX_TOPICS]
     if not kept:
         raise InvalidReply("no topics in the reply", "missing")
     return Topics(tuple(kept), topics.avoid[:_AVOIDED])

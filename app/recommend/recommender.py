@@ -193,7 +193,8 @@ class Recommender:
         """The candidates, best first: by a model where there is one and it was asked for."""
         asked = request.asked
         wanted = self._wanted(asked)
-        if asked.strategy == "embedded" or not self._models.configured:
+        needs_model = self._models.configured and request.allowed.any()
+        if asked.strategy == "embedded" or not needs_model:
             with request.clock.stage("search"):
                 return await self._pool.best(
                     request.tree, request.need, request.allowed, wanted, asked.filter

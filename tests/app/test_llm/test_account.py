@@ -1,0 +1,71 @@
+"""The account of a request: its lines, its rounds, and why it is degraded."""
+
+import pytest
+
+from app.budget import Budget, BudgetExceeded
+from app.llm.account import STAGES, Account, StageModel
+from app.llm.ask import Price, ask
+from app.llm.chat import JsonObject, Message, Reply, ScriptedChat, TokenUsage, Turn
+from app.llm.errors import InvalidReply, ModelError, ModelUnavailable
+
+TURN = Turn((Message("user", "Yes?"),), JsonObject(), 5, 1.0)
+
+
+@pytest.fixture
+def account() -> Account:
+    cheap = StageModel(ScriptedChat(lambda _: Reply("a", usage=TokenUsage(10, 1)), "cheap"))
+    dear = StageModel(ScriptedChat(lambda _: Reply("b"), "dear"), Price(1.0, 1.0))
+    models = dict.fromkeys(STAGES, cheap) | {"rerank": dear}
+    return Account(models, 1.0, Budget(10, 1_000))
+
+
+async def test_each_stage_asks_its_own_model_and_has_its_own_count(account: Account) -> None:
+    assert await ask(account.line("search"), TURN, lambda reply: reply.text) == "a"
+    assert await ask(account.line("rerank"), TURN, lambda reply: reply.text) == "b"
+    assert [account.spent[stage].calls for stage in STAGES] == [0, 1, 0, 1]
+    assert account.spent["search"].input_tokens == 10
+    assert account.spent["rerank"].cost_usd > 0 == account.spent["search"].cost_usd
+    assert account.budget.calls_left == 8
+    assert account.line("rerank").price == Price(1.0, 1.0)
+
+
+async def test_every_call_is_told(account: Account) -> None:
+    await ask(account.line("search"), TURN, lambda reply: reply.text)
+    (told,) = account.calls
+    assert told.pop("duration_ms") >= 0  # type: ignore[operator]
+    assert told == {
+        "stage": "search", "model": "cheap", "form": "JsonObject", "outcome": "answered",
+    }  # fmt: skip
+
+
+def test_rounds_are_counted_by_stage(account: Account) -> None:
+    account.begin_round("search")
+    account.begin_round("search")
+    assert [account.spent[stage].rounds for stage in STAGES] == [0, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ModelUnavailable("down"), "llm_unavailable"),
+        (ModelUnavailable("slow", timed_out=True), "llm_timeout"),
+        (InvalidReply("what?"), "llm_invalid"),
+        (BudgetExceeded("time"), "llm_timeout"),
+        (BudgetExceeded("calls"), "budget"),
+        (BudgetExceeded("tokens"), "budget"),
+        (BudgetExceeded("cost"), "budget"),
+    ],
+)
+def test_why_an_answer_is_degraded(
+    account: Account, error: ModelError | BudgetExceeded, reason: str
+) -> None:
+    account.fall_back("recall", error)
+    assert account.degraded == reason
+    assert account.spent["recall"].fallbacks == 1
+
+
+def test_the_first_reason_is_the_answers(account: Account) -> None:
+    account.fall_back("search", InvalidReply("what?"))
+    account.fall_back("recall", ModelUnavailable("down"))
+    assert account.degraded == "llm_invalid"
+    assert [account.spent[stage].fallbacks for stage in STAGES] == [0, 1, 1, 0]
