@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 
 import httpx2
 import pytest
 
 import app
+from tests.servers import llama
+from tests.servers.hostile import Behaviour
 from tree.store.server import running_url
 
 ROOT = Path(app.__file__).parents[1]
@@ -160,14 +163,13 @@ def test_doctor_finds_nothing_wrong(folder):
     names = [check["name"] for check in report["checks"]]
     assert "no flaws" in command(folder, "doctor").stdout
     assert names == [
-        "data folder", "store", "persistence", "memory", "catalogue default", "embedder", "model",
+        "data folder", "store", "persistence", "memory", "catalogue default", "model", "embedder",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("more", "wrong", "advice"),
     [
-        ({"UNILLMREC_LLM_MODEL": "m"}, "model", "UNILLMREC_LLM_BASE_URL, UNILLMREC_LLM_API_KEY"),
         (
             {
                 "UNILLMREC_LLM_MODEL": "m",
@@ -188,6 +190,48 @@ def test_doctor_says_what_is_wrong(folder, more, wrong, advice):
     assert not report["ok"]
     failed = {check["name"]: check for check in report["checks"] if check["status"] == "fail"}
     assert advice in failed[wrong]["finding"] + failed[wrong]["advice"]
+
+
+def model(url: str, name: str) -> dict[str, str]:
+    """The environment in which a model is asked."""
+    return {
+        "UNILLMREC_LLM_BASE_URL": url,
+        "UNILLMREC_LLM_API_KEY": "key",
+        "UNILLMREC_LLM_MODEL": name,
+    }
+
+
+def test_doctor_says_that_the_model_answers(folder, llama_url):
+    report = told(command(folder, "doctor", "--json", **model(llama_url, llama.MODEL)))
+    (check,) = [check for check in report["checks"] if check["name"] == "model"]
+    assert (check["status"], check["advice"]) == ("ok", "")
+    assert check["finding"] == f"{llama.MODEL} answers in the reply mode json_schema"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (Behaviour.UNAUTHORIZED, "Incorrect API key"),
+        (Behaviour.UNKNOWN_MODEL, "`misspelt` does not exist"),
+    ],
+)
+def test_doctor_says_what_the_endpoint_rejects(folder, hostile_server, behaviour, said):
+    hostile_server.play(repeat(behaviour))
+    more = model(hostile_server.base_url, "misspelt")
+    done = command(folder, "doctor", "--json", **more)
+    assert done.returncode == 1
+    (failed,) = [one for one in json.loads(done.stdout)["checks"] if one["status"] == "fail"]
+    assert failed["name"] == "model"
+    assert said in failed["finding"]
+    assert "check UNILLMREC_LLM_BASE_URL, _API_KEY and _MODEL" in failed["advice"]
+
+
+def test_a_rejected_key_is_no_answer(folder, hostile_server):
+    hostile_server.play(repeat(Behaviour.UNAUTHORIZED))
+    more = model(hostile_server.base_url, "m")
+    done = command(folder, "recommend", "--history", "book-dune", **more)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Incorrect API key" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,13 @@
 """The real service on a loopback port, in a thread of its own; a fresh catalogue per test."""
 
-import threading
-import time
 from collections.abc import Iterator
 from secrets import token_hex
 
 import httpx2
 import pytest
-import uvicorn
 
-from app.main import create_app
 from app.settings import Settings
-
-_START_S = 60
+from tests.app.test_api.support import served
 
 
 @pytest.fixture(scope="session")
@@ -23,22 +18,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         max_body_bytes=262_144,
         max_import_bytes=2_097_152,
     )
-    config = uvicorn.Config(
-        create_app(settings), port=0, log_level="error", ws="none", access_log=False
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="service")
-    thread.start()
-    deadline = time.monotonic() + _START_S
-    while not server.started:
-        assert thread.is_alive(), "the service does not start"
-        assert time.monotonic() < deadline, "the service does not start in time"
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=30)
-    assert not thread.is_alive(), "the service does not stop"
+    with served(settings) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,43 @@
 """What tests of the API ask again and again."""
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import httpx2
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _JOB_S = 60
+_START_S = 60
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[str]:
+    """The URL of the real service with these settings, in a thread of its own."""
+    config = uvicorn.Config(
+        create_app(settings), port=0, log_level="error", ws="none", access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="service")
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        assert thread.is_alive(), "the service does not start"
+        assert time.monotonic() < deadline, "the service does not start in time"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+    assert not thread.is_alive(), "the service does not stop"
 
 
 def item_path(catalog: str, item_id: str) -> str:
