@@ -23,7 +23,6 @@ from app.llm import (
     ReplyMode,
     Stage,
     StageModel,
-    works,
 )
 from app.llm.ask import FREE
 from app.llm.wrappers import Breaker, Cached, Limited
@@ -31,7 +30,7 @@ from app.settings import Settings
 from tree.embedders import LexicalEmbedder
 from tree.errors import StoreUnavailable
 from tree.store.connection import connect
-from tree.store.documents import Documents, RedisDocuments
+from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
 from tree.store.protocol import TreeStore
 from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
@@ -115,6 +114,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+async def check_models(settings: Settings) -> None:
+    """Ask the models before anything is started. Raises ModelRejected; an outage is none."""
+    async with AsyncExitStack() as stack:
+        await _check_models(await _models(settings, MemoryDocuments(), stack))
+
+
 @contextmanager
 def shared_store(settings: Settings) -> Iterator[str]:
     """The URL of the store for several processes: an embedded server of ours unless one is set.
@@ -147,7 +152,7 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
     for name in {_model_of(settings, stage) for stage in STAGES}:
         model: ChatModel = Breaker(Limited(OpenAIChat(client, name), free))
         if settings.slate_cache_ttl_s:
-            model = Cached(model, documents, settings.slate_cache_ttl_s)
+            model = Cached(model, documents, settings.slate_cache_ttl_s, str(client.base_url))
         price = settings.llm_prices.get(name)
         made[name] = StageModel(
             model, Price(price.input, price.output, price.cached) if price else FREE
@@ -199,10 +204,8 @@ async def _check_models(models: Models) -> None:
     if not models.configured:
         return
     try:
-        mode = await models.reply_mode()
-        for found in {id(stage.model): stage for stage in models.of.values()}.values():
-            if not await works(found.model, mode, models.timeout_s):
-                logger.warning("%s gave no usable answer as %s", found.model.name, mode)
+        for unusable in await models.check():
+            logger.warning("the model %s gives no usable answer", unusable)
     except ModelUnavailable as error:
         logger.warning("answers are embedded ones until the model is back: %s", error)
 

@@ -4,12 +4,12 @@ import re
 from collections.abc import Sequence
 
 # What a reader does not see: controls are blanks; soft hyphens, zero-width and bidirectional
-# marks, tag characters (a known way to smuggle instructions past the eye) and lone surrogates
-# (no UTF-8) vanish. U+200C and U+200D stay: Persian and emoji need them.
+# marks, tag characters and variation selectors (known ways to smuggle instructions past the eye)
+# and lone surrogates (no UTF-8) vanish. U+200C and U+200D stay: Persian and emoji need them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _INVISIBLE = re.compile(
     "[\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f\ud800-\udfff]+"
+    "\U000e0000-\U000e01ef\ud800-\udfff]+"
 )
 
 

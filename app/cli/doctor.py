@@ -170,30 +170,28 @@ def _embedder() -> Check:
 
 
 async def _model(settings: Settings, models: "Models") -> Check:
-    from app.llm import ModelError, works
+    from app.llm import ModelError
 
-    name = settings.llm_model
+    name, where = settings.llm_model, models.endpoint
     if name is None:
         return Check(
             name="model", status="ok", finding="none configured: the embedded ranker answers"
         )
-    where = models.endpoint
     try:
         mode = await models.reply_mode()
-        for asked in {id(stage.model): stage.model for stage in models.of.values()}.values():
-            name = asked.name
-            if not await works(asked, mode, models.timeout_s):
-                return Check(
-                    name="model",
-                    status="warn",
-                    finding=f"{name} at {where} gives no usable answer as {mode}",
-                    advice="set UNILLMREC_LLM_REPLY_MODE to another mode, or try another model",
-                )
+        unusable = await models.check()
     except ModelError as error:
         return Check(
             name="model",
             status="fail",
             finding=f"{name} at {where}: {error}",
             advice="check UNILLMREC_LLM_BASE_URL, _API_KEY and _MODEL",
+        )
+    if unusable:
+        return Check(
+            name="model",
+            status="warn",
+            finding=f"at {where} no usable answer from " + ", ".join(unusable),
+            advice="set UNILLMREC_LLM_REPLY_MODE to another mode, or try another model",
         )
     return Check(name="model", status="ok", finding=f"{name} answers in the reply mode {mode}")

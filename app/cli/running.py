@@ -1,5 +1,6 @@
 """`serve` and `version`."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -48,10 +49,13 @@ def serve(
         err.print(f"warning: whoever reaches {host}:{port} can read and change everything")
     import uvicorn
 
-    from app.main import shared_store
+    from app.main import check_models, shared_store
 
     signal.signal(signal.SIGTERM, _leave)  # uvicorn repeats the signal when it has closed
-    with explained(), shared_store(Settings()) as url:
+    settings = Settings()
+    with explained():
+        asyncio.run(check_models(settings))
+    with explained(), shared_store(settings) as url:
         os.environ["UNILLMREC_REDIS_URL"] = url
         uvicorn.run(
             "app.main:create_app",

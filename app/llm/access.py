@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from app.llm.account import STAGES, Stage, StageModel
 from app.llm.chat import ChatModel, OfflineChat
-from app.llm.errors import InvalidReply, UnsupportedReplyMode
+from app.llm.errors import InvalidReply, ModelRejected, UnsupportedReplyMode
 from app.llm.slates import ReplyMode, Slate, read, turn_of
 from prompts import load
 from tree.store.documents import Documents
@@ -56,6 +56,28 @@ class Models:
                 await self.documents.put("mode", key, self.mode.encode(), _REMEMBERED_S)
                 logger.info("%s answers in the reply mode %s", model.name, self.mode)
         return self.mode
+
+    async def check(self) -> list[str]:
+        """Ask every model a tiny question; which of them gave no usable answer, and in what mode.
+
+        Raises ModelUnavailable, and ModelRejected where the mistake is ours.
+        """
+        mode = await self.reply_mode()
+        asked = {
+            (found.model.name, mode.for_text if stage == "profile" else mode): found.model
+            for stage, found in self.of.items()
+        }
+        unusable = []
+        for (name, form), model in asked.items():
+            try:
+                fine = await works(model, form, self.timeout_s)
+            except ModelRejected:
+                if form is mode:
+                    raise
+                fine = False  # an endpoint for decisions may write no text
+            if not fine:
+                unusable.append(f"{name} as {form}")
+        return unusable
 
 
 async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from app.budget import Budget, BudgetExceeded, Claim
 from app.llm.chat import ChatModel, Decisions, Reply, TokenUsage, Turn
-from app.llm.errors import Flaw, InvalidReply, ModelUnavailable
+from app.llm.errors import Flaw, InvalidReply, ModelRejected, ModelUnavailable
 from app.llm.tokens import estimated_tokens
 
 _T = TypeVar("_T")
@@ -119,11 +119,14 @@ async def _once(line: Line, turn: Turn) -> Reply:
         reply = await line.model.complete(replace(turn, timeout_s=timeout_s))
     except ModelUnavailable as error:
         # A call that was given up may be charged all the same; one that was refused is not.
-        used = TokenUsage(estimate.input_tokens) if error.timed_out else TokenUsage()
-        _settle(line, claim, used)
+        if error.asked:
+            used = TokenUsage(estimate.input_tokens) if error.timed_out else TokenUsage()
+            _settle(line, claim, used)
+        else:
+            claim.release()
         raise
-    except InvalidReply:
-        _settle(line, claim, TokenUsage(estimate.input_tokens))
+    except ModelRejected:
+        _settle(line, claim, TokenUsage())
         raise
     except BaseException:
         _settle(line, claim, TokenUsage(estimate.input_tokens))

@@ -124,7 +124,7 @@ class OfflineChat:
 
     async def complete(self, turn: Turn) -> Reply:  # noqa: ARG002
         """See ChatModel: always raises ModelUnavailable."""
-        raise ModelUnavailable("no model is configured")
+        raise ModelUnavailable("no model is configured", asked=False)
 
 
 @dataclass(frozen=True, slots=True)

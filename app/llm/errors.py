@@ -13,14 +13,21 @@ class ModelUnavailable(ModelError):
     """The provider's fault, and passing: an outage, a limit, a timeout. Degrades the answer.
 
     `retry_after_s` is how long to wait before another try may help; None when it will not.
+    `asked` is False when no call was made at all.
     """
 
     def __init__(
-        self, reason: str, *, retry_after_s: float | None = None, timed_out: bool = False
+        self,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        timed_out: bool = False,
+        asked: bool = True,
     ) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.timed_out = timed_out
+        self.asked = asked
 
 
 class InvalidReply(ModelError):

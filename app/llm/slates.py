@@ -35,7 +35,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 SLATE_WIDTH = 64  # ranking is where a model earns most, on a modest slate
 _MAX_SCORE = 100
 _LOG_SPAN = 8.0  # chances below e^-8 are all the same
-_TOKENS_PER_PICK = 16
+_TOKENS_PER_PICK = 20
 _INTEREST_CHARS = 80
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 
 import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
-from app.llm.errors import ModelError, ModelUnavailable
+from app.llm.errors import InvalidReply, ModelError, ModelUnavailable
 from tree.store.documents import Documents
 
 _FAIR_S = 2.0  # a model that does not answer within this has failed
@@ -48,6 +49,7 @@ class Breaker:
         self._limit = failures
         self._pause_s = pause_s
         self._failures = 0
+        self._last_failure = 0.0
         self._closed_until = 0.0
 
     @property
@@ -56,19 +58,31 @@ class Breaker:
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
-        if time.monotonic() < self._closed_until:
-            raise ModelUnavailable(f"the model failed {self._failures} times in a row: pausing")
+        began = time.monotonic()
+        if began < self._closed_until:
+            raise ModelUnavailable(
+                f"the model failed {self._failures} times in a row: pausing", asked=False
+            )
         try:
             reply = await self._model.complete(turn)
+        except InvalidReply:
+            self._failures = 0
+            raise
         except ModelUnavailable as error:
-            if error.timed_out and turn.timeout_s < _FAIR_S:
-                raise  # a hurried reader says nothing about the model
-            self._failures += 1
-            if self._failures >= self._limit:
-                self._closed_until = time.monotonic() + self._pause_s
+            self._note(error, turn, began)
             raise
         self._failures = 0
         return reply
+
+    def _note(self, error: ModelUnavailable, turn: Turn, began: float) -> None:
+        """Count a failure: once for calls that were under way together, and none in a hurry."""
+        hurried = error.timed_out and turn.timeout_s < _FAIR_S
+        if hurried or began < self._last_failure:
+            return
+        self._last_failure = time.monotonic()
+        self._failures += 1
+        if self._failures >= self._limit:
+            self._closed_until = self._last_failure + self._pause_s
 
 
 class Cached:
@@ -77,9 +91,12 @@ class Cached:
     A reply from the cache has no usage to pay for.
     """
 
-    def __init__(self, model: ChatModel, documents: Documents, ttl_s: int) -> None:
+    def __init__(
+        self, model: ChatModel, documents: Documents, ttl_s: int, endpoint: str = ""
+    ) -> None:
         self._model = model
         self._documents = documents
+        self._endpoint = endpoint
         self._ttl_s = ttl_s
 
     @property
@@ -88,18 +105,20 @@ class Cached:
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Raises StoreUnavailable too."""
-        key = _key(self._model.name, turn)
+        key = _key(self._endpoint, self._model.name, turn)
         if (kept := await self._documents.get("reply", key)) is not None:
-            return replace(msgspec.json.decode(kept, type=Reply), usage=TokenUsage(), kept=True)
+            with suppress(msgspec.DecodeError):  # kept by another release
+                return replace(msgspec.json.decode(kept, type=Reply), usage=TokenUsage(), kept=True)
         reply = await self._model.complete(turn)
         if reply.complete:
             await self._documents.put("reply", key, msgspec.json.encode(reply), self._ttl_s)
         return reply
 
 
-def _key(model: str, turn: Turn) -> str:
-    asked = (model, turn.messages, type(turn.form).__name__, turn.form, turn.max_output_tokens)
-    return sha256(msgspec.json.encode((*asked, turn.seed))).hexdigest()
+def _key(endpoint: str, model: str, turn: Turn) -> str:
+    form = (type(turn.form).__name__, turn.form)
+    asked = (endpoint, model, turn.messages, *form, turn.max_output_tokens, turn.seed)
+    return sha256(msgspec.json.encode(asked)).hexdigest()
 
 
 class Traced:

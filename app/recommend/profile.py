@@ -134,8 +134,12 @@ def opening_turn(
 
 def read_opening(options: int, reply: Reply) -> tuple[Topics, Scored]:
     """The topics, and float32[options, topics]. Raises InvalidReply unless both can be used."""
-    topics = _checked(_decoded(reply.text))
+    said = _decoded(reply.text)
+    topics = _checked(said)
     picks, flaws = picks_in_json(reply.text)
+    place = {number: at for at, number in enumerate(_usable(said), 1)}  # blank topics have gone
+    for pick in picks:
+        pick.interest = place.get(pick.interest, 0)
     return topics, scored(picks, flaws, options, len(topics.topics))
 
 
@@ -202,9 +206,10 @@ def _packed(
     used = sorted(set(owners))
     place = {old: new for new, old in enumerate(used)}
     shares = np.array(weights, np.float32)
+    total = sum(interests[at].weight for at in used) or 1.0
     return replace(
         need,
-        interests=tuple(interests[at] for at in used),
+        interests=tuple(replace(interests[at], weight=interests[at].weight / total) for at in used),
         directions=np.stack(directions) if directions else need.directions,
         weights=shares / shares.sum() if len(shares) else shares,
         owner=np.array([place[at] for at in owners], np.int64),
@@ -265,12 +270,24 @@ def _from_lines(text: str) -> Topics:
     )
 
 
-def _checked(topics: Topics) -> Topics:
-    kept = [
-        msgspec.structs.replace(topic, weight=min(max(0.0, topic.weight), 100.0))  # NaN: 0
-        for topic in topics.topics
+def _usable(topics: Topics) -> list[int]:
+    """Numbers, from 1, of the topics that say something; at most 5."""
+    numbers = (
+        number
+        for number, topic in enumerate(topics.topics, 1)
         if one_line(topic.topic, _TOPIC_CHARS)
-    ][:MAX_TOPICS]
+    )
+    return list(numbers)[:MAX_TOPICS]
+
+
+def _checked(topics: Topics) -> Topics:
+    kept = tuple(topics.topics[number - 1] for number in _usable(topics))
     if not kept:
         raise InvalidReply("no topics in the reply", "missing")
-    return Topics(tuple(kept), topics.avoid[:_AVOIDED])
+    return Topics(
+        tuple(
+            msgspec.structs.replace(topic, weight=min(max(0.0, topic.weight), 100.0))  # NaN: 0
+            for topic in kept
+        ),
+        topics.avoid[:_AVOIDED],
+    )

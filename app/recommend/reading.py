@@ -27,7 +27,7 @@ from tree.store.protocol import TreeStore
 _RECENT = 6  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
 _EARLIER = 5  # categories that stand for a history's older part
 _COMPARED_CALLS, _COMPARED_TOKENS = 200, 2_000_000  # for the strategies to compare with
-_KEPT_BACK = 0.2  # of the time, at most as many seconds, for an answer without the model
+_KEPT_BACK, _KEPT_BACK_S = 0.3, 0.2  # of the time, at most, for an answer without the model
 
 Listener = Callable[[str, dict[str, object]], None]
 
@@ -86,7 +86,7 @@ def open_account(asked: RecommendRequest, models: Models, *, seconds_spent: floa
         _COMPARED_CALLS if compared else effort.calls,
         _COMPARED_TOKENS if compared else effort.tokens,
         math.inf if asked.max_cost_usd is None else asked.max_cost_usd,
-        time.monotonic() + timeout_s - min(_KEPT_BACK, _KEPT_BACK * timeout_s) - seconds_spent,
+        time.monotonic() + timeout_s - min(_KEPT_BACK_S, _KEPT_BACK * timeout_s) - seconds_spent,
     )
     return Account(models.of, models.timeout_s, budget)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.llm import Degraded, Models, ModelUnavailable
+from app.llm.slates import SLATE_WIDTH
 from app.ranking import EmbeddedRanker, Need, diversified
 from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems
 from app.recommend.baselines import PaperChain, flat
@@ -214,6 +215,7 @@ class Recommender:
         )
         try:
             reading.mode = await self._models.reply_mode(account.budget.seconds_left)
+            account.budget.calls_left *= SLATE_WIDTH // reading.mode.width  # narrow: more slates
         except ModelUnavailable as error:
             account.fall_back("search", error)
             account.budget.calls_left = 0  # what does not answer a probe is not asked again
