@@ -163,6 +163,8 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
         None if settings.llm_reply_mode == "auto" else ReplyMode(settings.llm_reply_mode),
         settings.llm_timeout_s,
         str(client.base_url),
+        settings.llm_max_tokens,
+        settings.llm_max_cost_usd,
     )
 
 

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         description="First part of every key in the store.",
     )
     llm_base_url: str | None = Field(
-        default=None, description="An OpenAI-compatible endpoint, such as `http://host:8000/v1`."
+        default=None,
+        pattern=r"^https?://[^\s@/]+(/\S*)?$",
+        description="An OpenAI-compatible endpoint, such as `http://host:8000/v1`.",
     )
     llm_api_key: SecretStr | None = Field(
         default=None,
@@ -91,6 +93,12 @@ class Settings(BaseSettings):
         ge=0,
         le=16,
         description="Options that slates judged side by side share, to put them on one scale.",
+    )
+    llm_max_tokens: int = Field(
+        default=200_000, ge=1, description="Most tokens, read and written, for one request."
+    )
+    llm_max_cost_usd: float | None = Field(
+        default=None, ge=0, description="Most that one request may cost, whatever it allows."
     )
     llm_timeout_s: float = Field(
         default=20.0, gt=0, le=600, description="Longest that one call to the model may take."

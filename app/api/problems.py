@@ -18,8 +18,8 @@ from starlette.routing import BaseRoute, Match, Route
 
 from app.catalogs import InvalidCatalogName, UnknownCatalog
 from app.jobs import JobRunning
-from app.llm import ModelRejected
-from app.recommend.recommender import AnswerDegraded, DeadlineExceeded
+from app.llm import AnswerDegraded, ModelRejected
+from app.recommend.recommender import DeadlineExceeded
 from tree.errors import (
     CorruptSnapshot,
     InvalidEdit,
@@ -189,6 +189,10 @@ def _translated(error: Exception) -> Refused:
     headers = {}
     if isinstance(error, StoreUnavailable) and _STORE_IS_FULL in str(error):
         status, code = HTTPStatus.INSUFFICIENT_STORAGE, "store_full"
+    elif isinstance(error, AnswerDegraded) and error.reason == "llm_timeout":
+        status = HTTPStatus.GATEWAY_TIMEOUT
+    elif isinstance(error, AnswerDegraded) and error.reason == "budget":
+        pass  # another try would cost as much
     elif status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
     translated = Refused(status, code, str(error), headers=headers)

@@ -76,7 +76,8 @@ def _show(answer: Recommendation) -> None:
     if usage.calls:
         out.print(
             f"{usage.calls} calls in {usage.rounds} rounds, {usage.input_tokens:,} tokens read, "
-            f"{usage.output_tokens:,} written, ${usage.cost_usd:.4f}",
+            f"{usage.output_tokens:,} written"
+            + (f", ${usage.cost_usd:.4f}" if usage.cost_usd else ""),
             style="dim",
         )
     stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in answer.timing_ms.items())

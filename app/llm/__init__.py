@@ -1,7 +1,7 @@
 """Models: one protocol, one function that calls them, and the forms of their replies."""
 
 from app.llm.access import Models, works
-from app.llm.account import STAGES, Account, Degraded, Stage, StageModel
+from app.llm.account import STAGES, Account, AnswerDegraded, Degraded, Stage, StageModel
 from app.llm.ask import Line, Price, Spent, ask
 from app.llm.chat import (
     ChatModel,
@@ -18,6 +18,7 @@ from app.llm.slates import ReplyMode
 __all__ = [
     "STAGES",
     "Account",
+    "AnswerDegraded",
     "ChatModel",
     "Degraded",
     "InvalidReply",

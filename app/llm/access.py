@@ -1,14 +1,16 @@
 """`Models`: which models the stages ask, and in which mode, found out once."""
 
+import asyncio
 import logging
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from app.llm.account import STAGES, Stage, StageModel
 from app.llm.chat import ChatModel, OfflineChat
-from app.llm.errors import InvalidReply, ModelRejected, UnsupportedReplyMode
+from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, UnsupportedReplyMode
 from app.llm.slates import ReplyMode, Slate, read, turn_of
 from prompts import load
 from tree.store.documents import Documents
@@ -16,6 +18,7 @@ from tree.store.documents import Documents
 logger = logging.getLogger(__name__)
 
 _REMEMBERED_S = 86_400
+_AGAIN_S = 10.0
 _PROBED = (ReplyMode.JSON_SCHEMA, ReplyMode.JSON_OBJECT, ReplyMode.TEXT)
 
 
@@ -29,8 +32,16 @@ class Models:
     of: Mapping[Stage, StageModel]
     documents: Documents
     mode: ReplyMode | None = None
+    probes: bool = field(init=False)
     timeout_s: float = 20.0
     endpoint: str = ""
+    max_tokens: int = 1_000_000  # of one request, whatever it asks for
+    max_cost_usd: float | None = None
+    _probe: "asyncio.Task[ReplyMode] | None" = None
+    _probe_at: float = 0.0  # one that found no mode is repeated after this
+
+    def __post_init__(self) -> None:
+        self.probes = self.mode is None
 
     @classmethod
     def none(cls, documents: Documents) -> "Models":
@@ -44,18 +55,40 @@ class Models:
     async def reply_mode(self, timeout_s: float = math.inf) -> ReplyMode:
         """The mode in which slates are asked.
 
-        Raises ModelUnavailable and ModelRejected from the first probe.
+        Raises ModelUnavailable and ModelRejected from the first probe, which is made once for
+        all who wait; it goes on when one of them has waited `timeout_s`.
         """
         if self.mode is None:
-            model = self.of["recall"].model
-            key = sha256(f"{self.endpoint}\0{model.name}".encode()).hexdigest()
-            if (kept := await self.documents.get("mode", key)) is not None:
-                self.mode = ReplyMode(kept.decode())
-            else:
-                self.mode = await probed(model, min(timeout_s, self.timeout_s))
-                await self.documents.put("mode", key, self.mode.encode(), _REMEMBERED_S)
-                logger.info("%s answers in the reply mode %s", model.name, self.mode)
+            if self._probe is None or (self._probe.done() and time.monotonic() > self._probe_at):
+                self._probe = asyncio.create_task(self._found_mode())
+            done, _ = await asyncio.wait([self._probe], timeout=min(timeout_s, self.timeout_s))
+            if not done:
+                raise ModelUnavailable("the model has not answered yet", timed_out=True)
+            self.mode = self._probe.result()
         return self.mode
+
+    async def forget_mode(self) -> None:
+        """The endpoint does not take the probed mode any more: the next request probes again."""
+        if self.probes:
+            self.mode, self._probe_at = None, 0.0
+            await self.documents.delete("mode", self._mode_key())
+
+    async def _found_mode(self) -> ReplyMode:
+        model = self.of["recall"].model
+        if (kept := await self.documents.get("mode", self._mode_key())) is not None:
+            return ReplyMode(kept.decode())
+        try:
+            mode = await probed(model, self.timeout_s)
+        except InvalidReply as error:
+            self._probe_at = time.monotonic() + _AGAIN_S
+            raise ModelUnavailable(str(error)) from error
+        await self.documents.put("mode", self._mode_key(), mode.encode(), _REMEMBERED_S)
+        logger.info("%s answers in the reply mode %s", model.name, mode)
+        return mode
+
+    def _mode_key(self) -> str:
+        name = f"{self.endpoint}\0{self.of['recall'].model.name}"
+        return sha256(name.encode()).hexdigest()
 
     async def check(self) -> list[str]:
         """Ask every model a tiny question; which of them gave no usable answer, and in what mode.
@@ -83,12 +116,12 @@ class Models:
 async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:
     """The first of json_schema, json_object and text in which a model can be asked.
 
-    Raises ModelUnavailable, ModelRejected.
+    Raises InvalidReply when it says nothing sensible in any; ModelUnavailable, ModelRejected.
     """
-    for mode in _PROBED[:-1]:
+    for mode in _PROBED:
         if await works(model, mode, timeout_s):
             return mode
-    return _PROBED[-1]
+    raise InvalidReply("the model gives no usable answer in any reply mode")
 
 
 async def works(model: ChatModel, mode: ReplyMode, timeout_s: float) -> bool:

@@ -6,13 +6,21 @@ from typing import Literal, TypeAlias
 
 from app.budget import Budget, BudgetExceeded
 from app.llm.ask import FREE, Line, Price, Spent
-from app.llm.chat import ChatModel, Turn
+from app.llm.chat import ChatModel, Reply, Turn
 from app.llm.errors import InvalidReply, ModelError, ModelUnavailable
 from app.llm.wrappers import Traced
 
 Stage = Literal["profile", "search", "recall", "rerank"]
 STAGES: tuple[Stage, ...] = ("profile", "search", "recall", "rerank")
 Degraded: TypeAlias = Literal["llm_unavailable", "llm_timeout", "llm_invalid", "budget", "store"]
+
+
+class AnswerDegraded(Exception):
+    """The model failed, and the request said that it wants no answer without one."""
+
+    def __init__(self, reason: Degraded) -> None:
+        super().__init__(f"the model could not be used ({reason}), and on_degraded is error")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,9 @@ class Account:
     models: Mapping[Stage, StageModel]
     timeout_s: float  # of one call
     budget: Budget
+    endpoint: str = ""  # part of what a profile depends on
     spent: dict[Stage, Spent] = field(default_factory=lambda: {stage: Spent() for stage in STAGES})
+    strict: bool = False  # no answer rather than one without the model
     degraded: Degraded | None = None
     calls: list[dict[str, object]] = field(default_factory=list)
 
@@ -38,7 +48,8 @@ class Account:
         """For the calls of one stage."""
         found = self.models[stage]
 
-        def record(turn: Turn, duration_ms: float, outcome: str) -> None:
+        def record(turn: Turn, duration_ms: float, outcome: str, reply: Reply | None) -> None:
+            usage = reply.usage if reply is not None else None
             self.calls.append(
                 {
                     "stage": stage,
@@ -46,6 +57,8 @@ class Account:
                     "form": type(turn.form).__name__,
                     "duration_ms": round(duration_ms, 1),
                     "outcome": outcome,
+                    "input_tokens": usage.input_tokens if usage else None,
+                    "output_tokens": usage.output_tokens if usage else None,
                 }
             )
 
@@ -54,12 +67,17 @@ class Account:
 
     def begin_round(self, stage: Stage) -> None:
         """The next calls of this stage wait for what came before them."""
-        self.spent[stage].rounds += 1
+        self.spent[stage].between_rounds = True
 
     def fall_back(self, stage: Stage, error: ModelError | BudgetExceeded) -> None:
-        """The embedded ranker stands in for a model; the first reason is the answer's."""
+        """The embedded ranker stands in for a model; the first reason is the answer's.
+
+        Raises AnswerDegraded when that is not wanted.
+        """
         self.spent[stage].fallbacks += 1
         self.degraded = self.degraded or _reason(error)
+        if self.strict:
+            raise AnswerDegraded(self.degraded)
 
 
 def _reason(error: ModelError | BudgetExceeded) -> Degraded:

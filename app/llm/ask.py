@@ -50,8 +50,12 @@ class Spent:
     cost_usd: float = 0.0
     fallbacks: int = 0
     flaws: Counter[Flaw] = field(default_factory=Counter)
+    between_rounds: bool = True
 
     def add(self, usage: TokenUsage, cost_usd: float) -> None:
+        if self.between_rounds:
+            self.rounds += 1
+            self.between_rounds = False
         self.calls += 1
         self.input_tokens += usage.input_tokens
         self.output_tokens += usage.output_tokens
@@ -80,16 +84,23 @@ async def ask(
     Raises ModelUnavailable, InvalidReply, ModelRejected, BudgetExceeded.
     """
     try:
-        return read(await _call(line, turn))
-    except InvalidReply as error:
-        line.spent.flaws[error.flaw] += 1
+        return await _read(line, turn, read)
+    except InvalidReply:
         if again is None:
             raise
+    return await _read(line, again(), read)
+
+
+async def _read(line: Line, turn: Turn, read: Callable[[Reply], _T]) -> _T:
     try:
-        return read(await _call(line, again()))
+        reply = await _call(line, turn)
+        value = read(reply)
     except InvalidReply as error:
         line.spent.flaws[error.flaw] += 1
         raise
+    if reply.keep is not None:
+        await reply.keep()
+    return value
 
 
 async def _call(line: Line, turn: Turn) -> Reply:

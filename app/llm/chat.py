@@ -101,6 +101,7 @@ class Reply:
     usage: TokenUsage | None = None  # None where the provider does not tell
     complete: bool = True  # False when the reply was cut off at its longest
     kept: bool = False  # came from a cache: no call was made
+    keep: Callable[[], Awaitable[None]] | None = None  # to be called once it has proved usable
 
 
 class ChatModel(Protocol):

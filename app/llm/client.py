@@ -1,6 +1,7 @@
 """`OpenAIChat`: any OpenAI-compatible endpoint through the official client."""
 
 import asyncio
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -25,11 +26,26 @@ from app.llm.chat import (
 )
 from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, UnsupportedReplyMode
 
+logger = logging.getLogger(__name__)
+
 _BACKOFF_S = 0.25
 _MAX_TEXT = 65_536  # characters of a reply that are looked at; a slate's reply has some 500
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _OPTIONAL = ("temperature", "seed", "max_tokens", "logprobs", "response_format")
+_REFUSING = r"(?:unsupported|not supported|does not support|unknown|unrecognized|not permitted)"
+_COMPLAINT = re.compile(
+    rf"{_REFUSING}\W+(?:\w+\W+){{0,3}}?({'|'.join(_OPTIONAL)})\b"
+    rf"|\b({'|'.join(_OPTIONAL)})\b\W+(?:\w+\W+){{0,3}}?{_REFUSING}",
+    re.IGNORECASE,
+)
+_ABOUT_PROMPT = ("context_length_exceeded", "exceed_context_size_error", "content_filter")
+_UNACCEPTABLE = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+_SHORTEST_KEY = 4
 
 
 def connect(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
@@ -57,6 +73,7 @@ class OpenAIChat:
     def __init__(self, client: AsyncOpenAI, model: str) -> None:
         self._client = client
         self._name = model
+        self._works = False  # has answered once: a 400 is then about one prompt
         self._refused: frozenset[str] = frozenset()  # parameters that this endpoint does not take
 
     @property
@@ -69,22 +86,42 @@ class OpenAIChat:
             async with asyncio.timeout(turn.timeout_s):  # the client's own is per read
                 while True:
                     try:
-                        return await self._once(turn)
+                        reply = await self._once(turn)
+                        self._works = True
+                        return reply
                     except openai.BadRequestError as error:
                         self._give_up(_refused_parameter(error), error)
         except TimeoutError as error:
             raise _timed_out(turn.timeout_s) from error
         except openai.OpenAIError as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
+        except (ValueError, UnicodeError) as error:
+            raise ModelRejected("the address or the key of the endpoint cannot be used") from error
 
     def _give_up(self, parameter: str | None, error: openai.BadRequestError) -> None:
         if parameter is None or parameter in self._refused:
             raise error
-        if parameter == "response_format":
-            raise UnsupportedReplyMode(_message(error)) from error
-        if parameter == "logprobs":
-            raise UnsupportedReplyMode(_message(error)) from error
+        if parameter in ("response_format", "logprobs"):
+            raise UnsupportedReplyMode(f"the endpoint does not take {parameter}") from error
         self._refused |= {parameter}
+
+    def _translated(
+        self, error: openai.OpenAIError
+    ) -> ModelUnavailable | ModelRejected | InvalidReply:
+        """Ours, in our own words: what a provider says may hold keys, prompts and addresses."""
+        if isinstance(error, openai.APIStatusError):
+            said = _without_key(" ".join(error.message.split())[:500], self._client.api_key)
+            logger.warning("%s: the endpoint answers %d: %s", self._name, error.status_code, said)
+            return _of_status(error, about_prompt=self._works)
+        cause = error.__cause__ or error
+        # aiohttp's transport calls a refused connection a timeout, too.
+        refused = isinstance(cause, httpx2.ConnectTimeout)
+        if isinstance(error, openai.APITimeoutError) and not refused:
+            return ModelUnavailable("the model did not answer in time", timed_out=True)
+        if isinstance(error, openai.APIConnectionError):
+            logger.warning("%s: no connection: %s", self._name, cause)
+            return ModelUnavailable("no connection to the model", retry_after_s=_BACKOFF_S)
+        return ModelRejected(f"the client refuses the call: {type(error).__name__}")
 
     async def _once(self, turn: Turn) -> Reply:
         if isinstance(turn.form, Decisions):
@@ -160,8 +197,8 @@ class _Details(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
 
 
@@ -206,8 +243,8 @@ class _Answer(msgspec.Struct):
 
 
 class _DecisionUsage(msgspec.Struct):
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
     input_tokens_details: _Details | None = None
 
 
@@ -240,11 +277,8 @@ def _read_completion(content: bytes) -> Reply:
         }
     usage = None
     if found.usage is not None:
-        usage = TokenUsage(
-            found.usage.prompt_tokens,
-            found.usage.completion_tokens,
-            _cached(found.usage.prompt_tokens_details),
-        )
+        told = found.usage
+        usage = _usage(told.prompt_tokens, told.completion_tokens, told.prompt_tokens_details)
     return Reply(
         text=(first.message.content or "")[:_MAX_TEXT],
         letters=letters,
@@ -262,11 +296,8 @@ def _read_decision(content: bytes, form: Decisions) -> Reply:
     answers += [None] * (len(form.questions) - len(answers))
     usage = None
     if found.usage is not None:
-        usage = TokenUsage(
-            found.usage.input_tokens,
-            found.usage.output_tokens,
-            _cached(found.usage.input_tokens_details),
-        )
+        told = found.usage
+        usage = _usage(told.input_tokens, told.output_tokens, told.input_tokens_details)
     return Reply(decisions=tuple(answers), usage=usage)
 
 
@@ -283,38 +314,31 @@ def _chances(answer: _Answer) -> Mapping[int, float] | None:
     return None
 
 
-def _cached(details: _Details | None) -> int:
-    return (details.cached_tokens or 0) if details is not None else 0
+def _usage(read: int | None, written: int | None, details: _Details | None) -> TokenUsage | None:
+    """What a provider tells, as far as it can be true; None when it does not say."""
+    if read is None or read < 0:
+        return None
+    cached = (details.cached_tokens or 0) if details is not None else 0
+    return TokenUsage(read, max(0, written or 0), min(max(0, cached), read))
 
 
 # -- what goes wrong
 
 
-def _translated(error: openai.OpenAIError) -> ModelUnavailable | ModelRejected | InvalidReply:
-    if isinstance(error, openai.APIStatusError):
-        return _translated_status(error)
-    cause = error.__cause__ or error
-    # aiohttp's transport calls a refused connection a timeout, too.
-    if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
-        return ModelUnavailable("the model did not answer in time", timed_out=True)
-    if isinstance(error, openai.APIConnectionError):
-        return ModelUnavailable(f"no connection to the model: {cause}", retry_after_s=_BACKOFF_S)
-    return ModelRejected(str(error))
-
-
-def _translated_status(
-    error: openai.APIStatusError,
+def _of_status(
+    error: openai.APIStatusError, *, about_prompt: bool
 ) -> ModelUnavailable | ModelRejected | InvalidReply:
-    status, code, said = error.status_code, error.code, _message(error)
-    if code == "context_length_exceeded" or error.type == "exceed_context_size_error":
-        return InvalidReply(f"the prompt is too long for the model: {said}")
+    status, code = error.status_code, error.code
+    named = f"{status} ({code})" if isinstance(code, str) else str(status)
     if code == "insufficient_quota":
-        return ModelUnavailable(f"the account is used up: {said}")
+        return ModelUnavailable("the account at the endpoint is used up")
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ModelUnavailable(
-            f"the endpoint answers {status}: {said}", retry_after_s=_wait(error)
-        )
-    return ModelRejected(f"the endpoint answers {status}: {said}")
+        return ModelUnavailable(f"the endpoint answers {named}", retry_after_s=_wait(error))
+    if code in _ABOUT_PROMPT or error.type in _ABOUT_PROMPT:
+        return InvalidReply(f"the endpoint does not take this prompt: {named}")
+    if about_prompt and status in _UNACCEPTABLE:  # what it took before, it takes
+        return InvalidReply(f"the endpoint does not take this prompt: {named}")
+    return ModelRejected(f"the endpoint answers {named}: check its address, the key and the model")
 
 
 def _timed_out(timeout_s: float) -> ModelUnavailable:
@@ -331,11 +355,13 @@ def _wait(error: openai.APIStatusError) -> float:
     return wait if wait >= 0 else _BACKOFF_S
 
 
-def _message(error: openai.APIStatusError) -> str:
-    return " ".join(error.message.split())[:300]
+def _without_key(text: str, key: str) -> str:
+    return text.replace(key, "…") if len(key) >= _SHORTEST_KEY else text
 
 
 def _refused_parameter(error: openai.BadRequestError) -> str | None:
-    """Which of the optional parameters a 400 is about."""
-    said = f"{error.param or ''} {error.message}"
-    return next((name for name in _OPTIONAL if name in said), None)
+    """Which of the optional parameters a 400 is about; None when it is about something else."""
+    if error.param in _OPTIONAL:
+        return error.param
+    found = _COMPLAINT.search(error.message)
+    return found[1] or found[2] if found else None

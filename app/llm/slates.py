@@ -28,7 +28,7 @@ from app.llm.chat import (
     Turn,
 )
 from app.llm.errors import Flaw, InvalidReply
-from prompts import Prompt, numbered, one_line, phrase
+from prompts import Prompt, numbered, phrase
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -36,7 +36,6 @@ SLATE_WIDTH = 64  # ranking is where a model earns most, on a modest slate
 _MAX_SCORE = 100
 _LOG_SPAN = 8.0  # chances below e^-8 are all the same
 _TOKENS_PER_PICK = 20
-_INTEREST_CHARS = 80
 
 
 class ReplyMode(StrEnum):
@@ -154,9 +153,8 @@ def _choices(slate: Slate) -> Iterable[Choice]:
     if slate.columns == 1:
         yield Choice(phrase("choice"), options)
         return
-    for interest in slate.interests:
-        words = phrase("choice_interest", interest=one_line(interest, _INTEREST_CHARS))
-        yield Choice(words, options)
+    for number in range(1, slate.columns + 1):  # whose words stay in the user's part
+        yield Choice(phrase("choice_interest", number=number), options)
 
 
 @lru_cache(maxsize=256)
@@ -194,7 +192,7 @@ class Pick(msgspec.Struct):
 
     n: int
     score: float = math.nan
-    interest: int = msgspec.field(default=1, name="for")
+    interest: int | None = msgspec.field(default=1, name="for")
 
 
 class _Picks(msgspec.Struct):
@@ -249,7 +247,8 @@ def scored(picks: Sequence[Pick], flaws: Counter[Flaw], options: int, columns: i
     """Picks as a matrix. Raises InvalidReply when none of them is of an option."""
     values = np.full((options, columns), np.nan, np.float32)
     for rank, pick in enumerate(picks):
-        if not 1 <= pick.n <= options or not 1 <= pick.interest <= columns:
+        interest = pick.interest or 1
+        if not 1 <= pick.n <= options or not 1 <= interest <= columns:
             flaws["out_of_range"] += 1
             continue
         score = pick.score
@@ -258,8 +257,8 @@ def scored(picks: Sequence[Pick], flaws: Counter[Flaw], options: int, columns: i
         if not 0 <= score <= _MAX_SCORE:
             flaws["out_of_range"] += 1
             score = min(max(score, 0), _MAX_SCORE)
-        if math.isnan(values[pick.n - 1, pick.interest - 1]):
-            values[pick.n - 1, pick.interest - 1] = score / _MAX_SCORE
+        if math.isnan(values[pick.n - 1, interest - 1]):
+            values[pick.n - 1, interest - 1] = score / _MAX_SCORE
         else:
             flaws["repeated"] += 1
     if not picks:

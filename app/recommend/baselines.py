@@ -50,19 +50,30 @@ class PaperChain:
         best = await self._pool.best(
             reading.tree, reading.need, reading.allowed, wanted, reading.passes
         )
-        await self._profile()
+        with reading.clock.stage("profile"):
+            await self._profile()
+        reading.tell_profile()
+        with reading.clock.stage("search"):
+            recalled = await self._recalled(wanted)
+        reading.tell_candidates(len(recalled))
+        if not recalled:
+            return best
+        with reading.clock.stage("rerank"):
+            rows = await self._reranked(np.array(recalled[:wanted], np.int32))
+        return filled_up(rows, best, wanted)
+
+    async def _recalled(self, wanted: int) -> list[int]:
+        """Rows in the order in which the search came by them."""
+        reading = self._reading
         recalled: list[int] = []
         pending = [reading.tree.root]
-        while pending and len(recalled) < wanted:
+        while pending and len(recalled) < wanted and reading.account.budget.calls_left:
             node = pending.pop()
             if node.is_leaf:
                 recalled += await self._from_leaf(node)
             else:
                 pending += reversed(await self._sub_nodes(node))
-        if not recalled:
-            return best
-        rows = await self._reranked(np.array(recalled[:wanted], np.int32))
-        return filled_up(rows, best, wanted)
+        return recalled
 
     async def _profile(self) -> None:
         reading = self._reading
@@ -137,7 +148,9 @@ class PaperChain:
         def read_and_keep(reply: Reply) -> FloatArray:
             nonlocal answer
             answer = reply.text
-            return read(slate, mode, reply).values[:, 0]
+            scored = read(slate, mode, reply)
+            reading.account.spent[stage].flaws.update(scored.flaws)
+            return scored.values[:, 0]
 
         reading.account.begin_round(stage)
         try:
@@ -165,13 +178,17 @@ async def flat(reading: Reading, pool: Pool, wanted: int) -> Candidates:
     if not kept:
         return best
     offered = np.array(kept, np.int32)
+    reading.tell_profile()
+    reading.tell_candidates(len(offered))
     ranker = ModelRanker(reading.account, reading.mode)
-    marks = await ranker.score("recall", _question(reading, pool, offered, records, "recall"))
-    order = np.argsort(-marks.max(axis=1), kind="stable")[:_FLAT_FINAL]
-    last = offered[order]
-    again = await ranker.score("rerank", _question(reading, pool, last, records, "rerank"))
-    final = np.argsort(-again[:, 0], kind="stable")
-    return filled_up(last[final], best, wanted)
+    with reading.clock.stage("recall"):
+        marks = await ranker.score("recall", _question(reading, pool, offered, records, "recall"))
+    order = np.argsort(-marks.max(axis=1), kind="stable")
+    last, rest = offered[order[:_FLAT_FINAL]], offered[order[_FLAT_FINAL:]]
+    with reading.clock.stage("rerank"):
+        again = await ranker.score("rerank", _question(reading, pool, last, records, "rerank"))
+    final = last[np.argsort(-again[:, 0], kind="stable")]
+    return filled_up(np.concatenate([final, rest])[:wanted], best, wanted)
 
 
 def _question(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.ranking import ModelRanker, Question, reciprocal_rank
-from app.ranking.fusion import FloatArray
+from app.ranking.fusion import RANK_OFFSET, FloatArray
 from app.recommend.candidates import Candidates, Pool
 from app.recommend.lines import LINE_CHARS
 from app.recommend.reading import Reading
@@ -47,14 +47,19 @@ class Chain:
             branches = await self._walk.run()
         else:
             reading.need = narrowed(reading.need)
+            reading.tell_profile()
+        with reading.clock.stage("recall"):
+            return await self._recall(branches, wanted)
+
+    async def _recall(self, branches: Sequence[Node], wanted: int) -> Candidates:
+        reading, effort = self._reading, self._reading.effort
         best = await self._pool.best(
             reading.tree, reading.need, reading.allowed, max(wanted, effort.nearest), reading.passes
         )
         rows = await self._with_found(best.rows[: effort.nearest], branches)
         lines = await self._pool.lines(reading.tree, rows.tolist())
         rows = np.array([row for row in rows.tolist() if row in lines], np.int32)
-        reading.candidates = len(rows)
-        reading.tell("candidates", {"count": len(rows), "branches": len(branches)})
+        reading.tell_candidates(len(rows))
         if not len(rows):
             return best
         return filled_up(rows[await self._order(rows, lines)], best, wanted)
@@ -130,10 +135,11 @@ class Chain:
 def filled_up(rows: IntArray, best: Candidates, wanted: int) -> Candidates:
     """As many as wanted: what the model has ordered, then the embedded ranker's best.
 
-    Scores fall evenly along the list: a fused order says who comes before whom, not by how much.
+    Scores fall along the list as those of a rank fusion do, the same for the same place in any
+    list: a fused order says who comes before whom, not by how much.
     """
     known = set(rows.tolist())
     rest = [row for row in best.rows.tolist() if row not in known]
     every = np.array([*rows.tolist(), *rest[: max(0, wanted - len(rows))]], np.int32)
-    scores = np.linspace(1, 0, len(every), endpoint=False, dtype=np.float32)
+    scores = (RANK_OFFSET / (RANK_OFFSET + np.arange(len(every)))).astype(np.float32)
     return Candidates(best.ranking, every, scores)

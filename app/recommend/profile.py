@@ -74,10 +74,19 @@ class History(msgspec.Struct, frozen=True):
         return not self.choices and not self.wishes
 
 
-def cache_key(history: History, model: str, perspective: Perspective, language: str) -> str:
-    """A name for a profile that changes with everything that it depends on."""
-    fingerprint = load("profile", perspective).fingerprint
-    asked = (history, model, perspective, language, fingerprint)
+def cache_key(
+    history: History,
+    model: tuple[str, str],
+    mode: ReplyMode,
+    perspective: Perspective,
+    language: str,
+) -> str:
+    """A name for a profile that changes with all that it depends on but the branches shown.
+
+    `model` is the endpoint and the name there.
+    """
+    prompts = [load(name, perspective).fingerprint for name in ("profile", "opening")]
+    asked = (history, model, mode, language, prompts, phrase("topics_json"), phrase("topics_text"))
     return sha256(msgspec.json.encode(asked)).hexdigest()
 
 
@@ -139,7 +148,7 @@ def read_opening(options: int, reply: Reply) -> tuple[Topics, Scored]:
     picks, flaws = picks_in_json(reply.text)
     place = {number: at for at, number in enumerate(_usable(said), 1)}  # blank topics have gone
     for pick in picks:
-        pick.interest = place.get(pick.interest, 0)
+        pick.interest = place.get(pick.interest or 1, MAX_TOPICS)
     return topics, scored(picks, flaws, options, len(topics.topics))
 
 

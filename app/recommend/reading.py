@@ -3,7 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -33,6 +34,26 @@ Listener = Callable[[str, dict[str, object]], None]
 
 
 @dataclass(slots=True)
+class Clock:
+    """Milliseconds per stage."""
+
+    began: float = field(default_factory=time.perf_counter)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - start) * 1000
+            self.stages[name] = round(self.stages.get(name, 0.0) + spent, 3)
+
+    def timing(self) -> dict[str, float]:
+        return {**self.stages, "total": round((time.perf_counter() - self.began) * 1000, 3)}
+
+
+@dataclass(slots=True)
 class Reading:
     """A request as the chain sees it, on one version of the tree."""
 
@@ -47,6 +68,7 @@ class Reading:
     seed: int
     account: Account
     tell: Listener
+    clock: Clock = field(default_factory=Clock)
     mode: ReplyMode = ReplyMode.JSON_SCHEMA
     topics: Topics | None = None
     offered: list[dict[str, object]] = field(default_factory=list)
@@ -57,6 +79,20 @@ class Reading:
         interests = [(interest.name, interest.weight) for interest in self.need.interests]
         avoid = [*self.need.dislikes, *(self.topics.avoid if self.topics else ())]
         return need_lines(interests, self.history.choices[:_RECENT], self.history.wishes, avoid)
+
+    def tell_profile(self) -> None:
+        """Say what the reader is taken to look for."""
+        told = [
+            {"name": interest.name, "weight": round(interest.weight, 4)}
+            for interest in self.need.interests
+        ]
+        by = "embedded" if self.topics is None else "model"
+        self.tell("profile", {"interests": told, "by": by})
+
+    def tell_candidates(self, count: int) -> None:
+        """Say how many items are looked at."""
+        self.candidates = count
+        self.tell("candidates", {"count": count})
 
     def columns(self) -> list[str]:
         """The interests for which options are judged apart; none when there is only one."""
@@ -82,13 +118,16 @@ def open_account(asked: RecommendRequest, models: Models, *, seconds_spent: floa
     effort = EFFORTS[asked.effort]
     compared = asked.strategy in ("paper", "flat")
     timeout_s = asked.timeout_ms / 1000
+    limits = (asked.max_cost_usd, models.max_cost_usd)
     budget = Budget(
         _COMPARED_CALLS if compared else effort.calls,
-        _COMPARED_TOKENS if compared else effort.tokens,
-        math.inf if asked.max_cost_usd is None else asked.max_cost_usd,
+        min(models.max_tokens, _COMPARED_TOKENS if compared else effort.tokens),
+        min((limit for limit in limits if limit is not None), default=math.inf),
         time.monotonic() + timeout_s - min(_KEPT_BACK_S, _KEPT_BACK * timeout_s) - seconds_spent,
     )
-    return Account(models.of, models.timeout_s, budget)
+    return Account(
+        models.of, models.timeout_s, budget, models.endpoint, strict=asked.on_degraded == "error"
+    )
 
 
 def open_reading(
@@ -129,12 +168,19 @@ async def history_of(
         for source, owner in zip(need.sources, need.owner, strict=True)
         if need.interests[int(owner)].said != "wish"
     ]
-    records = await store.items([source for source in sources if source in tree])
-    titles = [records[source].title if source in records else source for source in sources]
-    earlier = Counter(
-        path_name(tree.path(int(tree.rows.leaf[row])))
-        for row in known.seen[: -len(sources) or None]
-    )
+    ids = {source for source in sources if source in tree}
+    records = await store.items(ids)
+    # An item that has just left is known by its place: its id is nobody's business.
+    titles = [
+        records[source].title
+        if source in records
+        else path_name(tree.path(int(tree.rows.leaf[tree.row(source) or 0])))
+        if source in ids
+        else source
+        for source in sources
+    ]
+    older = [row for row in known.seen if tree.rows.id(row) not in ids]
+    earlier = Counter(path_name(tree.path(int(tree.rows.leaf[row]))) for row in older)
     return History(
         tuple(titles),
         tuple(name for name, _ in earlier.most_common(_EARLIER)),

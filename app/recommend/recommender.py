@@ -1,17 +1,17 @@
 """`Recommender`: the chain for one catalogue."""
 
 import asyncio
+import logging
 import secrets
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.llm import Degraded, Models, ModelUnavailable
+from app.llm import Models, ModelUnavailable
+from app.llm.errors import UnsupportedReplyMode
 from app.llm.slates import SLATE_WIDTH
 from app.ranking import EmbeddedRanker, Need, diversified
 from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems
@@ -20,6 +20,7 @@ from app.recommend.candidates import SPARE, Candidates, Pool, allowed_rows
 from app.recommend.chain import Chain
 from app.recommend.need import Known, disliked, path_name, understand
 from app.recommend.reading import (
+    Clock,
     Listener,
     Manner,
     Reading,
@@ -33,44 +34,19 @@ from app.recommend.traces import trace_of, usage_of
 from app.recommend.walk import Walk
 from app.settings import Settings
 from tree.embedders import EmbedderCache
+from tree.errors import StoreUnavailable
 from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
+
+logger = logging.getLogger(__name__)
 
 _POOL = 5  # candidates per wanted item, from which the re-rank chooses
 
 
 class DeadlineExceeded(Exception):
     """The request's `timeout_ms` ran out."""
-
-
-class AnswerDegraded(Exception):
-    """The model failed, and the request said that it wants no answer without one."""
-
-    def __init__(self, reason: Degraded) -> None:
-        super().__init__(f"the model could not be used ({reason}), and on_degraded is error")
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Milliseconds per stage."""
-
-    began: float = field(default_factory=time.perf_counter)
-    stages: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = (time.perf_counter() - start) * 1000
-            self.stages[name] = round(self.stages.get(name, 0.0) + spent, 3)
-
-    def timing(self) -> dict[str, float]:
-        return {**self.stages, "total": round((time.perf_counter() - self.began) * 1000, 3)}
 
 
 @dataclass(slots=True)
@@ -81,7 +57,7 @@ class _Request:
     tree: SemanticTree
     known: Known
     allowed: npt.NDArray[np.bool_]
-    clock: _Clock
+    clock: Clock
     tell: Listener
     id: str = field(default_factory=lambda: f"rec_{secrets.token_urlsafe(12)}")
     reading: Reading | None = None  # with a model
@@ -169,7 +145,7 @@ class Recommender:
     # -- the stages
 
     async def _recommend(self, asked: RecommendRequest, tell: Listener) -> Recommendation:
-        clock = _Clock()
+        clock = Clock()
         tree = await self._store.load()
         with clock.stage("profile"):
             known = understand(tree, asked, self._embedders.of(tree.space), self._settings)
@@ -213,22 +189,30 @@ class Recommender:
             account,
             request.tell,
         )
+        reading.clock = request.clock
         try:
             reading.mode = await self._models.reply_mode(account.budget.seconds_left)
             account.budget.calls_left *= SLATE_WIDTH // reading.mode.width  # narrow: more slates
         except ModelUnavailable as error:
             account.fall_back("search", error)
             account.budget.calls_left = 0  # what does not answer a probe is not asked again
-        with request.clock.stage("search"):
-            if asked.strategy == "paper":
-                found = await PaperChain(reading, self._pool).run(asked.limit)
-            elif asked.strategy == "flat":
-                found = await flat(reading, self._pool, wanted)
-            else:
-                found = await self._chain(reading).run(wanted)
-        if account.degraded and asked.on_degraded == "error":
-            raise AnswerDegraded(account.degraded)
-        return found
+        try:
+            return await self._asked(reading, asked, wanted)
+        except UnsupportedReplyMode as error:
+            if not self._models.probes:
+                raise
+            await self._models.forget_mode()
+            account.fall_back("search", error)
+            return await self._pool.best(
+                request.tree, request.need, request.allowed, wanted, asked.filter
+            )
+
+    async def _asked(self, reading: Reading, asked: RecommendRequest, wanted: int) -> Candidates:
+        if asked.strategy == "paper":
+            return await PaperChain(reading, self._pool).run(asked.limit)
+        if asked.strategy == "flat":
+            return await flat(reading, self._pool, wanted)
+        return await self._chain(reading).run(wanted)
 
     def _chain(self, reading: Reading) -> Chain:
         settings = self._settings
@@ -320,7 +304,10 @@ class Recommender:
         }
         trace = trace_of(about, request.need, found, answer, reading, request.clock.timing())
         name = f"{self._catalog}/{request.id}"
-        await self._documents.put("trace", name, trace, self._settings.trace_ttl_s)
+        try:
+            await self._documents.put("trace", name, trace, self._settings.trace_ttl_s)
+        except StoreUnavailable as error:  # no reason to withhold an answer
+            logger.warning("the trace of %s is not kept: %s", request.id, error)
 
 
 def _item(

@@ -9,6 +9,7 @@ from app.ranking import Need
 from app.recommend.answer import Recommendation, StageUsage, Usage
 from app.recommend.candidates import Candidates
 from app.recommend.reading import Reading
+from prompts import load
 
 _LEAVES = 20
 
@@ -51,6 +52,10 @@ def trace_of(
             "nodes": reading.offered,
             "candidates": reading.candidates,
             "calls": reading.account.calls,
+            "prompts": {
+                name: load(name, reading.perspective).fingerprint
+                for name in ("profile", "opening", "search", "recall", "rerank")
+            },
         }
     return msgspec.json.encode(trace)
 

@@ -1,6 +1,7 @@
 """Profile and search with a model: which branches of the tree are worth looking into."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -8,7 +9,7 @@ import numpy as np
 
 from app.budget import BudgetExceeded
 from app.llm import InvalidReply, ModelRejected, ModelUnavailable, ReplyMode, ask
-from app.ranking import EmbeddedRanker, Interest, ModelRanker, Need, Question, calibrated
+from app.ranking import EmbeddedRanker, ModelRanker, Need, Question, calibrated
 from app.ranking.fusion import FloatArray, Judged
 from app.recommend import profile
 from app.recommend.effort import Branches
@@ -16,6 +17,7 @@ from app.recommend.profile import Topics
 from app.recommend.reading import Reading
 from prompts import load
 from tree.embedders import Embedder
+from tree.errors import StoreUnavailable
 from tree.node import Node
 from tree.search import beam, cut, rows_below
 from tree.snapshot import SemanticTree
@@ -60,15 +62,30 @@ class Walk:
         """The branches worth looking into, best first."""
         reading = self._reading
         options = self._open(cut(reading.tree, _first_width(reading.tree)))
-        key = self._profile_key()
-        kept = await self._documents.get("profile", key)
+        with reading.clock.stage("profile"):
+            marks = await self._profile(options)
+        with reading.clock.stage("search"):
+            return await self._search(options, marks)
+
+    async def _profile(self, options: Sequence[Node]) -> FloatArray | None:
+        """Learn the topics; the marks of the first level where they came along."""
+        reading = self._reading
         marks: FloatArray | None = None
-        if kept is not None:
-            self._adopt(msgspec.json.decode(kept, type=Topics))
-        elif not reading.history.is_empty:
-            marks = await self._meet(options, key)
+        if not reading.history.is_empty:
+            key = self._profile_key()
+            kept = await self._documents.get("profile", key)
+            if kept is not None:
+                self._adopt(msgspec.json.decode(kept, type=Topics))
+            else:
+                marks = await self._meet(options, key)
         reading.need = narrowed(reading.need)
-        self._tell_profile()
+        reading.tell_profile()
+        if marks is not None:
+            self._trace_level(options, marks)
+        return marks
+
+    async def _search(self, options: list[Node], marks: FloatArray | None) -> list[Node]:
+        reading = self._reading
         levels = reading.effort.levels_of(reading.tree)
         for level in range(1, levels + 1):
             if marks is None:
@@ -101,8 +118,9 @@ class Walk:
                 raise
             reading.account.fall_back("profile", error)
             return None
-        data = msgspec.json.encode(topics)
-        await self._documents.put("profile", key, data, self._profile_ttl_s)
+        with suppress(StoreUnavailable):  # the next request asks again
+            data = msgspec.json.encode(topics)
+            await self._documents.put("profile", key, data, self._profile_ttl_s)
         self._adopt(topics)
         return marks
 
@@ -116,7 +134,8 @@ class Walk:
             timeout_s=reading.account.timeout_s,
         )
         line = reading.account.line("profile")
-        return await ask(line, turn, lambda reply: profile.read(mode, reply), again=lambda: turn)
+        again = replace(turn, seed=turn.seed + 1)  # the same again would be the same answer
+        return await ask(line, turn, lambda reply: profile.read(mode, reply), again=lambda: again)
 
     async def _opening(self, options: Sequence[Node], mode: ReplyMode) -> tuple[Topics, FloatArray]:
         """The topics, and float32[options, topics]: the first level judged by them."""
@@ -134,10 +153,9 @@ class Walk:
             reading.account.line("profile"),
             turn,
             lambda reply: profile.read_opening(len(options), reply),
-            again=lambda: turn,
+            again=lambda: replace(turn, seed=turn.seed + 1),
         )
         reading.account.spent["profile"].flaws.update(first.flaws)
-        self._trace_level(options, first.values)
         every = np.arange(len(options))
         return topics, calibrated([Judged(every, first.values)], len(options), every[:0])
 
@@ -147,8 +165,10 @@ class Walk:
 
     def _profile_key(self) -> str:
         reading = self._reading
-        model = reading.account.models["profile"].model.name
-        return profile.cache_key(reading.history, model, reading.perspective, reading.language)
+        model = (reading.account.endpoint, reading.account.models["profile"].model.name)
+        return profile.cache_key(
+            reading.history, model, reading.mode, reading.perspective, reading.language
+        )
 
     async def _judge_branches(self, options: Sequence[Node], level: int) -> FloatArray:
         reading = self._reading
@@ -205,18 +225,6 @@ class Walk:
             if reading.allowed[rows_below(list(reading.tree.leaves(node.id)))].any()
         ]
 
-    def _tell_profile(self) -> None:
-        self._reading.tell(
-            "profile",
-            {
-                "interests": [
-                    {"name": interest.name, "weight": round(interest.weight, 4)}
-                    for interest in self._reading.need.interests
-                ],
-                "by": "embedded" if self._reading.topics is None else "model",
-            },
-        )
-
     def _trace_level(self, options: Sequence[Node], marks: FloatArray) -> None:
         worth = np.nan_to_num(marks, nan=-np.inf).max(axis=1)
         for at in np.argsort(-worth, kind="stable")[: self._reading.effort.kept].tolist():
@@ -237,12 +245,19 @@ def _first_width(tree: SemanticTree) -> int:
 
 
 def narrowed(need: Need, most: int = profile.MAX_TOPICS) -> Need:
-    """The need with at most `most` interests; the weakest are folded into the last that stays."""
+    """The need with at most `most` interests; the weakest are folded into the last that stays.
+
+    What the reader said is never folded away: it outweighs the past.
+    """
     if len(need.interests) <= most:
         return need
-    kept = list(need.interests[:most])
-    rest = sum(interest.weight for interest in need.interests[most - 1 :])
-    kept[-1] = Interest(kept[-1].name, rest, kept[-1].said)
-    return replace(
-        need, interests=tuple(kept), owner=np.minimum(need.owner, most - 1).astype(np.int64)
+    order = sorted(
+        range(len(need.interests)),
+        key=lambda at: (need.interests[at].said != "wish", -need.interests[at].weight),
     )
+    place = np.zeros(len(order), np.int64)
+    place[order] = np.minimum(np.arange(len(order)), most - 1)
+    kept = [need.interests[at] for at in order[:most]]
+    rest = sum(need.interests[at].weight for at in order[most - 1 :])
+    kept[-1] = replace(kept[-1], weight=rest)
+    return replace(need, interests=tuple(kept), owner=place[need.owner])

@@ -16,7 +16,7 @@ VARIABLES = {
     "letter": set(),
     "decide": set(),
     "choice": set(),
-    "choice_interest": {"interest"},
+    "choice_interest": {"number"},
     "predicate": {"number"},
     "topics_json": set(),
     "topics_text": set(),

@@ -368,6 +368,29 @@ async def test_after_an_unknown_outcome_load_finds_out(server, tmp_path):
             assert (await store.commit([put("c")], base=2)).version == 3
 
 
+async def test_no_cancellation_is_lost(server):
+    """Python 3.11's wait_for, within the client, swallows those that come while it sends."""
+    async with connect(server.connect_url) as client:
+        store = RedisTreeStore(client, "books", space=SPACE)
+        await store.commit([put("a")], base=0)
+        for steps in range(60):
+            asked = 0
+
+            async def ask_on() -> None:
+                nonlocal asked
+                while asked < 10_000:
+                    await store.items(["a"])
+                    asked += 1
+
+            task = asyncio.create_task(ask_on())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert asked < 1_000
+
+
 async def test_a_cancelled_commit_leaves_the_store_usable(server):
     async with connect(server.connect_url) as client, connect(server.connect_url) as other:
         store = RedisTreeStore(client, "books", space=SPACE)

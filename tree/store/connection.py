@@ -1,5 +1,6 @@
 """Connections to a Redis-protocol server, and its refusals in our words."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -83,11 +84,19 @@ def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Raises StoreUnavailable, with advice, for whatever the server or the network refuses."""
+    """Raises StoreUnavailable, with advice, for whatever the server or the network refuses.
+
+    A cancellation that comes while the client sends is lost in Python 3.11's `asyncio.wait_for`
+    when the send is done in the same step: it is raised here once the operation has ended.
+    """
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
     try:
         yield
     except _REFUSALS as error:
         raise StoreUnavailable(f"{_advice(error)} ({error})") from error
+    if task and task.cancelling() > cancelled:
+        raise asyncio.CancelledError
 
 
 def _advice(error: Exception) -> str:

@@ -140,11 +140,11 @@ def test_a_stream_tells_what_happens_in_its_order(
     assert len(plain["items"]) == 7
 
 
-def test_a_stream_without_a_walk_has_no_profile(
+def test_a_stream_without_a_walk_names_the_interests_all_the_same(
     modelled: httpx2.Client, hostile: HostileServer
 ) -> None:
     names = [name for name, _ in streamed(modelled, history=HISTORY, effort="economy", limit=2)]
-    assert names == ["start", "candidates", "item", "item", "usage", "done"]
+    assert names == ["start", "profile", "candidates", "item", "item", "usage", "done"]
     names = [name for name, _ in streamed(modelled, strategy="embedded", limit=2)]
     assert names == ["start", "item", "item", "usage", "done"]
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.llm import ModelRejected, ReplyMode
+from app.llm import AnswerDegraded, ModelRejected, ReplyMode
 from app.llm.client import OpenAIChat
-from app.recommend.recommender import AnswerDegraded
 from tests.app.test_chain.support import (
     HISTORY,
     SEEN,

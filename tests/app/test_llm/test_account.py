@@ -3,7 +3,7 @@
 import pytest
 
 from app.budget import Budget, BudgetExceeded
-from app.llm.account import STAGES, Account, StageModel
+from app.llm.account import STAGES, Account, AnswerDegraded, StageModel
 from app.llm.ask import Price, ask
 from app.llm.chat import JsonObject, Message, Reply, ScriptedChat, TokenUsage, Turn
 from app.llm.errors import InvalidReply, ModelError, ModelUnavailable
@@ -35,13 +35,26 @@ async def test_every_call_is_told(account: Account) -> None:
     assert told.pop("duration_ms") >= 0  # type: ignore[operator]
     assert told == {
         "stage": "search", "model": "cheap", "form": "JsonObject", "outcome": "answered",
+        "input_tokens": 10, "output_tokens": 1,
     }  # fmt: skip
 
 
-def test_rounds_are_counted_by_stage(account: Account) -> None:
-    account.begin_round("search")
-    account.begin_round("search")
+async def test_rounds_are_counted_by_stage_and_only_where_something_was_asked(
+    account: Account,
+) -> None:
+    for _ in range(2):
+        account.begin_round("search")
+        for _ in range(3):
+            await ask(account.line("search"), TURN, lambda reply: reply.text)
+    account.begin_round("recall")
     assert [account.spent[stage].rounds for stage in STAGES] == [0, 2, 0, 0]
+
+
+async def test_a_strict_account_wants_no_answer_without_the_model() -> None:
+    account = Account({}, 1.0, Budget(10, 1_000), strict=True)
+    with pytest.raises(AnswerDegraded) as raised:
+        account.fall_back("search", InvalidReply("what?"))
+    assert raised.value.reason == "llm_invalid"
 
 
 @pytest.mark.parametrize(

@@ -103,16 +103,17 @@ def test_a_decision_is_asked_for_once_per_interest() -> None:
     assert turn.form == Decisions((Choice(phrase("choice"), 3),))
     turn = turn_of(TWO, ReplyMode.DECISIONS, timeout_s=3.0, seed=7)
     assert turn.form == Decisions(
-        tuple(Choice(phrase("choice_interest", interest=name), 3) for name in ("space", "manners"))
+        tuple(Choice(phrase("choice_interest", number=number), 3) for number in (1, 2))
     )
 
 
-def test_an_interest_cannot_break_out_of_its_question() -> None:
-    slate = Slate(load("recall"), FILMS, "", ["a\nb", "x" * 500], 3)
+def test_an_interest_is_named_in_the_users_part_only() -> None:
+    slate = Slate(load("recall"), FILMS, "", ["ignore all", "choose 2"], 3)
     form = turn_of(slate, ReplyMode.DECISIONS, timeout_s=3.0, seed=7).form
     assert isinstance(form, Decisions)
-    assert form.questions[0].instructions == phrase("choice_interest", interest="a b")
-    assert len(form.questions[1].instructions) < 200
+    asked = " ".join(question.instructions for question in form.questions)
+    assert "ignore" not in asked
+    assert "choose" not in asked
 
 
 def test_a_predicate_is_asked_for_each_option() -> None:

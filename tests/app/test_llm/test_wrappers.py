@@ -96,11 +96,35 @@ async def test_a_call_that_fails_gives_its_place_back(error: Exception) -> None:
 # -- Cached
 
 
+async def usable(cached: Cached, turn: Turn) -> Reply:
+    """A reply that has proved usable, as `ask` keeps it."""
+    reply = await cached.complete(turn)
+    if reply.keep is not None:
+        await reply.keep()
+    return replace(reply, keep=None)
+
+
+async def test_a_reply_that_proved_useless_is_not_kept() -> None:
+    model, seen = counting()
+    cached = Cached(model, MemoryDocuments(), 60)
+    await cached.complete(TURN)  # nobody calls `keep`
+    assert not (await cached.complete(TURN)).kept
+    assert len(seen) == 2
+
+
+async def test_endpoints_do_not_share_replies() -> None:
+    documents = MemoryDocuments()
+    (first, _), (second, seen) = counting(), counting()
+    await usable(Cached(first, documents, 60, "one"), TURN)
+    await usable(Cached(second, documents, 60, "other"), TURN)
+    assert len(seen) == 1
+
+
 async def test_the_same_turn_is_asked_once() -> None:
     model, seen = counting()
     cached = Cached(model, MemoryDocuments(), 60)
-    first = await cached.complete(TURN)
-    second = await cached.complete(replace(TURN, timeout_s=0.5))
+    first = await usable(cached, TURN)
+    second = await usable(cached, replace(TURN, timeout_s=0.5))
     assert len(seen) == 1
     assert first == Reply("1", usage=TokenUsage(10, 2, 5))
     assert second == Reply("1", usage=TokenUsage(), kept=True)
@@ -120,7 +144,7 @@ async def test_the_same_turn_is_asked_once() -> None:
 async def test_what_changes_the_answer_is_asked_for_itself(other: Turn) -> None:
     model, seen = counting()
     cached = Cached(model, MemoryDocuments(), 60)
-    replies = [(await cached.complete(turn)).text for turn in (TURN, other, TURN, other)]
+    replies = [(await usable(cached, turn)).text for turn in (TURN, other, TURN, other)]
     assert replies == ["1", "2", "1", "2"]
     assert seen == [TURN, other]
 
@@ -133,38 +157,38 @@ async def test_forms_of_one_shape_are_told_apart() -> None:
         JsonSchema("a", {"type": "array"}), JsonSchema("b", {"type": "array"}),
     ]  # fmt: skip
     for form in forms:
-        await cached.complete(replace(TURN, form=form))
+        await usable(cached, replace(TURN, form=form))
     assert len(seen) == len(forms)
 
 
 async def test_models_do_not_share_replies() -> None:
     documents = MemoryDocuments()
     (first, _), (second, seen) = counting("a"), counting("b")
-    await Cached(first, documents, 60).complete(TURN)
-    await Cached(second, documents, 60).complete(TURN)
+    await usable(Cached(first, documents, 60), TURN)
+    await usable(Cached(second, documents, 60), TURN)
     assert len(seen) == 1
 
 
 async def test_wrappers_on_one_store_share_replies() -> None:
     documents = MemoryDocuments()
     (first, _), (second, seen) = counting(), counting()
-    await Cached(first, documents, 60).complete(TURN)
-    assert (await Cached(second, documents, 60).complete(TURN)).kept
+    await usable(Cached(first, documents, 60), TURN)
+    assert (await usable(Cached(second, documents, 60), TURN)).kept
     assert seen == []
 
 
 async def test_a_reply_of_any_kind_comes_back_whole() -> None:
     model, _ = counting(letters={"A": -0.5, " B": -2.0}, decisions=({1: 0.25, 2: 0.75}, None))
     cached = Cached(model, MemoryDocuments(), 60)
-    first, second = await cached.complete(TURN), await cached.complete(TURN)
+    first, second = await usable(cached, TURN), await usable(cached, TURN)
     assert second == replace(first, usage=TokenUsage(), kept=True)
 
 
 async def test_a_reply_that_was_cut_off_is_not_kept() -> None:
     model, seen = counting(complete=False)
     cached = Cached(model, MemoryDocuments(), 60)
-    await cached.complete(TURN)
-    assert not (await cached.complete(TURN)).kept
+    await usable(cached, TURN)
+    assert not (await usable(cached, TURN)).kept
     assert len(seen) == 2
 
 
@@ -179,15 +203,15 @@ async def test_a_failure_is_not_kept() -> None:
 
     cached = Cached(ScriptedChat(answer), MemoryDocuments(), 60)
     with pytest.raises(ModelUnavailable):
-        await cached.complete(TURN)
-    assert await cached.complete(TURN) == Reply("yes")
+        await usable(cached, TURN)
+    assert await usable(cached, TURN) == Reply("yes")
 
 
 # -- Traced
 
 
 async def test_every_call_is_told_with_its_outcome() -> None:
-    told: list[tuple[Turn, float, str]] = []
+    told: list[tuple[Turn, float, str, Reply | None]] = []
     outcomes = iter((Reply("yes"), InvalidReply("what?"), ModelUnavailable("down")))
 
     def answer(_: Turn) -> Reply:
@@ -202,10 +226,11 @@ async def test_every_call_is_told_with_its_outcome() -> None:
         await model.complete(TURN)
     with pytest.raises(ModelUnavailable):
         await model.complete(TURN)
-    assert [outcome for _, _, outcome in told] == [
+    assert [outcome for _, _, outcome, _ in told] == [
         "answered", "InvalidReply: what?", "ModelUnavailable: down",
     ]  # fmt: skip
-    assert all(turn is TURN and duration_ms >= 0 for turn, duration_ms, _ in told)
+    assert all(turn is TURN and duration_ms >= 0 for turn, duration_ms, _, _ in told)
+    assert [reply and reply.text for *_, reply in told] == ["yes", None, None]
 
 
 async def test_a_cancelled_call_is_told_too() -> None:
@@ -217,7 +242,7 @@ async def test_a_cancelled_call_is_told_too() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    model = Traced(ScriptedChat(hang), lambda _turn, _ms, outcome: told.append(outcome))
+    model = Traced(ScriptedChat(hang), lambda _turn, _ms, outcome, _reply: told.append(outcome))
     call = asyncio.create_task(model.complete(TURN))
     await begun.wait()
     call.cancel()
