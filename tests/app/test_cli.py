@@ -211,8 +211,8 @@ def test_doctor_says_that_the_model_answers(folder, llama_url):
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [
-        (Behaviour.UNAUTHORIZED, "Incorrect API key"),
-        (Behaviour.UNKNOWN_MODEL, "`misspelt` does not exist"),
+        (Behaviour.UNAUTHORIZED, "401 (invalid_api_key)"),
+        (Behaviour.UNKNOWN_MODEL, "404 (model_not_found)"),
     ],
 )
 def test_doctor_says_what_the_endpoint_rejects(folder, hostile_server, behaviour, said):
@@ -231,7 +231,17 @@ def test_a_rejected_key_is_no_answer(folder, hostile_server):
     more = model(hostile_server.base_url, "m")
     done = command(folder, "recommend", "--history", "book-dune", **more)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Incorrect API key" in done.stderr
+    assert "401 (invalid_api_key)" in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rejected_key_stops_the_service_with_a_sentence(folder, hostile_server, workers):
+    hostile_server.play(repeat(Behaviour.UNAUTHORIZED))
+    more = model(hostile_server.base_url, "m")
+    done = command(folder, "serve", "--port", "0", "--workers", workers, **more)
+    assert done.returncode == 1
+    assert "check its address, the key and the model" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
