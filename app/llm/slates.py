@@ -69,8 +69,8 @@ class ReplyMode(StrEnum):
 class Slate:
     """Options to be judged for a person, at most `mode.width` of them.
 
-    `need` is the description of the person, ready to be read; with two or more `interests` every
-    option may be judged for each of them. `wanted` is how many options are worth a score.
+    `need` is the description of the person, ready to be read; with `interests` every option may
+    be judged for each of them. `wanted` is how many options are worth a score.
     """
 
     prompt: Prompt
@@ -126,12 +126,12 @@ def read(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
 
 def _form(slate: Slate, mode: ReplyMode) -> tuple[Form, str, int]:
     """The form of the reply, the words that ask for it, and how many tokens it may take."""
-    suffix = "_interests" if slate.columns > 1 else ""
+    suffix = "_interests" if slate.interests else ""
     longest = 32 + _TOKENS_PER_PICK * slate.wanted
     match mode:
         case ReplyMode.JSON_SCHEMA:
             how = phrase(f"picks_json{suffix}", wanted=slate.wanted)
-            return picks_schema(slate.columns, slate.wanted), how, longest
+            return picks_schema(len(slate.interests), slate.wanted), how, longest
         case ReplyMode.JSON_OBJECT:
             return JsonObject(), phrase(f"picks_json{suffix}", wanted=slate.wanted), longest
         case ReplyMode.TEXT:
@@ -158,19 +158,19 @@ def _choices(slate: Slate) -> Iterable[Choice]:
 
 
 @lru_cache(maxsize=256)
-def picks_schema(columns: int, wanted: int) -> JsonSchema:
+def picks_schema(interests: int, wanted: int) -> JsonSchema:
     """The strict schema of picks; the same for every slate, so that providers compile it once."""
-    return JsonSchema("picks", closed({"picks": pick_list(columns, wanted)}))
+    return JsonSchema("picks", closed({"picks": pick_list(interests, wanted)}))
 
 
-def pick_list(columns: int, wanted: int) -> dict[str, object]:
-    """The schema of a list of picks; with `columns` > 1 each names the interest it serves."""
+def pick_list(interests: int, wanted: int) -> dict[str, object]:
+    """The schema of a list of picks; where there are interests each names the one it serves."""
     fields: dict[str, object] = {
         "n": {"type": "integer", "minimum": 1, "maximum": SLATE_WIDTH},
         "score": {"type": "integer", "minimum": 0, "maximum": _MAX_SCORE},
     }
-    if columns > 1:
-        fields["for"] = {"type": "integer", "minimum": 1, "maximum": columns}
+    if interests:
+        fields["for"] = {"type": "integer", "minimum": 1, "maximum": interests}
     return {"type": "array", "maxItems": wanted, "items": closed(fields)}
 
 

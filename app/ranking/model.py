@@ -95,7 +95,8 @@ class ModelRanker:
                 self._account.line(stage),
                 turn_of_next(),
                 lambda reply: read(asked, self._mode, reply),
-                again=turn_of_next,
+                # The last look refines an order that is there already: no second try for it.
+                again=None if stage == "rerank" else turn_of_next,
             )
         except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
             self._account.fall_back(stage, error)

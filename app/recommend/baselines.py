@@ -102,7 +102,7 @@ class PaperChain:
     async def _sub_nodes(self, node: Node) -> list[Node]:
         children = self._reading.tree.children(node)
         near = self._pool.ranker.near_nodes(self._reading.tree, self._reading.need, children)
-        lines = [self._reading.branch(child) for child in children]
+        lines = [self._pool.branch(self._reading.tree, child) for child in children]
         order = await self._order("search", lines, near.max(axis=1), SUB_NODES)
         return [children[at] for at in order]
 

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.ranking import EmbeddedRanker, Need, Ranking
-from app.recommend.lines import item_line
+from app.recommend.lines import branch_line, item_line
 from app.recommend.request import Filter
 from tree.item import Item, normalise
+from tree.node import Node
 from tree.rows import IntArray, Rows
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
@@ -36,6 +37,8 @@ class Pool:
         self.ranker = ranker
         self._lines: dict[int, str] = {}
         self._lines_of: Rows | None = None
+        self._branches: dict[int, str] = {}
+        self._branches_of: SemanticTree | None = None
 
     async def best(
         self,
@@ -85,6 +88,15 @@ class Pool:
         records = await self.records(tree, [row for row in rows if row not in kept])
         kept |= {row: item_line(item) for row, item in records.items()}
         return {row: kept[row] for row in rows if row in kept}
+
+    def branch(self, tree: SemanticTree, node: Node) -> str:
+        """How a prompt shows a branch; kept while the version lasts."""
+        if self._branches_of is not tree:
+            self._branches, self._branches_of = {}, tree
+        line = self._branches.get(node.id)
+        if line is None:
+            line = self._branches[node.id] = branch_line(tree.path(node.id))
+        return line
 
     async def live(
         self,

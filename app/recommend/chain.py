@@ -72,13 +72,13 @@ class Chain:
         marks = judged.max(axis=1)
         fused = reciprocal_rank([marks, near], self._shares)
         if not effort.final or len(rows) <= effort.final:
-            return np.argsort(-fused, kind="stable")
+            return every_interest(np.argsort(-fused, kind="stable"), judged, reading.limit)
         picked = self._finalists(judged, fused)
         last = await self._judge("rerank", rows[picked], fused[picked], lines, (), effort.looks)
         looks = effort.looks + effort.glances
         both = (last[:, 0] * effort.looks + marks[picked] * effort.glances) / looks
         fused[picked] = 1 + reciprocal_rank([both, near[picked]], self._shares)  # above the others
-        return np.argsort(-fused, kind="stable")
+        return every_interest(np.argsort(-fused, kind="stable"), judged, reading.limit)
 
     async def _with_found(self, nearest: IntArray, branches: Sequence[Node]) -> IntArray:
         """The nearest rows and the best ones of every branch in turn, without repetition."""
@@ -130,6 +130,26 @@ class Chain:
         """Mostly the best; a quarter is kept for each interest's own favourites."""
         marks = np.column_stack([fused, judged * (fused.max() / max(float(judged.max()), 1e-6))])
         return np.array(beam(marks, self._reading.effort.final), np.int64)
+
+
+def every_interest(
+    order: npt.NDArray[np.int64], judged: FloatArray, limit: int
+) -> npt.NDArray[np.int64]:
+    """The order with the best candidate of every interest among the first `limit`.
+
+    Those that are not there by themselves come last among them, in place of the weakest.
+    `judged` is float32[candidates, interests].
+    """
+    if judged.shape[1] > limit:
+        return order
+    wanted = list(dict.fromkeys(judged.argmax(axis=0).tolist()))
+    first = order[:limit].tolist()
+    for candidate in wanted:
+        if candidate not in first and len(first) == limit:
+            first.remove(next(at for at in reversed(first) if at not in wanted))
+            first.append(candidate)
+    rest = [at for at in order.tolist() if at not in set(first)]
+    return np.array([*first, *rest], np.int64)
 
 
 def filled_up(rows: IntArray, best: Candidates, wanted: int) -> Candidates:

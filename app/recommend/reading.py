@@ -16,12 +16,11 @@ from app.budget import Budget
 from app.llm import Account, Models, ReplyMode
 from app.ranking import Need
 from app.recommend.effort import EFFORTS, Effort
-from app.recommend.lines import branch_line, need_lines
+from app.recommend.lines import need_lines
 from app.recommend.need import Known, path_name
 from app.recommend.profile import History, Topics
 from app.recommend.request import Filter, RecommendRequest
 from prompts import Perspective
-from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
@@ -65,6 +64,7 @@ class Reading:
     effort: Effort
     perspective: Perspective
     language: str
+    limit: int
     seed: int
     account: Account
     tell: Listener
@@ -95,13 +95,11 @@ class Reading:
         self.tell("candidates", {"count": count})
 
     def columns(self) -> list[str]:
-        """The interests for which options are judged apart; none when there is only one."""
-        names = [interest.name for interest in self.need.interests]
-        return names if len(names) > 1 else []
+        """The interests for which options are judged apart.
 
-    def branch(self, node: Node) -> str:
-        """A branch as a line of a slate."""
-        return branch_line(self.tree.path(node.id))
+        One alone is named, too: the words that ask for it are the same for all readers then.
+        """
+        return [interest.name for interest in self.need.interests]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +150,7 @@ def open_reading(
         effort=EFFORTS[asked.effort],
         perspective=asked.perspective or manner.perspective,
         language=manner.language,
+        limit=asked.limit,
         seed=int.from_bytes(seed),
         account=account,
         tell=tell,

@@ -218,7 +218,7 @@ class Recommender:
         settings = self._settings
         walk = Walk(
             reading,
-            self._pool.ranker,
+            self._pool,
             self._documents,
             self._embedders.of(reading.tree.space),
             branches=settings.llm_branches,

@@ -9,9 +9,10 @@ import numpy as np
 
 from app.budget import BudgetExceeded
 from app.llm import InvalidReply, ModelRejected, ModelUnavailable, ReplyMode, ask
-from app.ranking import EmbeddedRanker, ModelRanker, Need, Question, calibrated
+from app.ranking import ModelRanker, Need, Question, calibrated
 from app.ranking.fusion import FloatArray, Judged
 from app.recommend import profile
+from app.recommend.candidates import Pool
 from app.recommend.effort import Branches
 from app.recommend.profile import Topics
 from app.recommend.reading import Reading
@@ -41,7 +42,7 @@ class Walk:
     def __init__(
         self,
         reading: Reading,
-        embedded: EmbeddedRanker,
+        pool: Pool,
         documents: Documents,
         embedder: Embedder,
         *,
@@ -50,7 +51,7 @@ class Walk:
         profile_ttl_s: int,
     ) -> None:
         self._reading = reading
-        self._embedded = embedded
+        self._pool = pool
         self._documents = documents
         self._embedder = embedder
         self._branches = branches
@@ -142,7 +143,7 @@ class Walk:
         reading = self._reading
         turn = profile.opening_turn(
             reading.history,
-            [reading.branch(option) for option in options],
+            [self._pool.branch(reading.tree, option) for option in options],
             mode,
             perspective=reading.perspective,
             language=reading.language,
@@ -172,13 +173,13 @@ class Walk:
 
     async def _judge_branches(self, options: Sequence[Node], level: int) -> FloatArray:
         reading = self._reading
-        near = self._embedded.near_nodes(reading.tree, reading.need, options)
+        near = self._pool.ranker.near_nodes(reading.tree, reading.need, options)
         if self._branches == "embedded":
             return near
         static = level == 1  # the same for all readers, so that providers may cache its prefix
         question = Question(
             load("search", reading.perspective),
-            [reading.branch(option) for option in options],
+            [self._pool.branch(reading.tree, option) for option in options],
             near,
             reading.need_text(),
             reading.columns(),
@@ -196,7 +197,7 @@ class Walk:
         order = beam(marks, len(options))
         width = reading.effort.kept
         if self._branches == "union":
-            near = self._embedded.near_nodes(reading.tree, reading.need, options)
+            near = self._pool.ranker.near_nodes(reading.tree, reading.need, options)
             both = zip(beam(marks, width), beam(near, width), strict=True)
             order = list(dict.fromkeys(at for pair in both for at in pair))
         return [options[at] for at in order[:width]]
@@ -211,7 +212,7 @@ class Walk:
         finer = self._open(cut(reading.tree, _FINER * width, chosen))
         if len(finer) <= width:
             return finer
-        near = self._embedded.near_nodes(reading.tree, reading.need, finer)
+        near = self._pool.ranker.near_nodes(reading.tree, reading.need, finer)
         return [finer[at] for at in beam(near, width)]
 
     def _open(self, nodes: Sequence[Node]) -> list[Node]:

@@ -1,7 +1,8 @@
 """`make bench`: every figure beside its target, as tables or, with --json, a line each.
 
-    make bench                          all of it (some 15 minutes)
-    make bench ARGS="quality --json"    some sections: quality, serving, inserts, size
+    make bench                          all of it (some 25 minutes)
+    make bench ARGS="quality --json"    some sections: quality, serving, inserts, size,
+                                        models, models-1m
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
 sections that need them are left out.
@@ -11,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import data, quality, serving, size
+from tests.benchmarks import data, models, quality, serving, size
 from tests.benchmarks.figures import Figure, show
 
 _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
@@ -19,6 +20,8 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "serving": ("Over HTTP, 64,031 items", True, serving.real),
     "inserts": ("Over HTTP, 100,000 made-up items", False, serving.synthetic),
     "size": ("Large catalogues", False, size.builds),
+    "models": ("With a model, which a scripted judge stands in for", True, models.real),
+    "models-1m": ("With a model, 1,000,000 made-up items", False, models.million),
 }
 
 
