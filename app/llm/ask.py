@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from app.budget import Budget, BudgetExceeded, Claim
-from app.llm.chat import ChatModel, Decisions, Reply, TokenUsage, Turn
+from app.llm.chat import ChatModel, Choice, Decisions, Reply, TokenUsage, Turn
 from app.llm.errors import Flaw, InvalidReply, ModelRejected, ModelUnavailable
 from app.llm.tokens import estimated_tokens
 
 _T = TypeVar("_T")
 _TRIES = 3  # of a call that a passing fault of the provider has spoilt
+_TOKENS_PER_CHOICE = 4  # of a decision: its number, as JSON
 _SHORTEST_CALL_S = 0.05  # what no model answers within
 
 
@@ -159,6 +160,8 @@ def _estimated_input(turn: Turn) -> int:
     asked = [message.content for message in turn.messages]
     if isinstance(turn.form, Decisions):
         asked += [question.instructions for question in turn.form.questions]
+        options = sum(q.options for q in turn.form.questions if isinstance(q, Choice))
+        return estimated_tokens(*asked) + _TOKENS_PER_CHOICE * options
     return estimated_tokens(*asked)
 
 

@@ -24,7 +24,7 @@ from prompts import Perspective
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
-_RECENT = 6  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
+_RECENT = 5  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
 _EARLIER = 5  # categories that stand for a history's older part
 _COMPARED_CALLS, _COMPARED_TOKENS = 200, 2_000_000  # for the strategies to compare with
 _KEPT_BACK, _KEPT_BACK_S = 0.3, 0.2  # of the time, at most, for an answer without the model

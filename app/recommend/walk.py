@@ -57,6 +57,7 @@ class Walk:
         self._branches = branches
         self._anchors = anchors
         self._profile_ttl_s = profile_ttl_s
+        self._allowed: dict[int, int] = {}  # items under a branch, where many are not allowed
         self._ranker = ModelRanker(reading.account, reading.mode)
 
     async def run(self) -> list[Node]:
@@ -93,7 +94,7 @@ class Walk:
                 marks = await self._judge_branches(options, level)
             options = self._chosen(options, marks)
             marks = None
-            held = sum(option.count for option in options)
+            held = sum(self._allowed.get(option.id, option.count) for option in options)
             if held <= reading.effort.shelf or all(option.is_leaf for option in options):
                 break
             if level < levels:
@@ -216,15 +217,14 @@ class Walk:
         return [finer[at] for at in beam(near, width)]
 
     def _open(self, nodes: Sequence[Node]) -> list[Node]:
-        """Those under which something is allowed. Looked up only where much is not."""
+        """Those under which something is allowed. Counted only where much is not."""
         reading = self._reading
         if int(reading.allowed.sum()) > len(reading.tree) * _MOSTLY_ALLOWED:
             return list(nodes)
-        return [
-            node
-            for node in nodes
-            if reading.allowed[rows_below(list(reading.tree.leaves(node.id)))].any()
-        ]
+        for node in nodes:
+            below = rows_below(list(reading.tree.leaves(node.id)))
+            self._allowed[node.id] = int(reading.allowed[below].sum())
+        return [node for node in nodes if self._allowed[node.id]]
 
     def _trace_level(self, options: Sequence[Node], marks: FloatArray) -> None:
         worth = np.nan_to_num(marks, nan=-np.inf).max(axis=1)
