@@ -46,7 +46,7 @@ EFFORTS: dict[EffortName, Effort] = {
         calls=3, tokens=8_000,
     ),
     "balanced": Effort(
-        levels=3, width=48, kept=8, shelf=200,
+        levels=3, width=40, kept=8, shelf=200,
         nearest=36, found=58, final=32, glances=1, looks=1,
         calls=12, tokens=24_000,
     ),
