@@ -28,6 +28,7 @@ _FIRST_WIDTH = 64
 _LEAVES_PER_BRANCH = 3  # at least, in the first slate: a small catalogue needs no wide one
 _FINER = 4  # times as many contestants as a slate holds, before the embedded ranker thins them out
 _MOSTLY_ALLOWED = 0.9
+_TIE = np.float32(1e-3)  # of similarity, against a mark of 0 … 1
 _WANTED = 24  # branches worth a score
 
 
@@ -193,13 +194,16 @@ class Walk:
         return marks
 
     def _chosen(self, options: Sequence[Node], marks: FloatArray) -> list[Node]:
-        """The branches that stay, best first: by the model, or half by the embedded ranker."""
+        """The branches that stay, best first: by the model, or half by the embedded ranker.
+
+        Branches that a model leaves unsaid are all alike to it: similarity decides among them.
+        """
         reading = self._reading
-        order = beam(marks, len(options))
+        near = self._pool.ranker.near_nodes(reading.tree, reading.need, options)
         width = reading.effort.kept
+        order = beam(marks + _TIE * near.max(axis=1, keepdims=True), width)
         if self._branches == "union":
-            near = self._pool.ranker.near_nodes(reading.tree, reading.need, options)
-            both = zip(beam(marks, width), beam(near, width), strict=True)
+            both = zip(order, beam(near, width), strict=True)
             order = list(dict.fromkeys(at for pair in both for at in pair))
         return [options[at] for at in order[:width]]
 
