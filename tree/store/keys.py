@@ -35,6 +35,7 @@ _CATALOG_KEYS = {
     "snapshot": Lifetime.CURRENT,
     "space": Lifetime.CURRENT,
     "compacting": Lifetime.EXPIRING,
+    "mark": Lifetime.EXPIRING,
 }
 _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
@@ -62,6 +63,10 @@ class CatalogKeys:
     def item(self, item_id: str) -> str:
         """The record of an item."""
         return f"{self._stem}:item:{item_id}"
+
+    def mark(self, name: str) -> str:
+        """How far somebody who stages items has come."""
+        return f"{self._stem}:mark:{name}"
 
     def snapshot(self, generation: str) -> str:
         """The header and the chunks of one snapshot."""
