@@ -5,7 +5,7 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -53,12 +53,17 @@ class Services:
 
 
 @asynccontextmanager
-async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator[Services]:
+async def services(
+    settings: Settings,
+    *,
+    attach: bool = False,
+    lagged: Callable[[str, float], None] | None = None,
+) -> AsyncIterator[Services]:
     """The parts over the store that the settings name; closed when the block is left.
 
     Without a store URL that is an embedded server of our own or, with `attach`, the one that
     another process runs over the same data folder. Makes the default catalogue if it is missing.
-    Raises StoreUnavailable.
+    For `lagged` see Catalogs. Raises StoreUnavailable.
     """
     async with AsyncExitStack() as stack:
         url = await _store_url(settings, stack, attach=attach)
@@ -77,11 +82,12 @@ async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator
                 space=LexicalEmbedder().space,
                 settings=shape.tree,
                 prefix=settings.key_prefix,
+                keep=settings.kept_versions,
             )
 
         jobs = Jobs(documents, settings.job_ttl_s)
         models = await _models(settings, documents, stack)
-        catalogs = Catalogs(documents, jobs, store, settings, models)
+        catalogs = Catalogs(documents, jobs, store, settings, models, lagged)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
@@ -96,11 +102,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        async with services(settings) as parts:
+        async with services(settings, lagged=metrics.lagged) as parts:
             await _warm(parts.catalogs)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
-            yield
+            metrics.watch(parts.catalogs)
+            patrol = asyncio.create_task(parts.jobs.patrol())
+            try:
+                yield
+            finally:
+                patrol.cancel()
+                await asyncio.gather(patrol, return_exceptions=True)
 
     app = FastAPI(
         title="UniLLMRec",
@@ -110,7 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # "a/" is an item id of its own
         separate_input_output_schemas=False,
     )
-    api.install(app)
+    metrics = api.install(app)
     return app
 
 

@@ -168,6 +168,13 @@ class Settings(BaseSettings):
     build_processes: int = Field(
         default=0, ge=0, description="Processes that read texts in a build; 0 for one per core."
     )
+    kept_versions: int = Field(
+        default=2,
+        ge=1,
+        le=20,
+        description="Published trees that stay, the one in use included; each takes some 330 B "
+        "an item.",
+    )
     trace_ttl_s: int = Field(
         default=900,
         ge=1,
@@ -183,6 +190,11 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(
         default=8_589_934_592, ge=1_024, description="Largest import that is accepted."
     )
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of imports that are not done yet."""
+        return self.data_dir / "uploads"
 
 
 def table() -> str:

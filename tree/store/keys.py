@@ -12,7 +12,9 @@ from typing import Literal, TypeAlias
 
 DEFAULT_PREFIX = "unillmrec"
 
-DocumentKind: TypeAlias = Literal["catalog", "job", "trace", "profile", "reply", "mode"]
+DocumentKind: TypeAlias = Literal[
+    "catalog", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode"
+]
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CATALOG = re.compile(r"[a-z0-9_-]{1,64}")
@@ -40,6 +42,9 @@ _CATALOG_KEYS = {
 _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
     "job": Lifetime.EXPIRING,
+    "open": Lifetime.EXPIRING,  # an empty one for every job that has not ended
+    "lease": Lifetime.EXPIRING,
+    "cancel": Lifetime.EXPIRING,
     "trace": Lifetime.EXPIRING,
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,

@@ -40,6 +40,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return self._tree
 
+    def seen(self) -> SemanticTree | None:
+        """See TreeStore."""
+        return self._tree
+
     async def follow(self, followed: Callable[[float], None]) -> None:
         """See TreeStore. There are no others to follow."""
 

@@ -37,6 +37,10 @@ class TreeStore(Protocol):
         """
         ...
 
+    def seen(self) -> SemanticTree | None:
+        """The newest version that was loaded here; the store is not asked."""
+        ...
+
     async def follow(self, followed: Callable[[float], None]) -> None:
         """Keep up with what others commit, once a first `load` is done, until cancelled.
 

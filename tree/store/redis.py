@@ -111,6 +111,10 @@ class RedisTreeStore(RedisRecords):
         async with self._lock:
             return (await self._refresh()).tree
 
+    def seen(self) -> SemanticTree | None:
+        """See TreeStore."""
+        return self._known.tree if self._known else None
+
     async def follow(self, followed: Callable[[float], None]) -> None:
         """See TreeStore. An entry is applied before the first request asks for it."""
         while True:
