@@ -1,5 +1,7 @@
 """Labels after commits: later, together, and never over what somebody else wrote."""
 
+import asyncio
+from contextlib import suppress
 from itertools import repeat
 
 from app.curate.labelling import ModelLabels
@@ -22,6 +24,7 @@ from tests.app.test_labels.support import (
 )
 from tests.servers.hostile import Behaviour
 from tree.edits import DropItem, Relabel, Reshape
+from tree.errors import StaleVersion
 from tree.snapshot import SemanticTree
 
 
@@ -133,3 +136,31 @@ async def test_the_queue_is_bounded_and_a_refusing_endpoint_empties_it(demo, cha
     )
     silent.note(tree, [reshape_of(tree, next(tree.leaves()).id)])
     assert silent.waiting == 0
+
+
+async def test_busy_writers_make_labels_wait_their_turn_and_no_label_is_lost(demo, chat):
+    tree = await demo.store.load()
+    leaves = [node.id for node in tree.leaves()]
+    over = asyncio.Event()
+
+    async def write() -> None:
+        """Commits one after another, so that the version is hardly ever the one just loaded."""
+        while not over.is_set():
+            now = await demo.store.load()
+            with suppress(StaleVersion):
+                top = now.node(now.root.children[0])
+                await demo.store.commit(
+                    [Relabel(top.id, top.label, f"{now.version}")], base=now.version
+                )
+
+    refresher = await refreshed(demo, chat)
+    writers = [asyncio.create_task(write()) for _ in range(2)]
+    try:
+        refresher.note(tree, [reshape_of(tree, leaf) for leaf in leaves])
+        for leaf in leaves:
+            await eventually(lambda leaf=leaf: signposted(demo, leaf))
+    finally:
+        over.set()
+        await asyncio.gather(*writers)
+        await refresher.aclose()
+    assert_told_apart(await demo.store.load())
