@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import FastAPI
 
@@ -160,27 +161,33 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
     client = await stack.enter_async_context(connect_model(settings.llm_base_url, key))
     free = asyncio.Semaphore(settings.llm_concurrency)
-    made: dict[str, StageModel] = {}
-    for name in {_model_of(settings, stage) for stage in STAGES}:
-        model: ChatModel = Breaker(Limited(OpenAIChat(client, name), free))
-        if settings.slate_cache_ttl_s:
-            model = Cached(model, documents, settings.slate_cache_ttl_s, str(client.base_url))
+    address = str(client.base_url)
+    writer = _model_of(settings, "label")
+    names = {_model_of(settings, stage) for stage in STAGES}
+    chats = {name: Limited(OpenAIChat(client, name), free) for name in {*names, writer}}
+
+    def made(name: str, kept_s: int) -> StageModel:
+        model: ChatModel = Breaker(chats[name])  # long questions for labels stop no reader's
+        if kept_s:
+            model = Cached(model, documents, kept_s, address)
         price = settings.llm_prices.get(name)
-        made[name] = StageModel(
-            model, Price(price.input, price.output, price.cached) if price else FREE
-        )
+        return StageModel(model, Price(price.input, price.output, price.cached) if price else FREE)
+
+    asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}
+    labels = made(writer, settings.label_ttl_s)
     return Models(
-        {stage: made[_model_of(settings, stage)] for stage in STAGES},
+        {stage: asked[_model_of(settings, stage)] for stage in STAGES},
         documents,
         None if settings.llm_reply_mode == "auto" else ReplyMode(settings.llm_reply_mode),
         settings.llm_timeout_s,
-        str(client.base_url),
+        address,
         settings.llm_max_tokens,
         settings.llm_max_cost_usd,
+        labels if settings.llm_labels else None,
     )
 
 
-def _model_of(settings: Settings, stage: Stage) -> str:
+def _model_of(settings: Settings, stage: Stage | Literal["label"]) -> str:
     chosen: str | None = getattr(settings, f"llm_{stage}_model")
     return chosen or settings.llm_model or ""
 
