@@ -186,7 +186,15 @@ class Catalogs:
             name,
             settings,
             store,
-            Curator(name, store, self._jobs, self._embedders, self._settings),
+            Curator(
+                name,
+                store,
+                self._jobs,
+                self._embedders,
+                self._settings,
+                self._models,
+                settings.language,
+            ),
             Recommender(
                 name,
                 store,

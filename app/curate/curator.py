@@ -9,18 +9,22 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from app.curate.importer import Importer, ImportParams
+from app.curate.labelling import ModelLabels
 from app.curate.rebuilder import Rebuilder
+from app.curate.refresher import LabelRefresher
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
+from app.llm import Models
 from app.settings import Settings
 from tree import inspect
-from tree.edits import Edit, Reshape
+from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.labels import relabel
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
+from tree.store.documents import MemoryDocuments
 from tree.store.protocol import TreeStore
 
 RebuildMode = Literal["full", "relabel", "subtree"]
@@ -53,6 +57,8 @@ class Curator:
         jobs: Jobs,
         embedders: EmbedderCache,
         settings: Settings,
+        models: Models | None = None,
+        language: str = "en",
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -60,7 +66,9 @@ class Curator:
         self._embedders = embedders
         self._growth = settings.rebuild_growth
         self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
-        self._rebuilder = Rebuilder(store, embedders, settings.build_processes)
+        self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
+        self._refresher = LabelRefresher(store, self._labels, settings)
+        self._rebuilder = Rebuilder(store, embedders, self._labels, settings.build_processes)
         self._importer = Importer(store, settings.uploads)
         self._building = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
@@ -97,8 +105,9 @@ class Curator:
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
             self._in_background(self._name(fresh))
+            self._refresher.note(tree, edits)
         if not self._building.locked() and self._outgrown(tree, len(tree)):
-            self._in_background(self._rebuild_by_itself())
+            self._in_background(self._start_by_itself(RebuildParams()))
 
     def _outgrown(self, tree: SemanticTree, size: int) -> bool:
         fitted_on = self._embedders.of(tree.space).population
@@ -120,9 +129,9 @@ class Curator:
             with suppress(StaleVersion):
                 await self._store.commit(edits, base=tree.version)
 
-    async def _rebuild_by_itself(self) -> None:
+    async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
-            await self.start_rebuild()
+            await self.start_rebuild(params)
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
@@ -217,6 +226,7 @@ class Curator:
             async with self._building:
                 if await self._staged_outgrow():
                     await self._rebuilder.full(report)
+                    self._write_labels_later()
         total = sum([len(ids) async for ids in self._store.staged()])
         report.phase("placing", total)
         placed = True
@@ -226,6 +236,11 @@ class Curator:
                 count = await self._writer.place(ids)
                 report.advance(count)
                 placed = placed or count > 0
+
+    def _write_labels_later(self) -> None:
+        """Whoever waits for the items does not wait for a model."""
+        if self._labels.configured:
+            self._in_background(self._start_by_itself(RebuildParams(mode="relabel")))
 
     async def _staged_outgrow(self) -> bool:
         """Whether the tree should be built anew for what waits."""
@@ -237,21 +252,34 @@ class Curator:
         return waiting > 0 and self._outgrown(tree, len(tree) + fresh)
 
     async def _rebuild(self, params: RebuildParams, report: Report) -> dict[str, object]:
+        top = ROOT if params.root is None else params.root
         publish = not params.dry_run
+        relabelled: list[Relabel] = []
         async with self._building:
             match params.mode:
                 case "full":
-                    after = await self._rebuilder.full(report, publish=publish)
+                    tree = await self._rebuilder.full(report, publish=publish)
                 case "subtree":
-                    top = ROOT if params.root is None else params.root
-                    after = await self._rebuilder.subtree(top, report, publish=publish)
+                    tree = await self._rebuilder.subtree(top, report, publish=publish)
                 case "relabel":
-                    after = await self._rebuilder.labels(report, publish=publish)
-        figures = await asyncio.to_thread(inspect.statistics, after)
-        return {"dry_run": params.dry_run, "tree_version": after.version, **asdict(figures)}
+                    tree, relabelled = await self._rebuilder.relabelled(report)
+            result: dict[str, object] = {"dry_run": params.dry_run}
+            if self._labels.configured and params.dry_run:
+                nodes = None if top == ROOT else [node.id for node in tree.walk(top)]
+                estimate = await self._labels.estimate(tree, nodes, self._store.items)
+                result["labels"] = asdict(estimate)
+            elif self._labels.configured:
+                labels = await self._rebuilder.written(tree, top, report, params.max_cost_usd)
+                relabelled += labels.edits
+                result["labels"] = labels.result()
+            if publish and relabelled:
+                tree = await self._rebuilder.publish_labels(relabelled, report)
+        figures = await asyncio.to_thread(inspect.statistics, tree)
+        return {**result, "tree_version": tree.version, **asdict(figures)}
 
     async def aclose(self) -> None:
         """Finish what was begun after the last writes, or leave it to the next start."""
+        await self._refresher.aclose()
         if self._chores:
             _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
             for chore in pending:

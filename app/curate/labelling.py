@@ -307,6 +307,7 @@ class _Round:
             if (sign.title, sign.signpost) != (node.label, node.signpost):
                 self._labels.edits.append(Relabel(node.id, sign.title, sign.signpost))
         self._report.advance(len(family.nodes))
+        self._report.spent(self._labels.spent.cost_usd)
 
     def _answered(self) -> None:
         self._answers += 1
@@ -315,6 +316,7 @@ class _Round:
     def _keep(self, nodes: Sequence[Node], why: Why) -> None:
         self._labels.kept |= dict.fromkeys((node.id for node in nodes), why)
         self._report.advance(len(nodes))
+        self._report.spent(self._labels.spent.cost_usd)
 
 
 __all__ = ["Estimate", "Labels", "ModelLabels", "Records", "Why"]

@@ -7,11 +7,14 @@ from functools import partial
 import numpy as np
 
 from app.curate.building import Catalogue, build, labels_of
-from app.jobs import Report
+from app.curate.labelling import Labels, ModelLabels
+from app.jobs import JobFailed, Report
+from app.llm import ModelRejected
 from tree import place
 from tree.edits import DropItem, Edit, PutItem, Relabel
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
+from tree.node import ROOT
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 from tree.vectors import Int8Matrix
@@ -27,13 +30,19 @@ class Rebuilder:
     published; if somebody commits in between, that is done again for the rest.
     """
 
-    def __init__(self, store: TreeStore, embedders: EmbedderCache, processes: int) -> None:
+    def __init__(
+        self, store: TreeStore, embedders: EmbedderCache, labels: ModelLabels, processes: int
+    ) -> None:
         self._store = store
         self._embedders = embedders
+        self._labels = labels
         self._processes = processes
 
     async def full(self, report: Report, *, publish: bool = True) -> SemanticTree:
-        """A new vector space and a new tree over all items, the staged ones included."""
+        """A new vector space and a new tree over all items, the staged ones included.
+
+        With labels of our own; `written` gives it those of a model, once it is in use.
+        """
         for _ in range(_ATTEMPTS):
             base, stamp = await self._store.load(), await self._store.stamp()
             catalogue = await self._catalogue(base, report)
@@ -107,25 +116,47 @@ class Rebuilder:
             return after
         raise StaleVersion(f"lost {_ATTEMPTS} races for a commit: too many writers at once")
 
-    async def labels(self, report: Report, *, publish: bool = True) -> SemanticTree:
-        """The same tree with its labels made anew; locked ones stay."""
+    async def relabelled(self, report: Report) -> tuple[SemanticTree, list[Relabel]]:
+        """The newest tree with labels of our own made anew, and the edits that make them.
+
+        Nothing is published. Locked labels stay.
+        """
         tree = await self._store.load()
         catalogue = await self._catalogue(tree, report, staged=False)
         specs = await labels_of(tree, catalogue, report, processes=self._processes)
         edits = [Relabel(spec.id, spec.label, spec.signpost) for spec in specs if not spec.locked]
-        if not publish:
-            return tree.at_version(tree.version).apply(edits)
-        report.phase("publishing", len(edits), "nodes")
-        while edits:
-            some = edits[:_READ]
+        return await asyncio.to_thread(lambda: tree.at_version(tree.version).apply(edits)), edits
+
+    async def written(
+        self, tree: SemanticTree, top: int, report: Report, limit_usd: float | None
+    ) -> Labels:
+        """Labels of a model for the nodes below `top`. Raises JobFailed when it refuses us.
+
+        What an earlier attempt has paid for is not paid again.
+        """
+        nodes = None if top == ROOT else [node.id for node in tree.walk(top) if node.id != top]
+        if limit_usd is not None:
+            limit_usd = max(0.0, limit_usd - report.job.cost_usd)
+        budget = self._labels.budget(limit_usd)
+        try:
+            return await self._labels.write(tree, nodes, self._store.items, budget, report)
+        except ModelRejected as error:
+            raise JobFailed("model_rejected", str(error)) from error
+
+    async def publish_labels(self, edits: Sequence[Relabel], report: Report) -> SemanticTree:
+        """Commit labels, some at a time, but for nodes that are gone or locked by now."""
+        report.phase("publishing labels", len(edits), "nodes")
+        rest = list(edits)
+        tree = await self._store.load()
+        while rest:
+            some = rest[:_READ]
             now = await self._store.load()
+            fits = [e for e in some if now.has_node(e.node) and not now.node(e.node).locked]
             try:
-                tree = await self._store.commit(
-                    [edit for edit in some if now.has_node(edit.node)], base=now.version
-                )
+                tree = await self._store.commit(fits, base=now.version) if fits else now
             except StaleVersion:
                 continue
-            del edits[: len(some)]
+            del rest[: len(some)]
             report.advance(len(some))
         return tree
 
