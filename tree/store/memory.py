@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import islice
 
-from tree.edits import Edit, decode
+from tree.edits import Edit
 from tree.errors import StaleVersion
 from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store import wire
+from tree.store.protocol import Looked
 
 
 class MemoryTreeStore:
@@ -21,6 +22,7 @@ class MemoryTreeStore:
         settings: TreeSettings = TreeSettings(),  # noqa: B008
     ) -> None:
         self._empty = space, settings
+        self._reader = wire.RecordReader()
         self._start()
 
     def _start(self) -> None:
@@ -59,19 +61,19 @@ class MemoryTreeStore:
         wanted = range(since + 1, self._tree.version + 1)
         if since > self._tree.version or not self._log.keys() >= set(wanted):
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for version in wanted for edit in decode(self._log[version])]
+        return [edit for version in wanted for edit in wire.read_edits(version, self._log[version])]
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
-        return {
-            item_id: wire.read_item(item_id, self._records[item_id])
-            for item_id in ids
-            if item_id in self._records
-        }
+        return self._reader.items({item_id: self._records.get(item_id) for item_id in ids})
+
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """See TreeStore."""
+        return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
 
     async def stage(self, items: Sequence[Item]) -> None:
         """See TreeStore."""
-        self._records |= {item.id: item.record() for item in items}
+        self._records |= {item.id: wire.pack_item(item) for item in items}
         self._staged |= {item.id for item in items}
 
     async def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
@@ -79,6 +81,11 @@ class MemoryTreeStore:
         ids = iter(list(self._staged))
         while page := list(islice(ids, batch)):
             yield page
+
+    async def survey(self) -> AsyncIterator[Looked]:
+        """See TreeStore."""
+        waiting = wire.record_flaws({one: self._records.get(one) for one in self._staged})
+        yield Looked("waiting", len(self._staged), tuple(waiting.values()))
 
     async def compact(self) -> None:
         """See TreeStore. The log is the snapshot's own business here: nothing to do."""

@@ -1,11 +1,26 @@
 """`TreeStore`: what the service needs of a place that keeps one catalogue."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
 
 from tree.edits import Edit
 from tree.item import Item
 from tree.snapshot import SemanticTree
+
+Part: TypeAlias = Literal["head", "snapshot", "log", "waiting", "strays"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A stretch of a survey: how much of a part was looked at, and what is wrong there.
+
+    "waiting" are staged items without a record, "strays" records without an item.
+    """
+
+    part: Part
+    count: int
+    flaws: tuple[str, ...] = ()
 
 
 class TreeStore(Protocol):
@@ -46,7 +61,22 @@ class TreeStore(Protocol):
         ...
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
-        """The records of some items, staged ones included; unknown ids are left out."""
+        """The records of some items, staged ones included.
+
+        Unknown ids are left out, and so are damaged records (the log tells of them once).
+        """
+        ...
+
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """What is wrong with the records of some items that should have one: missing, damaged."""
+        ...
+
+    def survey(self) -> AsyncIterator[Looked]:
+        """Look at everything that the store holds of this catalogue, in bounded memory.
+
+        Goes on where `load` would raise CorruptSnapshot, and never raises it. Writers may go on.
+        The records of items that are in the tree are left to the caller, and `flaws`.
+        """
         ...
 
     async def stage(self, items: Sequence[Item]) -> None:

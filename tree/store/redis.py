@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
-from tree.edits import Edit, decode
+from tree.edits import Edit
 from tree.errors import CorruptSnapshot, InvalidEdit, StaleVersion, StoreUnavailable, TreeError
 from tree.item import Item
 from tree.node import Space, TreeSettings
@@ -24,7 +24,10 @@ from tree.snapshot import SemanticTree
 from tree.store import wire
 from tree.store.connection import translated
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
+from tree.store.log import Entry, Head, check_reach, read_entries, read_head
+from tree.store.protocol import Looked
 from tree.store.scripts import COMMIT, FLIP
+from tree.store.survey import survey
 
 LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
 LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there are items
@@ -32,22 +35,10 @@ _SNAPSHOT_TTL_S = 600  # of one that is not yet, or no longer, in place
 _CLAIM_TTL_S = 120
 _CHUNKS_AT_ONCE = 8  # about 3 MB
 _RECORDS_AT_ONCE = 500
-_ENTRIES_AT_ONCE = 50
 _READS = 5
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What the catalogue says of itself; all empty when it was never written."""
-
-    version: int
-    token: str
-    generation: str
-    space: str
-    snapshot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +47,6 @@ class _Known:
 
     tree: SemanticTree
     token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    version: int
-    edits: bytes
-    token: str
-    after: str
 
 
 class RedisTreeStore:
@@ -88,6 +71,7 @@ class RedisTreeStore:
         self._settings = settings
         self._commit = client.register_script(COMMIT)
         self._flip = client.register_script(FLIP)
+        self._reader = wire.RecordReader()
         self._known: _Known | None = None
         self._lock = asyncio.Lock()  # one writer of the shared rows at a time
         self._background: set[asyncio.Task[None]] = set()
@@ -162,18 +146,32 @@ class RedisTreeStore:
         entries = [entry async for entry in self._entries(since, head.version)]
         if len(entries) != head.version - since:
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for entry in entries for edit in decode(entry.edits)]
+        return [edit for entry in entries for edit in wire.read_edits(entry.version, entry.edits)]
 
     @translated()
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         found: dict[str, Item] = {}
+        async for records in self._records(ids):
+            found |= self._reader.items(records)
+        return found
+
+    @translated()
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """See TreeStore."""
+        found: dict[str, str] = {}
+        async for records in self._records(ids):
+            found |= wire.record_flaws(records)
+        return found
+
+    async def _records(self, ids: Collection[str]) -> AsyncIterator[dict[str, bytes | None]]:
         for batch in _batched(iter(ids), _RECORDS_AT_ONCE):
             records = await self._client.mget([self._keys.item(item_id) for item_id in batch])
-            for item_id, record in zip(batch, records, strict=True):
-                if record is not None:
-                    found[item_id] = wire.read_item(item_id, cast(bytes, record))
-        return found
+            yield dict(zip(batch, cast(list[bytes | None], records), strict=True))
+
+    def survey(self) -> AsyncIterator[Looked]:
+        """See TreeStore."""
+        return survey(self._client, self._keys, self)
 
     @translated()
     async def stage(self, items: Sequence[Item]) -> None:
@@ -181,7 +179,7 @@ class RedisTreeStore:
         for batch in _batched(iter(items), _RECORDS_AT_ONCE):
             async with self._client.pipeline(transaction=True) as pipeline:
                 for item in batch:
-                    pipeline.set(self._keys.item(item.id), item.record())
+                    pipeline.set(self._keys.item(item.id), wire.pack_item(item))
                 pipeline.sadd(self._keys.staged, *(item.id for item in batch))
                 await pipeline.execute()
 
@@ -192,7 +190,7 @@ class RedisTreeStore:
             async with translated():
                 cursor, page = await self._client.sscan(self._keys.staged, cursor, count=batch)
             for ids in _batched(iter(page), batch):
-                yield [cast(bytes, item_id).decode() for item_id in ids]
+                yield [cast(bytes, item_id).decode(errors="replace") for item_id in ids]
             if not cursor:
                 return
 
@@ -218,11 +216,8 @@ class RedisTreeStore:
 
     # -- reading: under the lock, because following the log writes to the shared rows
 
-    async def _head(self) -> _Head:
-        fields = ["version", "token", "generation", "space", "snapshot"]
-        values = cast(list[bytes | None], await self._client.hmget(self._keys.head, fields))
-        version, token, generation, space, snapshot = [(value or b"").decode() for value in values]
-        return _Head(int(version or 0), token, generation, space, int(snapshot or 0))
+    async def _head(self) -> Head:
+        return await read_head(self._client, self._keys)
 
     async def _at(self, base: int) -> _Known:
         known = self._known
@@ -244,51 +239,57 @@ class RedisTreeStore:
                     raise
         raise StoreUnavailable(f"the snapshot was replaced {_READS} times while it was read: retry")
 
-    async def _read(self, head: _Head) -> _Known:
+    async def _read(self, head: Head) -> _Known:
         known = self._known and await self._followed(self._known, head)
+        if known is None:
+            await check_reach(self._client, self._keys, head)
         if not head.token:
             known = _Known(SemanticTree.empty(self._space, self._settings), "")
         elif known is None:
             known = await self._followed(await self._snapshot(head), head)
         if known is None:
             raise CorruptSnapshot(f"the log from {head.snapshot + 1} to {head.version} has gaps")
+        if known.tree.version != head.version:
+            raise CorruptSnapshot(
+                f"the head names version {head.version}, but the log ends in {known.tree.version}"
+            )
         self._known = known
         return known
 
-    async def _followed(self, known: _Known, head: _Head) -> _Known | None:
+    async def _followed(self, known: _Known, head: Head) -> _Known | None:
         """`known` brought up to `head` by the log; None when the log does not join them."""
         async for entry in self._entries(known.tree.version, head.version):
             if entry.after != known.token:
                 return None
+            edits = wire.read_edits(entry.version, entry.edits)
             try:
-                known = _Known(known.tree.apply(decode(entry.edits)), entry.token)
+                known = _Known(known.tree.apply(edits), entry.token)
             except InvalidEdit as error:
                 raise CorruptSnapshot(f"log entry {entry.version} does not fit: {error}") from error
             await asyncio.sleep(0)
         return known if known.token == head.token else None
 
-    async def _entries(self, after: int, upto: int) -> AsyncIterator[_Entry]:
-        while after < upto:
-            span = f"{after + 1}-0", f"{upto}-0"
-            page = await self._client.xrange(self._keys.log, *span, count=_ENTRIES_AT_ONCE)
-            for number, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], page):
-                after = int(number.partition(b"-")[0])
-                token, before = fields[b"token"].decode(), fields[b"after"].decode()
-                yield _Entry(after, fields[b"edits"], token, before)
-            if not page:
-                return
+    def _entries(self, after: int, upto: int) -> AsyncIterator[Entry]:
+        return read_entries(self._client, self._keys, after=after, upto=upto)
 
-    async def _snapshot(self, head: _Head) -> _Known:
+    async def _snapshot(self, head: Head) -> _Known:
         key = self._keys.snapshot(head.generation)
         packed, token = await self._fields(key, ["header", "token"])
         header = wire.read_header(packed)
+        if (header.version, header.fingerprint) != (head.snapshot, head.space):
+            raise CorruptSnapshot(
+                f"the head names snapshot {head.snapshot} in the space {head.space!r}, "
+                f"but {header.version} in {header.fingerprint!r} is in its place"
+            )
         state = cast(bytes | None, await self._client.get(self._keys.space(header.fingerprint)))
         space = wire.read_space(header, state)
         assembly = wire.Assembly(header)
         for numbers in _batched(iter(range(header.chunks)), _CHUNKS_AT_ONCE):
             chunks = await self._fields(key, list(map(str, numbers)))
             await asyncio.to_thread(assembly.add, chunks)
-        return _Known(await asyncio.to_thread(assembly.tree, space), (token or b"").decode())
+        return _Known(
+            await asyncio.to_thread(assembly.tree, space), (token or b"").decode(errors="replace")
+        )
 
     async def _fields(self, key: str, fields: list[str]) -> list[bytes | None]:
         return cast(list[bytes | None], await self._client.hmget(key, fields))
@@ -299,7 +300,7 @@ class RedisTreeStore:
         """The catalogue with a first snapshot: its space and settings bind every later reader."""
         token = token_hex(8)
         generation = await self._upload(known.tree, token)
-        nothing = _Head(0, "", "", "", 0)
+        nothing = Head()
         if not await self._flipped(nothing, generation, known.tree, base="", token=token):
             raise StaleVersion("the catalogue was just created by somebody else")
         return _Known(known.tree, token)
@@ -347,7 +348,7 @@ class RedisTreeStore:
         return generation
 
     async def _flipped(
-        self, head: _Head, generation: str, tree: SemanticTree, *, base: str, token: str
+        self, head: Head, generation: str, tree: SemanticTree, *, base: str, token: str
     ) -> bool:
         """Put an uploaded snapshot in the place of `head`'s; False when that is gone."""
         keys = self._keys
