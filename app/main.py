@@ -47,6 +47,7 @@ class Services:
 
     settings: Settings
     server: ServerReport
+    documents: Documents
     jobs: Jobs
     catalogs: Catalogs
     models: Models
@@ -85,7 +86,7 @@ async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
-        yield Services(settings, server, jobs, catalogs, models)
+        yield Services(settings, server, documents, jobs, catalogs, models)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -131,7 +132,7 @@ def shared_store(settings: Settings) -> Iterator[str]:
         asyncio.run(_checked(url))
         yield url
         return
-    server = asyncio.run(EmbeddedServer.start(settings.data_dir))
+    server = asyncio.run(EmbeddedServer.start(settings.data_dir, fsync=settings.fsync))
     try:
         yield server.connect_url
     finally:
@@ -193,7 +194,7 @@ async def _store_url(settings: Settings, stack: AsyncExitStack, *, attach: bool)
         return settings.redis_url.get_secret_value()
     if attach and (url := running_url(settings.data_dir)) is not None:
         return url
-    server = await EmbeddedServer.start(settings.data_dir)
+    server = await EmbeddedServer.start(settings.data_dir, fsync=settings.fsync)
     stack.push_async_callback(server.stop)
     return server.connect_url
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from tree.store.protocol import TreeStore
 RebuildMode = Literal["full", "relabel", "subtree"]
 
 _CHORES_S = 5.0
+_NAMED_AT_MOST = 100  # damaged items in the result of a rebuild
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
@@ -210,16 +212,25 @@ class Curator:
         top = tree.node(ROOT if root is None else root).id
 
         async def work(report: Report) -> dict[str, object]:
+            damage: dict[str, str] = {}
             async with self._building:
                 match mode:
                     case "full":
-                        after = await self._rebuilder.full(report, publish=not dry_run)
+                        after = await self._rebuilder.full(
+                            report, publish=not dry_run, damage=damage
+                        )
                     case "subtree":
                         after = await self._rebuilder.subtree(top, report, publish=not dry_run)
                     case "relabel":
                         after = await self._rebuilder.labels(report, publish=not dry_run)
             figures = await asyncio.to_thread(inspect.statistics, after)
-            return {"dry_run": dry_run, "tree_version": after.version, **asdict(figures)}
+            return {
+                "dry_run": dry_run,
+                "tree_version": after.version,
+                **asdict(figures),
+                "damaged": len(damage),
+                "damaged_items": dict(islice(damage.items(), _NAMED_AT_MOST)),
+            }
 
         return await self._jobs.start("rebuild", self._catalog, work, alone=True)
 

@@ -1,7 +1,10 @@
 """`Rebuilder`: a tree grown anew beside the one in use, and put in its place in one step."""
 
 import asyncio
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TypeAlias
 
 from app.curate.building import Catalogue, build, labels_of
 from app.jobs import Report
@@ -14,6 +17,11 @@ from tree.store.protocol import TreeStore
 
 _READ = 1_000
 _ATTEMPTS = 20
+_NAMED_AT_MOST = 20  # in the log of the service
+
+logger = logging.getLogger(__name__)
+
+Damage: TypeAlias = dict[str, str]
 
 
 class Rebuilder:
@@ -28,11 +36,18 @@ class Rebuilder:
         self._embedders = embedders
         self._processes = processes
 
-    async def full(self, report: Report, *, publish: bool = True) -> SemanticTree:
-        """A new vector space and a new tree over all items, the staged ones included."""
+    async def full(
+        self, report: Report, *, publish: bool = True, damage: Damage | None = None
+    ) -> SemanticTree:
+        """A new vector space and a new tree over all items, the staged ones included.
+
+        Items whose record is damaged have no place in it; `damage` gets what is wrong, by id.
+        """
         for _ in range(_ATTEMPTS):
             base = await self._store.load()
-            catalogue = await self._catalogue(base, report)
+            damage = {} if damage is None else damage
+            damage.clear()
+            catalogue = await self._catalogue(base, report, damage)
             draft = await build(catalogue, base.settings, report, processes=self._processes)
             draft = _with_locked_labels(draft, base)
             if not publish:
@@ -84,7 +99,12 @@ class Rebuilder:
         return tree
 
     async def _catalogue(
-        self, tree: SemanticTree, report: Report, *, staged: bool = True
+        self,
+        tree: SemanticTree,
+        report: Report,
+        damage: Damage | None = None,
+        *,
+        staged: bool = True,
     ) -> Catalogue:
         """Every item with a record, in the order of the leaves, then what waits for a place."""
         ids = list(tree.item_ids())
@@ -99,8 +119,23 @@ class Rebuilder:
             for item_id in some:
                 if item_id in records:
                     catalogue.add(records[item_id])
+            if damage is not None and len(records) < len(some):
+                damage |= await self._damage([one for one in some if one not in records])
             report.advance(len(some))
+        if damage:
+            logger.error(
+                "%d items have a damaged record and no place in the new tree, among them %s",
+                len(damage),
+                ", ".join(map(repr, islice(damage, _NAMED_AT_MOST))),
+            )
         return catalogue
+
+    async def _damage(self, ids: Sequence[str]) -> Damage:
+        """What is wrong with the records of items that nobody has deleted meanwhile."""
+        flaws = await self._store.flaws(ids)
+        now = await self._store.load()
+        waiting = {item async for batch in self._store.staged() for item in batch}
+        return {one: flaw for one, flaw in flaws.items() if one in now or one in waiting}
 
     async def _publish(self, draft: SemanticTree, base: int) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
