@@ -19,8 +19,8 @@ from tree.vectors import Int8Matrix
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from app.catalogs import Catalog
     from tree.store.documents import Documents
+    from tree.store.protocol import TreeStore
 
 _NAMED_AT_MOST = 100
 _SHOWN = 3
@@ -77,31 +77,31 @@ class _Findings:
         self._bar.remove_task(self._row)
 
 
-async def catalogue_checks(catalog: "Catalog", bar: "Progress") -> AsyncIterator[Check]:
+async def catalogue_checks(name: str, store: "TreeStore", bar: "Progress") -> AsyncIterator[Check]:
     """One check per damaged part of a catalogue; a single one when it is whole."""
-    found = _Findings(bar, catalog.name)
+    found = _Findings(bar, name)
     try:
-        async for looked in catalog.store.survey():
+        async for looked in store.survey():
             found.add(looked.part, looked.count, looked.flaws)
-        await _tree(catalog, found)
+        await _tree(store, found)
     except TreeError as error:
         found.add("head", 0, [str(error)])
     finally:
         found.close()
     for part, flaws in found.flaws.items():
         yield Check(
-            name=f"catalogue {catalog.name}, {part}",
+            name=f"catalogue {name}, {part}",
             status="fail",
             finding=summary(found.counts[part], flaws),
-            advice=_ADVICE[part].format(name=catalog.name),
+            advice=_ADVICE[part].format(name=name),
             flaws=flaws,
         )
     if not found.flaws:
-        counts = ", ".join(f"{count:,} of {part}" for part, count in found.looked.items() if count)
+        counts = ", ".join(f"{part} {count:,}" for part, count in found.looked.items() if count)
         yield Check(
-            name=f"catalogue {catalog.name}, in depth",
+            name=f"catalogue {name}, in depth",
             status="ok",
-            finding=f"whole: looked at {counts}",
+            finding=f"whole, piece by piece: {counts}",
         )
 
 
@@ -129,10 +129,10 @@ def summary(count: int, flaws: Sequence[str]) -> str:
     return shown if count <= _SHOWN else f"{count:,} flaws: {shown}; …"
 
 
-async def _tree(catalog: "Catalog", found: _Findings) -> None:
+async def _tree(store: "TreeStore", found: _Findings) -> None:
     """The tree by its own rules, and the record of every item in it."""
     try:
-        tree = await catalog.store.load()
+        tree = await store.load()
     except TreeError as error:
         if not found.flaws:
             found.add("head", 0, [str(error)])
@@ -142,24 +142,24 @@ async def _tree(catalog: "Catalog", found: _Findings) -> None:
     embedders = EmbedderCache()
     ids = tree.item_ids()
     while some := list(islice(ids, _READ)):
-        flaws = await _record_flaws(catalog, tree, some, embedders)
+        flaws = await _record_flaws(store, tree, some, embedders)
         if flaws:  # unless somebody has written or deleted these items meanwhile
-            now = await catalog.store.load()
+            now = await store.load()
             left = [item_id for item_id in flaws if item_id in now]
-            flaws = await _record_flaws(catalog, now, left, embedders)
+            flaws = await _record_flaws(store, now, left, embedders)
         found.add("records", len(some), flaws.values())
 
 
 async def _record_flaws(
-    catalog: "Catalog", tree: SemanticTree, ids: Sequence[str], embedders: EmbedderCache
+    store: "TreeStore", tree: SemanticTree, ids: Sequence[str], embedders: EmbedderCache
 ) -> dict[str, str]:
     """What is wrong with the records of items of the tree: gone, damaged, or of another time."""
     if not ids:
         return {}
-    records = await catalog.store.items(ids)
+    records = await store.items(ids)
     flaws: dict[str, str] = {}
     if absent := [item_id for item_id in ids if item_id not in records]:
-        flaws = await catalog.store.flaws(absent)
+        flaws = await store.flaws(absent)
     items = list(records.values())
     embedder = embedders.of(tree.space)
     vectors = await asyncio.to_thread(embedder.encode, [item.text for item in items])

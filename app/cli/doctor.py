@@ -73,7 +73,7 @@ async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[C
             for catalog in await parts.catalogs.list():
                 yield await _catalogue(catalog)
                 if deep:
-                    async for check in catalogue_checks(catalog, deep):
+                    async for check in catalogue_checks(catalog.name, catalog.store, deep):
                         yield check
             yield await _model(settings, parts.models)
     except TreeError as error:

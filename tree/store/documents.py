@@ -137,6 +137,21 @@ class RedisDocuments:
                 if kind is not None:
                     yield 1, await self._flaws_of(kind, indices[kind].id_of(key))
 
+        for kind in DOCUMENT_KINDS:
+            if document_lifetime(kind) is Lifetime.PERMANENT:
+                yield 0, await self._missing(kind)
+
+    async def _missing(self, kind: DocumentKind) -> Sequence[str]:
+        keys = DocumentKeys(kind, self._prefix)
+        async with translated():
+            listed = cast(list[bytes], await self._client.zrange(keys.index, 0, -1))
+            ids = [member.decode(errors="replace") for member in listed]
+            return [
+                f"{_named(kind, one)} is missing"
+                for one in ids
+                if not await self._client.exists(keys.document(one))
+            ]
+
     async def _flaws_of(self, kind: DocumentKind, document_id: str) -> Sequence[str]:
         keys = DocumentKeys(kind, self._prefix)
         data = cast(bytes | None, await self._client.get(keys.document(document_id)))

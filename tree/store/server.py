@@ -283,6 +283,7 @@ def _spawn(
         "logfile": str(folder / _LOG_FILE),
         "save": "",
         "appendonly": "yes",
+        "databases": "1",  # a damaged SELECT must not lead the data into another one
         "maxmemory-policy": "noeviction",
         **more,
     }
@@ -334,7 +335,7 @@ async def _answering(process: subprocess.Popen[bytes], path: Path, log: Path, se
     with log.open("rb") as lines:
         lines.seek(seen)
         tail = lines.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-    if any("append only file" in line for line in tail):
+    if any("append only file" in line or ".aof" in line for line in tail):
         advice = (
             f"restore {log.parent / 'appendonlydir'} from a backup, or move it away to start empty"
         )
