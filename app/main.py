@@ -28,7 +28,7 @@ from app.llm.ask import FREE
 from app.llm.wrappers import Breaker, Cached, Limited
 from app.settings import Settings
 from tree.embedders import LexicalEmbedder
-from tree.errors import StoreUnavailable
+from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.store.connection import connect
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
 from tree.store.protocol import TreeStore
@@ -36,6 +36,8 @@ from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = "unillmrec doctor --deep says what is missing"
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
@@ -217,8 +219,11 @@ async def _warm(catalogs: Catalogs) -> None:
     """Load code and trees before the first request, and finish what a lost process has left."""
     await asyncio.to_thread(LexicalEmbedder().encode, ["warm"])  # scikit-learn: 2 s of import
     for catalog in await catalogs.list():
-        await catalog.store.load()
-        await catalog.curator.resume()
+        try:
+            await catalog.store.load()
+            await catalog.curator.resume()
+        except CorruptSnapshot as error:  # the others can be served
+            logger.error("catalogue %s is not served: %s; %s", catalog.name, error, _DAMAGED)
     settle_memory()
 
 

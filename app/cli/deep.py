@@ -27,7 +27,8 @@ _SHOWN = 3
 _READ = 500
 _ROUNDING = 2  # of 127: texts read in other batches are summed in another order
 _RESTORE = (
-    "restore the store's data from a backup, or make the catalogue anew and import its items again"
+    "restore the store's data from a backup; or save what can be read (unillmrec export --records "
+    "-c {name} -o FILE), DELETE /v1/catalogs/{name}, create it again and import the file"
 )
 _ADVICE = {
     "head": _RESTORE,

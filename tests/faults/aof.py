@@ -109,9 +109,10 @@ class Writing:
         await RedisDocuments(self._client).put("catalog", CATALOG, DOCUMENT, None)
         await self._acknowledged()
 
-    async def step(self) -> None:
-        """One acknowledged change."""
-        kind = self._draw.choices(["commit", "stage", "compact", "replace"], [20, 3, 1, 1])[0]
+    async def step(self, *, snapshots: bool = True) -> None:
+        """One acknowledged change; a snapshot among them makes all that was before it idle."""
+        weights = [10, 2, 1, 1] if snapshots else [10, 2, 0, 0]
+        kind = self._draw.choices(["commit", "stage", "compact", "replace"], weights)[0]
         tree = await self._store.load()
         if kind == "commit":
             await self._commit()

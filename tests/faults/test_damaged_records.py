@@ -57,13 +57,20 @@ async def api(server, store, tmp_path) -> AsyncIterator[httpx2.Client]:
 
 
 def doctor(server: EmbeddedServer, folder: Path) -> tuple[int, dict]:
+    done = _unillmrec(server, folder, "doctor", "--deep", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def _unillmrec(
+    server: EmbeddedServer, folder: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "UNILLMREC_REDIS_URL": server.connect_url,
         "UNILLMREC_DATA_DIR": str(folder),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "app", "doctor", "--deep", "--json"],
+        [sys.executable, "-m", "app", *arguments],
         env=environment,
         cwd=Path(app.__file__).parents[1],
         capture_output=True,
@@ -72,7 +79,7 @@ def doctor(server: EmbeddedServer, folder: Path) -> tuple[int, dict]:
         check=False,
     )
     assert "Traceback" not in done.stderr
-    return done.returncode, json.loads(done.stdout)
+    return done
 
 
 async def test_all_that_is_whole_is_served(api):
@@ -150,3 +157,32 @@ async def test_doctor_names_them_and_every_record_of_another_time(api, server, s
         "the record of item 'gone' belongs to no item of the tree"
     ]
     assert all(one["advice"] for one in failed.values())
+
+
+async def test_a_catalogue_without_its_tree_can_be_saved_and_made_anew(
+    api, server, store, tmp_path
+):
+    version = ended(api, api.post(f"{CATALOG}/tree/rebuilds"))["result"]["tree_version"]
+    lost = f"chunk 0 of 1 of snapshot version {version} is missing"
+    generation = (await store.hget(KEYS.head, "generation")).decode()
+    await store.hdel(KEYS.snapshot(generation), "0")
+    api.put("/v1/catalogs/other")
+    api.put("/v1/catalogs/other/items/a", json={"title": "A"})
+    settings = Settings(redis_url=server.connect_url, data_dir=tmp_path / "other data")
+    with served(settings) as url, httpx2.Client(base_url=url, timeout=60) as again:
+        problem = assert_problem(again.post(f"{CATALOG}/recommend", json={}), 503, "store_corrupt")
+        assert problem["detail"] == lost
+        assert len(again.post("/v1/catalogs/other/recommend", json={}).json()["items"]) == 1
+
+        code, report = doctor(server, tmp_path)
+        (damage,) = [one for one in report["checks"] if one["name"].endswith("default, snapshot")]
+        assert code == 1
+        assert damage["flaws"] == [lost, "the places of 38 of 38 items are missing"]
+        assert "unillmrec export --records -c default" in damage["advice"]
+        saved = tmp_path / "saved.jsonl"
+        _unillmrec(server, tmp_path, "export", "--records", "-o", str(saved))
+        assert again.delete(CATALOG).status_code == 204
+        assert again.put(CATALOG).status_code == 201
+        headers = {"Content-Type": "application/x-ndjson"}
+        job = again.post(f"{CATALOG}/imports", content=saved.read_bytes(), headers=headers)
+        assert ended(again, job)["result"]["items"] == len(WHOLE)

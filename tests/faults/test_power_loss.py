@@ -33,8 +33,8 @@ async def _lived(life: Life) -> None:
     async with serving(life.folder, "always") as client:
         writing = Writing(client, life, SEED)
         await writing.start()
-        for _ in range(STEPS):
-            await writing.step()
+        for step in range(STEPS):
+            await writing.step(snapshots=step < STEPS / 3)
             assert (await client.execute_command("WAITAOF", 1, 0, 1))[0] == 1
 
 

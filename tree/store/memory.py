@@ -87,6 +87,10 @@ class MemoryTreeStore:
         waiting = wire.record_flaws({one: self._records.get(one) for one in self._staged})
         yield Looked("waiting", len(self._staged), tuple(waiting.values()))
 
+    async def recorded(self) -> AsyncIterator[list[str]]:
+        """See TreeStore."""
+        yield list(self._records)
+
     async def compact(self) -> None:
         """See TreeStore. The log is the snapshot's own business here: nothing to do."""
 

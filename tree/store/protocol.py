@@ -79,6 +79,11 @@ class TreeStore(Protocol):
         """
         ...
 
+    def recorded(self) -> AsyncIterator[list[str]]:
+        """Ids of all records, in batches; for when the tree cannot be loaded. One may come twice,
+        and what is written meanwhile may be among them or not."""
+        ...
+
     async def stage(self, items: Sequence[Item]) -> None:
         """Keep items durably before they have a place in the tree (an import does)."""
         ...

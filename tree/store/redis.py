@@ -27,7 +27,7 @@ from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
 from tree.store.log import Entry, Head, check_reach, read_entries, read_head
 from tree.store.protocol import Looked
 from tree.store.scripts import COMMIT, FLIP
-from tree.store.survey import survey
+from tree.store.survey import recorded, survey
 
 LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
 LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there are items
@@ -172,6 +172,10 @@ class RedisTreeStore:
     def survey(self) -> AsyncIterator[Looked]:
         """See TreeStore."""
         return survey(self._client, self._keys, self)
+
+    def recorded(self) -> AsyncIterator[list[str]]:
+        """See TreeStore."""
+        return recorded(self._client, self._keys)
 
     @translated()
     async def stage(self, items: Sequence[Item]) -> None:

@@ -38,6 +38,22 @@ async def survey(client: Redis, keys: CatalogKeys, store: Surveyed) -> AsyncIter
         yield looked
 
 
+async def recorded(client: Redis, keys: CatalogKeys) -> AsyncIterator[list[str]]:
+    """See TreeStore.recorded."""
+    stem = keys.item("")
+    pages = client.scan_iter(match=f"{stem}*", count=_RECORDS_AT_ONCE)
+    while True:
+        batch: list[str] = []
+        async with translated():
+            async for key in pages:
+                batch.append(cast(bytes, key).decode(errors="replace").removeprefix(stem))
+                if len(batch) == _RECORDS_AT_ONCE:
+                    break
+        if not batch:
+            return
+        yield batch
+
+
 async def _versions(client: Redis, keys: CatalogKeys) -> AsyncIterator[Looked]:
     """Head, snapshot and log; once more when the snapshot was replaced meanwhile."""
     for _ in range(_READS):
@@ -175,17 +191,7 @@ async def _strays(client: Redis, keys: CatalogKeys, store: Surveyed) -> AsyncIte
         tree = await store.load()
     except CorruptSnapshot:
         return  # without a tree every record would seem to be one
-    stem = keys.item("")
-    pages = client.scan_iter(match=f"{stem}*", count=_RECORDS_AT_ONCE)
-    while True:
-        batch: list[str] = []
-        async with translated():
-            async for key in pages:
-                batch.append(cast(bytes, key).decode(errors="replace").removeprefix(stem))
-                if len(batch) == _RECORDS_AT_ONCE:
-                    break
-        if not batch:
-            return
+    async for batch in recorded(client, keys):
         stray = {item_id for item_id in batch if item_id not in tree}
         if stray:
             async for ids in store.staged():
