@@ -35,7 +35,7 @@ _ADVICE = {
     "snapshot": _RESTORE,
     "log": _RESTORE,
     "waiting": "put these items again",
-    "strays": "put these items again, or delete them",
+    "strays": "put these items again, then delete those that are not wanted",
     "tree": "unillmrec rebuild --catalog {name}",
     "records": "put these items again, or delete them",
 }
