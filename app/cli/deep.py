@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NAMED_AT_MOST = 100
 _SHOWN = 3
-_READ = 500
+_READ = 2_000
 _ROUNDING = 2  # of 127: texts read in other batches are summed in another order
 _RESTORE = (
     "restore the store's data from a backup; or save what can be read (unillmrec export --records "

@@ -139,7 +139,12 @@ async def test_doctor_names_them_and_every_record_of_another_time(api, server, s
     assert_problem(api.get("/v1/catalogs/lost"), 503, "store_corrupt")
     await store.copy(KEYS.item("f6"), KEYS.item("gone"))
 
+    torn = tmp_path / "torn-20260131T120000.aof"
+    torn.write_bytes(b"*1")
+
     code, report = doctor(server, tmp_path)
+    (warned,) = [one for one in report["checks"] if one["name"] == "torn writes"]
+    assert f"2 bytes were cut off the end of the append-only file: {torn}" in warned["finding"]
     failed = {one["name"]: one for one in report["checks"] if one["status"] == "fail"}
     assert (code, failed.keys()) == (
         1,
