@@ -38,6 +38,11 @@ class Settings(BaseSettings):
         description="A Redis or Valkey ≥ 6.2, `redis://…`, `rediss://…` or `unix://…`. "
         "Unset: a private Valkey in the data folder.",
     )
+    fsync: Literal["everysec", "always"] = Field(
+        default="everysec",
+        description="When the embedded store's file reaches the disk: a power loss costs the last "
+        "second, or nothing, with slower writes.",
+    )
     key_prefix: str = Field(
         default="unillmrec",
         pattern=r"^[A-Za-z0-9_.:-]{1,64}$",

@@ -166,12 +166,135 @@ async def test_a_lost_log_entry_is_noticed(room, keys, open_store):
             await reader.load()
 
 
-async def test_an_unreadable_record_is_named(room, keys, open_store):
+async def test_a_damaged_record_is_left_out_told_once_and_named(room, keys, open_store, caplog):
+    store = open_store()
+    await store.commit([put("a"), put("b"), put("c")], base=0)
+    whole = await room.client.get(keys.item("a"))
+    damage = {
+        "damaged": whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:],
+        "that of 'b'": await room.client.get(keys.item("b")),
+        "damaged ": b"",
+    }
+    for said, record in damage.items():
+        await room.client.set(keys.item("a"), record)
+        for _ in range(2):
+            assert (await store.items(["a", "b"])).keys() == {"b"}
+        assert said.strip() in (await store.flaws(["a", "b"]))["a"]
+    await room.client.unlink(keys.item("c"))
+    assert (await store.flaws(["b", "c"])) == {"c": "the record of item 'c' is missing"}
+    assert [line for line in caplog.messages if "record of item 'a' is damaged" in line] == [
+        "the record of item 'a' is damaged: it is left out; put the item again, or delete it"
+    ]
+    await store.commit([put("a")], base=1)
+    assert await store.flaws(["a", "b"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("version", "4", "names version 4, but the log ends in 3"),
+        ("version", "2", "log reaches version 3, but the head names version 2"),
+        ("version", "3x", "head of the catalogue is damaged"),
+        ("version", b"\xb3", "head of the catalogue is damaged"),
+        ("token", "0123456789abcdef", "log from 1 to 3 has gaps"),
+        ("token", None, "the head of the catalogue is damaged: it lacks its token"),
+        ("generation", "0123456789abcdef", "does not begin with the one in place"),
+        ("space", "fitter", "does not begin with the one in place"),
+        ("versions", None, "lacks its list of versions"),
+        ("versions", "[{", "head of the catalogue is damaged"),
+        ("snapshot", "1", "the head names snapshot 1"),
+    ],
+)
+async def test_a_damaged_head_is_not_served(room, keys, open_store, field, value, said):
+    store = open_store()
+    for version in range(3):
+        await store.commit([put(f"item {version}")], base=version)
+    if value is None:
+        await room.client.hdel(keys.head, field)
+    else:
+        await room.client.hset(keys.head, field, value)
+    with pytest.raises(CorruptSnapshot, match=said):
+        await open_store().load()
+    flaws = [flaw async for looked in open_store().survey() for flaw in looked.flaws]
+    assert flaws
+    await store.drop()
+
+
+async def test_a_lost_head_is_not_an_empty_catalogue(room, keys, open_store):
+    await open_store().commit([put("a")], base=0)
+    await room.client.unlink(keys.head)
+    with pytest.raises(CorruptSnapshot, match="log reaches version 1, but the head names version"):
+        await open_store().load()
+    await open_store().drop()
+
+
+async def test_a_damaged_log_entry_is_named_not_served(room, keys, open_store):
+    store = open_store()
+    for version in range(3):
+        await store.commit([put(f"item {version}")], base=version)
+    ((number, fields),) = await room.client.xrange(keys.log, "2-0", "2-0")
+    entries = await room.client.xrange(keys.log, "3-0", "3-0")
+    damaged = {**fields, b"edits": fields[b"edits"].replace(b"item 1", b"item 7")}
+    (first,) = await room.client.xrange(keys.log, "1-0", "1-0")
+    await room.client.unlink(keys.log)
+    for at, entry in [first, (number, damaged), *entries]:
+        await room.client.xadd(keys.log, entry, id=at)
+    reader = open_store()
+    flaws = [flaw async for looked in reader.survey() for flaw in looked.flaws]
+    assert "log entry 2 is damaged" in flaws
+    await room.client.xdel(keys.log, "1-0")
+    with pytest.raises(CorruptSnapshot):
+        await reader.load()
+
+
+async def test_a_survey_finds_nothing_in_a_whole_catalogue(open_store):
+    store = open_store()
+    await store.replace(large(), base=0)
+    await store.commit([put("new", 1), DropItem("item 7")], base=1)
+    await store.stage([Item(id="waiting", title="Title")])
+    looked = [looked async for looked in open_store().survey()]
+    assert [flaw for one in looked for flaw in one.flaws] == []
+    counts = {part: sum(one.count for one in looked if one.part == part) for part in (
+        "head", "snapshot", "log", "waiting", "strays",
+    )}  # fmt: skip
+    assert counts == {"head": 1, "snapshot": 6, "log": 1, "waiting": 1, "strays": 2}
+
+
+async def test_a_survey_names_every_flaw(room, keys, open_store):
+    store = open_store()
+    await store.replace(large(), base=0)
+    for version in range(1, 5):
+        await store.commit([put(f"new {version}", version)], base=version)
+    await store.stage([Item(id="waiting", title="Title")])
+    await room.client.unlink(keys.item("waiting"))
+    await room.client.set(keys.item("stray"), b"")
+    await room.client.xdel(keys.log, "3-0", "4-0")
+    generation = (await room.client.hget(keys.head, "generation")).decode()
+    await room.client.expire(keys.space("fitted"), 100)
+
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "log entries 3 to 4 are missing" in flaws
+    assert "the record of item 'waiting' is missing; it waits for a place" in flaws
+    assert "the state of the embedder 'fitted' is in use, yet it will vanish in 100 s" in flaws
+
+    await room.client.hdel(keys.snapshot(generation), "3")
+    chunk = await room.client.hget(keys.snapshot(generation), "4")
+    await room.client.hset(keys.snapshot(generation), "4", chunk[:-1])
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "chunk 3 of 5 of snapshot version 1 is missing" in flaws
+    assert "chunk 4 of 5 of snapshot version 1 is damaged" in flaws
+    assert "the places of 2,000 of 5,000 items are missing" in flaws
+    await room.client.unlink(keys.snapshot(generation))
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "the header of the snapshot is missing, and with it every node of the tree" in flaws
+
+
+async def test_a_survey_names_strays(room, keys, open_store):
     store = open_store()
     await store.commit([put("a")], base=0)
-    await room.client.set(keys.item("a"), b'{"id": "a"}')
-    with pytest.raises(CorruptSnapshot, match="record of item 'a'"):
-        await store.items(["a"])
+    await room.client.set(keys.item("stray"), b"")
+    flaws = [flaw async for looked in store.survey() for flaw in looked.flaws]
+    assert flaws == ["the record of item 'stray' belongs to no item of the tree"]
 
 
 async def test_a_replace_that_is_cut_short_changes_and_leaks_nothing(room, keys, open_store):

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from redis.exceptions import ResponseError
 
 from tree.errors import StoreUnavailable
 from tree.store.connection import translated
+from tree.store.torn import ENDS_WITHIN_A_WRITE, keeping_the_rest
 
 _OWNER_FILE = "owner.json"
 _LOG_FILE = "valkey.log"
@@ -36,7 +37,7 @@ _SILENT_START_S = 20.0
 _STOP_S = 10.0
 _LOG_LINES = 8
 _PR_SET_PDEATHSIG = 1
-
+Fsync: TypeAlias = Literal["everysec", "always"]
 Persistence: TypeAlias = Literal["aof", "rdb", "none", "unknown"]
 
 
@@ -96,8 +97,12 @@ class EmbeddedServer:
         self._process = process
 
     @classmethod
-    async def start(cls, folder: Path) -> "EmbeddedServer":
+    async def start(cls, folder: Path, *, fsync: Fsync = "everysec") -> "EmbeddedServer":
         """The server over `folder`, as soon as it has read its data and answers.
+
+        `fsync` says how much a power loss may cost: a second, or, at the price of slower
+        writes, nothing. An append-only file that ends within a write is read up to there; the
+        rest is kept in the folder, and the log tells of it.
 
         Raises StoreUnavailable when another process owns the folder, when the folder cannot be
         written or when the server gives up; the message says what to do.
@@ -109,15 +114,15 @@ class EmbeddedServer:
             await _own(lock, folder)
             path = _socket_path(folder)
             _record(lock, path)
-            log = folder / _LOG_FILE
-            seen = log.stat().st_size if log.exists() else 0
-            process = _spawn(binary, folder, path, lock)
+            options = {"appendfsync": fsync, "aof-load-truncated": "no"}
             try:
-                await _answering(process, path, log, seen)
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
+                process = await _started(binary, folder, path, lock, options)
+            except StoreUnavailable as error:
+                if ENDS_WITHIN_A_WRITE not in str(error):
+                    raise
+                options["aof-load-truncated"] = "yes"
+                with keeping_the_rest(folder):
+                    process = await _started(binary, folder, path, lock, options)
         except BaseException:
             lock.close()
             raise
@@ -252,7 +257,24 @@ def _url(path: Path) -> str:
     return f"unix://{quote(str(path))}"
 
 
-def _spawn(binary: Path, folder: Path, path: Path, lock: IO[str]) -> subprocess.Popen[bytes]:
+async def _started(
+    binary: Path, folder: Path, path: Path, lock: IO[str], options: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    log = folder / _LOG_FILE
+    seen = log.stat().st_size if log.exists() else 0
+    process = _spawn(binary, folder, path, lock, options)
+    try:
+        await _answering(process, path, log, seen)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+def _spawn(
+    binary: Path, folder: Path, path: Path, lock: IO[str], more: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -261,8 +283,9 @@ def _spawn(binary: Path, folder: Path, path: Path, lock: IO[str]) -> subprocess.
         "logfile": str(folder / _LOG_FILE),
         "save": "",
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "databases": "1",  # a damaged SELECT must not lead the data into another one
         "maxmemory-policy": "noeviction",
+        **more,
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     with (folder / _LOG_FILE).open("ab") as log:
@@ -312,7 +335,7 @@ async def _answering(process: subprocess.Popen[bytes], path: Path, log: Path, se
     with log.open("rb") as lines:
         lines.seek(seen)
         tail = lines.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-    if any("append only file" in line for line in tail):
+    if any("append only file" in line or ".aof" in line for line in tail):
         advice = (
             f"restore {log.parent / 'appendonlydir'} from a backup, or move it away to start empty"
         )
