@@ -1,5 +1,6 @@
 """The service over three nodes of a Redis Cluster."""
 
+import asyncio
 import time
 
 import httpx2
@@ -7,6 +8,7 @@ import httpx2
 from app.main import create_app
 from app.settings import Settings
 from tests.app.test_api.support import assert_problem, item_path
+from tests.app.test_cli import command, told
 from tree.store.keys import CatalogKeys, DocumentKeys
 
 ROOMY_S = 20
@@ -53,3 +55,21 @@ async def test_a_dead_node_is_a_503_for_its_catalogues_only(cluster, open_room, 
             answer = await client.post("/v1/catalogs/books/recommend", json={})
             assert [item["item_id"] for item in answer.json()["items"]] == ["a"]
             assert (await client.delete("/v1/catalogs/books")).status_code == 204
+
+
+async def test_the_doctor_looks_at_every_node(cluster, open_room, tmp_path):
+    async with open_room(cluster.url) as room:
+        store = {"UNILLMREC_REDIS_URL": cluster.url, "UNILLMREC_KEY_PREFIX": room.prefix}
+        found = told(
+            await asyncio.to_thread(command, tmp_path / "data", "doctor", "--json", **store)
+        )
+        checks = {check["name"]: check for check in found["checks"]}
+        assert checks["store"]["finding"].startswith("cluster of 3 nodes answers")
+        for node in cluster.nodes:
+            assert checks[f"persistence 127.0.0.1:{node.port}"]["finding"] == "kept by aof"
+            assert "MB used" in checks[f"memory 127.0.0.1:{node.port}"]["finding"]
+
+        store["UNILLMREC_REDIS_URL"] = f"redis://127.0.0.1:{cluster.nodes[0].port}"
+        refused = await asyncio.to_thread(command, tmp_path / "data", "tree", **store)
+        assert refused.returncode == 1
+        assert "write redis+cluster:// in the store URL" in refused.stderr
