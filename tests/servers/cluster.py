@@ -131,6 +131,18 @@ class LoopbackCluster:
         for node in (target, source, *self.nodes):
             node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
+    def add_replica(self, primary: Node, folder: Path) -> Node:
+        """A fourth node that has all of `primary` and takes its place when that dies."""
+        replica = _node(folder, *_free_ports(1))
+        self.nodes.append(replica)
+        replica.start()
+        _wait(lambda: _answers(replica))
+        replica.client.execute_command("CLUSTER MEET", _HOST, primary.port, primary.bus_port)
+        _wait(lambda: primary.id in str(replica.client.execute_command("CLUSTER NODES")))
+        replica.client.execute_command("CLUSTER REPLICATE", primary.id)
+        _wait(lambda: replica.client.info("replication").get("master_link_status") == "up")
+        return replica
+
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
@@ -138,13 +150,7 @@ class LoopbackCluster:
 
 def start(folder: Path) -> LoopbackCluster:
     """A cluster whose nodes keep what they are told in `folder`."""
-    with ExitStack() as held:
-        free = [held.enter_context(socket.create_server((_HOST, 0))) for _ in range(2 * NODES)]
-        ports = [one.getsockname()[1] for one in free]
-    nodes = []
-    for port, bus_port in zip(ports[:NODES], ports[NODES:], strict=True):
-        (folder / str(port)).mkdir()
-        nodes.append(Node(folder / str(port), port, bus_port))
+    nodes = [_node(folder, port) for port in _free_ports(NODES)]
     cluster = LoopbackCluster(nodes)
     try:
         cluster.form()
@@ -152,6 +158,20 @@ def start(folder: Path) -> LoopbackCluster:
         cluster.stop()
         raise
     return cluster
+
+
+def _free_ports(number: int) -> list[tuple[int, int]]:
+    """Pairs for clients and for the other nodes; all are held until all are found."""
+    with ExitStack() as held:
+        free = [held.enter_context(socket.create_server((_HOST, 0))) for _ in range(2 * number)]
+        ports = [one.getsockname()[1] for one in free]
+    return list(zip(ports[:number], ports[number:], strict=True))
+
+
+def _node(folder: Path, ports: tuple[int, int]) -> Node:
+    own = folder / str(ports[0])
+    own.mkdir()
+    return Node(own, *ports)
 
 
 def _answers(node: Node) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import RedisClusterException
 
 from tests.conftest import OpenRoom, Room
-from tests.servers.cluster import LoopbackCluster
+from tests.servers.cluster import LoopbackCluster, start
 from tree.edits import PutItem
 from tree.errors import StaleVersion, StoreUnavailable
 from tree.item import Item
@@ -213,3 +213,26 @@ async def test_a_seed_that_is_dead_is_passed_over(cluster):
         with pytest.raises(StoreUnavailable):
             async with translated():
                 await client.execute_command("ECHO")
+
+
+async def test_a_replica_takes_the_place_of_its_primary(tmp_path):
+    cluster = await asyncio.to_thread(start, tmp_path)
+    try:
+        primary = cluster.nodes[0]
+        replica = await asyncio.to_thread(cluster.add_replica, primary, tmp_path)
+        async with connect(cluster.url) as client:
+            store = opened(Room(client, "test"), "poems")
+            assert cluster.owner(CatalogKeys("poems", "test").head) is primary
+            await store.commit([put("a")], base=0)
+            async with asyncio.timeout(20):
+                while replica.client.dbsize() < primary.client.dbsize():
+                    await asyncio.sleep(0.01)
+            primary.kill()
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(StoreUnavailable):
+                        await store.commit([put("b")], base=1)
+                        break
+            assert set((await store.load()).item_ids()) == {"a", "b"}
+    finally:
+        await asyncio.to_thread(cluster.stop)
