@@ -110,34 +110,46 @@ def _data_folder(settings: Settings) -> Check:
 
 def _store(settings: Settings, server: "ServerReport") -> Iterator[Check]:
     kind = "embedded store" if settings.redis_url is None else "store"
+    if server.nodes:
+        kind = f"cluster of {len(server.nodes)} nodes"
     yield Check(
         name="store",
         status="ok",
         finding=f"{kind} answers, version {server.version}, {server.maxmemory_policy}",
     )
+    for node in server.nodes or (server,):
+        yield _persistence(node)
+        yield _memory(node)
+
+
+def _persistence(server: "ServerReport") -> Check:
+    name = f"persistence {server.node}".rstrip()
     match server.persistence:
         case "none":
-            yield Check(
-                name="persistence",
+            return Check(
+                name=name,
                 status="warn",
                 finding="nothing is kept over a restart of the store",
                 advice="set appendonly to yes on the server",
             )
         case "unknown":
-            yield Check(
-                name="persistence",
+            return Check(
+                name=name,
                 status="warn",
                 finding="the store does not tell what it keeps over a restart",
                 advice="ask whoever runs it for an append-only file",
             )
         case kept:
-            yield Check(name="persistence", status="ok", finding=f"kept by {kept}")
+            return Check(name=name, status="ok", finding=f"kept by {kept}")
+
+
+def _memory(server: "ServerReport") -> Check:
     full = server.used_bytes / server.limit_bytes if server.limit_bytes else 0.0
     used = f"{server.used_bytes / 1e6:,.0f} MB used"
     if server.limit_bytes:
         used += f" of {server.limit_bytes / 1e6:,.0f} MB"
-    yield Check(
-        name="memory",
+    return Check(
+        name=f"memory {server.node}".rstrip(),
         status="warn" if full > _NEARLY_FULL else "ok",
         finding=used,
         advice="raise maxmemory before writes are refused" if full > _NEARLY_FULL else "",

@@ -1,14 +1,13 @@
 """What only a store on a server can get into: damage, races, lost answers, outages."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -19,7 +18,6 @@ from tree.node import ROOT, Space, TreeSettings
 from tree.rows import Columns
 from tree.snapshot import SemanticTree
 from tree.store.connection import connect
-from tree.store.documents import RedisDocuments
 from tree.store.keys import CatalogKeys
 from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer
@@ -379,29 +377,6 @@ async def test_readers_commits_and_snapshots_do_not_disturb_each_other(open_stor
     done.set()
     assert min(await readers) > 0
     assert (await open_store().load()).version == 41
-
-
-@pytest.mark.skipif("UNILLMREC_TEST_REDIS_URL" in os.environ, reason="that may be no cluster")
-async def test_a_cluster_client_serves_as_well(tcp_url, open_room):
-    async with open_room(tcp_url) as room, RedisCluster.from_url(tcp_url) as client:
-        store, other = (
-            RedisTreeStore(client, "books", space=SPACE, settings=SETTINGS, prefix=room.prefix)
-            for _ in range(2)
-        )
-        await store.stage([Item(id="a", title="Title"), Item(id="b", title="Title")])
-        tree = await store.commit([put("a")], base=0)
-        assert [list(ids) async for ids in other.staged()] == [["b"]]
-        await store.compact()
-        await store.replace(tree, base=1)
-        assert list((await other.load()).item_ids()) == ["a"]
-        assert (await other.items(["a", "b"])).keys() == {"a", "b"}
-        await store.drop()
-        assert (await other.load()).version == 0
-
-        documents = RedisDocuments(client, prefix=room.prefix)
-        assert await documents.put_new("job", "1", b"data", 60)
-        assert [entry async for entry in documents.list("job")] == [("1", b"data")]
-        assert await documents.delete("job", "1")
 
 
 # -- compaction by itself

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tree.errors import StoreUnavailable
+from tree.store.cluster import ClusterRedis
 from tree.store.connection import translated
 from tree.store.torn import ENDS_WITHIN_A_WRITE, keeping_the_rest
 
@@ -39,33 +40,57 @@ _LOG_LINES = 8
 _PR_SET_PDEATHSIG = 1
 Fsync: TypeAlias = Literal["everysec", "always"]
 Persistence: TypeAlias = Literal["aof", "rdb", "none", "unknown"]
+_PERSISTENCE: tuple[Persistence, ...] = ("aof", "rdb", "unknown", "none")  # best first
 
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """What a server says of itself."""
+    """What a server says of itself, or a cluster: the worst and the sums of its primaries."""
 
     version: str
     maxmemory_policy: str
     persistence: Persistence  # "none": a restart loses every catalogue
     used_bytes: int
     limit_bytes: int  # 0 for none
+    node: str = ""  # its address within a cluster
+    nodes: tuple["ServerReport", ...] = ()  # none where there is one server
 
 
 async def check_server(client: Redis) -> ServerReport:
-    """The report of a server that can hold a catalogue.
+    """The report of a server, or of every primary of a cluster, that can hold a catalogue.
 
-    Raises StoreUnavailable when it is older than 6.2 or may evict keys.
+    Raises StoreUnavailable when one is older than 6.2, may evict keys or does not answer.
     """
+    if not isinstance(client, ClusterRedis):
+        return await _checked(client)
+    async with translated():
+        primaries = await client.primaries()
+    nodes = tuple([await _checked(node, address) for address, node in primaries])
+    return ServerReport(
+        version=" and ".join(sorted({node.version for node in nodes})),
+        maxmemory_policy=nodes[0].maxmemory_policy,
+        persistence=max((node.persistence for node in nodes), key=_PERSISTENCE.index),
+        used_bytes=sum(node.used_bytes for node in nodes),
+        limit_bytes=sum(node.limit_bytes for node in nodes),
+        nodes=nodes,
+    )
+
+
+async def _checked(client: Redis, address: str = "") -> ServerReport:
+    name = f"the store's node {address}" if address else "the store"
     async with translated():
         info = await client.info()
     version, policy = str(info["redis_version"]), str(info["maxmemory_policy"])
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_VERSION:
-        raise StoreUnavailable(f"the store is Redis {version}: 6.2 or newer is needed, or Valkey")
+        raise StoreUnavailable(f"{name} is Redis {version}: 6.2 or newer is needed, or Valkey")
     if policy != "noeviction":
         raise StoreUnavailable(
-            f"the store may evict items (maxmemory-policy is {policy}): "
+            f"{name} may evict items (maxmemory-policy is {policy}): "
             "set maxmemory-policy to noeviction on the server"
+        )
+    if info.get("cluster_enabled") and not address:
+        raise StoreUnavailable(
+            "the store is a node of a Redis Cluster: write redis+cluster:// in the store URL"
         )
     return ServerReport(
         version=str(info.get("valkey_version", version)),
@@ -73,6 +98,7 @@ async def check_server(client: Redis) -> ServerReport:
         persistence="aof" if info["aof_enabled"] else await _snapshots(client),
         used_bytes=int(info["used_memory"]),
         limit_bytes=int(info["maxmemory"]),
+        node=address,
     )
 
 
