@@ -127,9 +127,9 @@ class Assembly:
         """The whole tree. Raises CorruptSnapshot when the chunks do not make one."""
         header = self._header
         try:
-            return SemanticTree.plant(
-                self._rows,
+            return SemanticTree.assemble(
                 self._specs,
+                self._rows,
                 self._leaf_sizes,
                 version=header.version,
                 settings=header.settings,
