@@ -17,6 +17,7 @@ from app.recommend import Manner, Recommender
 from app.settings import Settings
 from prompts import Perspective
 from tree.embedders import EmbedderCache
+from tree.errors import StoreUnreachable
 from tree.node import TreeSettings
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
@@ -24,6 +25,7 @@ from tree.store.protocol import TreeStore
 DEFAULT_CATALOG = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _STOP_S = 15.0
+_LOOK_S = 0.5  # how long a request waits to hear that its catalogue still exists
 _TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
 
 
@@ -105,8 +107,16 @@ class Catalogs:
         catalog = self._open.get(name)
         if catalog and time.monotonic() - self._seen[name] < _TRUSTED_S:
             return catalog
+        # Not under the lock: while the store is silent, requests would time out one by one.
+        try:
+            async with asyncio.timeout(_LOOK_S if catalog else None):
+                known = _NAME.fullmatch(name)
+                data = await self._documents.get("catalog", name) if known else None
+        except (TimeoutError, StoreUnreachable):
+            if catalog is None:
+                raise
+            return catalog  # what needs the store says so itself, by its own deadline
         async with self._lock:
-            data = await self._documents.get("catalog", name) if _NAME.fullmatch(name) else None
             if data is None:
                 await self._close(name)
                 raise UnknownCatalog(f"there is no catalogue {name!r}: create it first")
