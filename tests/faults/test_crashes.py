@@ -4,27 +4,13 @@ import asyncio
 import os
 import random
 import signal
-import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Room
-from tests.faults.fleet import Fleet, Store, running
+from tests.faults.checks import assert_kept
+from tests.faults.fleet import Fleet, running
 from tests.faults.traffic import Ledger, at_work, stocked
-from tree.embedders import LexicalEmbedder
-from tree.inspect import violations
-from tree.store.redis import RedisTreeStore
-
-
-@pytest.fixture
-async def store(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("v"), {})
-    store.start()
-    await store.answering()
-    yield store
-    store.stop()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +34,7 @@ async def test_nothing_acknowledged_is_lost_when_processes_are_killed(
                 await asyncio.sleep(chance.uniform(0.3, 1.5))
                 await _kill_one(fleet, ledger, chance)
             await fleet.ready()
-        await _check(room, fleet, ledger)
+        await assert_kept(room, ledger)
     with capsys.disabled():
         print("\n" + ", ".join(f"{name}: {n}" for name, n in sorted(ledger.counts.items())))
     assert ledger.faults == []
@@ -76,24 +62,3 @@ async def _kill_one(fleet: Fleet, ledger: Ledger, chance: random.Random) -> None
     await fleet.revive()
     if chance.random() < 0.5:
         await fleet.ready()
-
-
-async def _check(room: Room, fleet: Fleet, ledger: Ledger) -> None:
-    """What the store holds against what the ledger says; `ledger` gets to know what was lost."""
-    fresh = RedisTreeStore(room.client, "default", space=LexicalEmbedder().space, prefix=room.prefix)
-    tree = await fresh.load()
-    assert violations(tree) == []
-    records = await fresh.items(list(ledger.held))
-    for item_id, content in ledger.held.items():
-        if item_id not in tree or item_id not in records:
-            ledger.counts["lost"] += 1
-            ledger.fault(f"{item_id} was acknowledged and is lost")
-        elif (found := records[item_id].attributes["revision"]) != (
-            wanted := content["attributes"]["revision"]
-        ):
-            ledger.counts["lost"] += 1
-            ledger.fault(f"{item_id} holds revision {found} in place of {wanted}")
-    back = [item_id for item_id in ledger.gone if item_id in tree]
-    back += list(await fresh.items(list(ledger.gone)))
-    ledger.faults += [f"{item_id} was deleted and is back" for item_id in back]
-    ledger.counts["lost"] += len(back)

@@ -21,10 +21,11 @@ _GIVEN_UP_S = 90  # a write that nobody takes for so long
 _JOB_S = 6  # an import that shows no end for so long is sent again
 _PAUSE_S = 0.05
 _REFUSALS = (503, 504, 507)
-_WORDS = (
-    "amber bridge candle desert engine forest garden harbour island jungle kettle lantern meadow "
-    "needle orchard palace quarry river signal temple umbrella valley window yellow zephyr"
-).split()
+_WORDS = [
+    "amber", "bridge", "candle", "desert", "engine", "forest", "garden", "harbour", "island",
+    "jungle", "kettle", "lantern", "meadow", "needle", "orchard", "palace", "quarry", "river",
+    "signal", "temple", "umbrella", "valley", "window", "yellow", "zephyr",
+]  # fmt: skip
 
 Content: TypeAlias = dict[str, Any]
 
@@ -88,13 +89,15 @@ class Client:
         self.urls = list(urls)
         self.ledger = ledger
         self.random = random.Random(str(seed))
-        self._http = httpx2.AsyncClient(timeout=_PATIENCE_S)
+        self._http = httpx2.AsyncClient(
+            timeout=_PATIENCE_S, limits=httpx2.Limits(max_connections=None)
+        )
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
     async def ask(
-        self, method: str, path: str, url: str | None = None, **request: Any
+        self, method: str, path: str, url: str | None = None, **request: object
     ) -> httpx2.Response | None:
         """One try: the answer, or None when the connection was lost or the service refused."""
         url = url or self.random.choice(self.urls)
@@ -113,7 +116,7 @@ class Client:
             self.ledger.fault(f"{method} {path}: {flaw}")
         return None
 
-    async def insist(self, method: str, path: str, **request: Any) -> httpx2.Response:
+    async def insist(self, method: str, path: str, **request: object) -> httpx2.Response:
         """The answer of the first process that gives one."""
         deadline = time.monotonic() + _GIVEN_UP_S
         while (reply := await self.ask(method, path, **request)) is None:
