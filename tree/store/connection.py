@@ -82,7 +82,7 @@ def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
         retry=Retry(
             ExponentialWithJitterBackoff(cap=0.5, base=0.05),
             retries=3,
-            supported_errors=(exceptions.ConnectionError, RuntimeError),  # see _RESET
+            supported_errors=(exceptions.ConnectionError, RuntimeError),  # type: ignore[arg-type]  # see _RESET
         ),
     )
 
