@@ -33,6 +33,7 @@ class Process:
         self._log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
+        self._sessions: list[int] = []
 
     @property
     def running(self) -> bool:
@@ -53,6 +54,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
+        self._sessions.append(self._process.pid)
 
     def kill(self) -> None:
         """`kill -9`, and only this process: workers that it has forked must see to themselves."""
@@ -75,7 +77,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pid in _session(self._process.pid):
+        for pid in (pid for leader in self._sessions for pid in _session(leader)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

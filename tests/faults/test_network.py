@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checks import assert_kept
+from tests.faults.checks import losses
 from tests.faults.fleet import Fleet, Store, running
 from tests.faults.traffic import (
     CATALOG,
@@ -59,7 +59,7 @@ async def bad(store: Store, tmp_path: Path, open_room) -> AsyncIterator[Bad]:
             await client.aclose()
         shim.heal()
         await fleet.ready(HEALED_S)
-        await assert_kept(room, ledger)
+        assert await losses(room, ledger) == []
 
 
 def requests(random_: random.Random) -> list[tuple[str, str, dict[str, object]]]:
@@ -135,7 +135,7 @@ async def test_a_store_that_falls_silent_holds_no_request_beyond_its_deadline(ba
     assert bad.ledger.counts["refused with 503"]
     assert bad.ledger.counts["refused with 504"]
     await assert_healed(bad)
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
 
 
 async def test_connections_that_break_are_made_again(bad):
@@ -147,20 +147,20 @@ async def test_connections_that_break_are_made_again(bad):
         assert_in_time(await asked)
     assert bad.shim.cuts > 20
     await assert_healed(bad)
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
 
 
 async def test_replies_that_break_off_are_never_taken_for_whole(bad):
     chance = random.Random(5)
-    for _ in range(60):
+    for _ in range(30):
         bad.shim.cut_replies_after(chance.choice([0, 1, 5, 50, 500, 5_000]))
         assert_in_time(await asyncio.gather(*(
             timed(bad, chance.choice(bad.fleet.urls), *request)
             for request in chance.sample(requests(chance), 5)
         )))  # fmt: skip
-    assert bad.shim.cuts > 30
+    assert bad.shim.cuts > 15
     await assert_healed(bad)
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
 
 
 async def test_a_slow_network_slows_and_breaks_nothing(bad):
@@ -169,7 +169,7 @@ async def test_a_slow_network_slows_and_breaks_nothing(bad):
     assert_in_time(found)
     assert {status for what, status, _ in found if what.startswith("GET /readyz")} == {200}
     await assert_healed(bad)
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
 
 
 async def test_traffic_goes_through_a_network_that_comes_and_goes(bad):
@@ -189,12 +189,15 @@ async def test_traffic_goes_through_a_network_that_comes_and_goes(bad):
                     await asyncio.sleep(chance.uniform(0.1, 1.0))
                     bad.shim.heal()
         bad.shim.heal()
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
     assert bad.ledger.counts["answers"] > 20
     await assert_healed(bad)
 
 
-@pytest.mark.parametrize("silence_s", [0.0, 6.5], ids=["cuts", "silence"])
+@pytest.mark.parametrize(
+    "silence_s",
+    [pytest.param(0.0, id="cuts"), pytest.param(6.5, id="silence", marks=pytest.mark.long)],
+)
 async def test_jobs_end_well_or_say_why(bad, silence_s):
     chance = random.Random(11)
     contents = [content_of(f"bulk/{n}", n, chance) for n in range(4_000)]
@@ -225,7 +228,7 @@ async def test_jobs_end_well_or_say_why(bad, silence_s):
     assert imported["result"]["accepted"] == len(contents)
     bad.ledger.put(contents)
     await assert_healed(bad)
-    assert bad.ledger.faults == []
+    bad.ledger.assert_clean()
 
 
 async def ended(bad: Bad, job: Content) -> Content:

@@ -60,6 +60,12 @@ class Ledger:
     def fault(self, text: str) -> None:
         self.faults.append(text)
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items()))
+
+    def assert_clean(self) -> None:
+        assert not self.faults, "\n".join([f"{len(self.faults)} faults", *self.faults[:20]])
+
 
 def content_of(item_id: str, revision: int, random_: random.Random) -> Content:
     """An item as a writer sends it, told from its other revisions by its attribute."""
