@@ -1,7 +1,7 @@
 """What a store holds, against what a ledger says."""
 
 from tests.conftest import Room
-from tests.faults.traffic import Ledger
+from tests.faults.ledger import Ledger
 from tree.embedders import LexicalEmbedder
 from tree.inspect import violations
 from tree.store.redis import RedisTreeStore

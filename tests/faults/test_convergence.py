@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults.checks import losses, replica
 from tests.faults.fleet import running
-from tests.faults.traffic import CATALOG, Ledger, at_work, stocked
+from tests.faults.ledger import Ledger
+from tests.faults.traffic import CATALOG, at_work, stocked
 from tree.inspect import digest, violations
 from tree.store.redis import RedisTreeStore
 

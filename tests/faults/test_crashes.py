@@ -10,7 +10,8 @@ import pytest
 
 from tests.faults.checks import losses
 from tests.faults.fleet import Fleet, running
-from tests.faults.traffic import Ledger, at_work, stocked
+from tests.faults.ledger import Ledger
+from tests.faults.traffic import at_work, stocked
 
 
 @pytest.mark.parametrize(

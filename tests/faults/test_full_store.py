@@ -6,12 +6,11 @@ import httpx2
 
 from tests.faults.checks import losses
 from tests.faults.fleet import running
+from tests.faults.ledger import Content, Ledger
 from tests.faults.traffic import (
     CATALOG,
     JSONL,
     Client,
-    Content,
-    Ledger,
     as_lines,
     content_of,
     item_url,
@@ -40,6 +39,7 @@ async def test_a_full_store_refuses_writes_and_loses_none(store, tmp_path, open_
         await room.client.config_set("maxmemory", used + ROOM_BYTES)
         try:
             await _fill(client, fleet.urls, ledger, chance)
+            await room.client.config_set("maxmemory", used)  # no room for the smallest write
             for url in fleet.urls:
                 await _reads_go_on(client, url)
                 await _writes_are_refused(client, url, chance)

@@ -11,12 +11,11 @@ import pytest
 
 from tests.faults.checks import losses
 from tests.faults.fleet import Fleet, Store, running
+from tests.faults.ledger import Content, Ledger
 from tests.faults.traffic import (
     CATALOG,
     JSONL,
     Client,
-    Content,
-    Ledger,
     as_lines,
     at_work,
     content_of,

@@ -10,15 +10,8 @@ import pytest
 
 from tests.faults.checks import losses
 from tests.faults.fleet import Api, Fleet, running
-from tests.faults.traffic import (
-    CATALOG,
-    JSONL,
-    Content,
-    Ledger,
-    as_lines,
-    content_of,
-    stocked,
-)
+from tests.faults.ledger import Content, Ledger
+from tests.faults.traffic import CATALOG, JSONL, as_lines, content_of, stocked
 
 TAKEN_OVER_S = 60
 GONE_S = 10

@@ -1,17 +1,16 @@
-"""Writers, readers and rebuilds over HTTP, and the ledger of what they were told."""
+"""Writers, readers and rebuilds over HTTP."""
 
 import asyncio
 import json
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import httpx2
+
+from tests.faults.ledger import Content, Ledger
 
 CATALOG = "/v1/catalogs/default"
 JSONL = {"content-type": "application/x-ndjson"}
@@ -26,45 +25,6 @@ _WORDS = [
     "jungle", "kettle", "lantern", "meadow", "needle", "orchard", "palace", "quarry", "river",
     "signal", "temple", "umbrella", "valley", "window", "yellow", "zephyr",
 ]  # fmt: skip
-
-Content: TypeAlias = dict[str, Any]
-
-
-@dataclass
-class Ledger:
-    """What was acknowledged, and what should never have been answered."""
-
-    held: dict[str, Content] = field(default_factory=dict)
-    gone: dict[str, int] = field(default_factory=dict)  # a new number for every deletion
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-
-    def put(self, contents: Sequence[Content]) -> None:
-        """Acknowledged."""
-        for content in contents:
-            self.held[content["id"]] = content
-        self.counts["writes"] += len(contents)
-
-    def deleted(self, ids: Sequence[str]) -> None:
-        """Acknowledged."""
-        for item_id in ids:
-            self.held.pop(item_id, None)
-            self.counts["deletes"] += 1
-            self.gone[item_id] = self.counts["deletes"]
-
-    def returning(self, contents: Sequence[Content]) -> None:
-        """Somebody is about to write these: from now on they may be seen again."""
-        for content in contents:
-            self.gone.pop(content["id"], None)
-
-    def fault(self, text: str) -> None:
-        self.faults.append(text)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items()))
-
-    def assert_clean(self) -> None:
-        assert not self.faults, "\n".join([f"{len(self.faults)} faults", *self.faults[:20]])
 
 
 def content_of(item_id: str, revision: int, random_: random.Random) -> Content:
