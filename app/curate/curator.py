@@ -1,6 +1,7 @@
 """`Curator`: all changes of one catalogue go through here."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,13 +21,15 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion, UnknownVersion
+from tree.errors import StaleVersion, TreeError, UnknownVersion
 from tree.item import Item
 from tree.labels import relabel
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
 from tree.store.protocol import TreeStore
+
+logger = logging.getLogger(__name__)
 
 RebuildMode = Literal["full", "relabel", "subtree"]
 
@@ -116,9 +119,15 @@ class Curator:
         return size >= max(_FIRST_FIT, self._growth * fitted_on)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._done_or_told(work))
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+
+    async def _done_or_told(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except TreeError as error:  # nobody waits for a chore; the next write brings it up again
+            logger.warning("a chore of catalogue %s is left undone: %s", self._catalog, error)
 
     async def _name(self, nodes: Sequence[int]) -> None:
         """Label some nodes by what they hold; another write in between makes it somebody else's."""

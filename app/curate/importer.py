@@ -63,13 +63,15 @@ class Importer:
         """`outcome` for the whole file; the items are staged when there is a `job_id` to mark."""
         path = self.path(params)
         report.phase(phase, path.stat().st_size, "bytes")
+        report.advance(outcome.position)
         batches = read_items(path, outcome)
         try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                if job_id and batch.items:
+            while items := await asyncio.to_thread(next, batches, None):
+                if job_id:
                     mark = outcome.model_dump_json().encode()
-                    await self._store.stage(batch.items, (job_id, mark))
-                report.advance(batch.bytes_read)
+                    await self._store.stage(items, (job_id, mark))
+                report.advance(outcome.position - report.job.progress.done)
+            report.advance(outcome.position - report.job.progress.done)
         except Unreadable as error:
             raise JobFailed("unreadable", str(error), outcome.result()) from error
         return outcome

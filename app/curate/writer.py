@@ -10,7 +10,7 @@ from msgspec import structs
 from tree import place
 from tree.edits import Edit, PutItem, Relabel
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion
+from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
 from tree.node import Node
 from tree.snapshot import SemanticTree
@@ -18,6 +18,7 @@ from tree.store.protocol import NEVER_STAGED, TreeStore
 
 COMMIT_ITEMS = 1_000
 _RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
+_TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
 
 
@@ -92,16 +93,25 @@ class Writer:
         while batch := self._next_batch():
             try:
                 done = await self._commit(batch)
+            except StoreUnreachable as error:  # the others would each wait as long, in a row
+                self._fail([*batch, *self._queue.alone, *self._queue.writes], error)
+                self._queue.alone.clear()
+                self._queue.writes.clear()
             except Exception as error:  # noqa: BLE001 - belongs to the caller who waits
                 if len(batch) > 1:  # one write must not fail the others: each on its own
                     self._queue.alone.extend(batch)
-                elif not batch[0].done.cancelled():
-                    batch[0].done.set_exception(error)
+                else:
+                    self._fail(batch, error)
             else:
                 for write in batch:
                     if not write.done.cancelled():
                         ids = write.ids & done.keys()
                         write.done.set_result({item: done[item] for item in ids})
+
+    def _fail(self, writes: Sequence[_Write], error: Exception) -> None:
+        for write in writes:
+            if not write.done.cancelled():
+                write.done.set_exception(error)
 
     def _next_batch(self) -> list[_Write]:
         """The oldest writes that fit one commit and touch no item twice."""
@@ -165,7 +175,12 @@ class Writer:
 
         No patch overwrites another write: `change` is called again when somebody was faster.
         """
-        async with self._patching:
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._patching.acquire()
+        except TimeoutError as error:
+            raise StoreUnreachable("the patches before this one get no answer") from error
+        try:
             for _ in range(_RETRIES):
                 tree = await self._store.load()
                 record = (await self._store.items([item_id])).get(item_id)
@@ -179,6 +194,8 @@ class Writer:
                     continue
                 self._committed(after, edits)
                 return item
+        finally:
+            self._patching.release()
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
