@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.curate import Curator
-from app.jobs import JobRunning, Jobs
+from app.jobs import Job, JobRunning, Jobs, Report
 from app.llm import Models
 from app.recommend import Manner, Recommender
 from app.settings import Settings
 from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.node import TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
 
@@ -67,7 +69,11 @@ StoreFactory = Callable[[str, CatalogSettings], TreeStore]
 
 
 class Catalogs:
-    """The registry, kept in the store; the parts of a catalogue are made when first asked for."""
+    """The registry, kept in the store; the parts of a catalogue are made when first asked for.
+
+    With `lagged`, open catalogues keep up with what other processes commit; it is told by how
+    many seconds they were behind.
+    """
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class Catalogs:
         stores: StoreFactory,
         settings: Settings,
         models: Models,
+        lagged: Callable[[str, float], None] | None = None,
     ) -> None:
         self._documents = documents
         self._models = models
@@ -83,9 +90,12 @@ class Catalogs:
         self._stores = stores
         self._settings = settings
         self._embedders = EmbedderCache()
+        self._lagged = lagged
         self._open: dict[str, Catalog] = {}
+        self._followers: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, float] = {}
         self._lock = asyncio.Lock()
+        jobs.employ(self)
 
     async def create(self, name: str, settings: CatalogSettings) -> tuple[Catalog, bool]:
         """The catalogue of that name, and whether it is new; an old one keeps its settings.
@@ -115,6 +125,9 @@ class Catalogs:
             if catalog is None or catalog.settings != settings:
                 await self._close(name)
                 catalog = self._open[name] = self._made(name, settings)
+                if self._lagged:
+                    work = catalog.store.follow(partial(self._lagged, name))
+                    self._followers[name] = asyncio.create_task(work)
             self._seen[name] = time.monotonic()
             return catalog
 
@@ -125,6 +138,11 @@ class Catalogs:
             with suppress(UnknownCatalog):  # deleted since the list was read
                 found.append(await self.get(name))
         return found
+
+    def loaded(self) -> dict[str, SemanticTree]:
+        """The newest trees that this process has seen, by catalogue."""
+        trees = {name: catalog.store.seen() for name, catalog in self._open.items()}
+        return {name: tree for name, tree in trees.items() if tree is not None}
 
     async def delete(self, name: str) -> None:
         """Remove a catalogue and all it holds, after its jobs have been cancelled.
@@ -137,6 +155,16 @@ class Catalogs:
         await catalog.store.drop()
         async with self._lock:
             await self._close(name)
+
+    async def able(self, job: Job) -> bool:
+        """See Worker."""
+        with suppress(UnknownCatalog):
+            return await (await self.get(job.catalog)).curator.able(job)
+        return False
+
+    async def work(self, job: Job, report: Report) -> dict[str, object]:
+        """See Worker."""
+        return await (await self.get(job.catalog)).curator.work(job, report)
 
     async def _stop_jobs(self, name: str) -> None:
         deadline = time.monotonic() + _STOP_S
@@ -158,7 +186,15 @@ class Catalogs:
             name,
             settings,
             store,
-            Curator(name, store, self._jobs, self._embedders, self._settings),
+            Curator(
+                name,
+                store,
+                self._jobs,
+                self._embedders,
+                self._settings,
+                self._models,
+                settings.language,
+            ),
             Recommender(
                 name,
                 store,
@@ -173,5 +209,8 @@ class Catalogs:
     async def _close(self, name: str) -> None:
         catalog = self._open.pop(name, None)
         if catalog is not None:
+            if follower := self._followers.pop(name, None):
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)
             await catalog.curator.aclose()
             await catalog.store.aclose()

@@ -5,9 +5,10 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import FastAPI
 
@@ -53,12 +54,17 @@ class Services:
 
 
 @asynccontextmanager
-async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator[Services]:
+async def services(
+    settings: Settings,
+    *,
+    attach: bool = False,
+    lagged: Callable[[str, float], None] | None = None,
+) -> AsyncIterator[Services]:
     """The parts over the store that the settings name; closed when the block is left.
 
     Without a store URL that is an embedded server of our own or, with `attach`, the one that
     another process runs over the same data folder. Makes the default catalogue if it is missing.
-    Raises StoreUnavailable.
+    For `lagged` see Catalogs. Raises StoreUnavailable.
     """
     async with AsyncExitStack() as stack:
         url = await _store_url(settings, stack, attach=attach)
@@ -77,11 +83,12 @@ async def services(settings: Settings, *, attach: bool = False) -> AsyncIterator
                 space=LexicalEmbedder().space,
                 settings=shape.tree,
                 prefix=settings.key_prefix,
+                keep=settings.kept_versions,
             )
 
         jobs = Jobs(documents, settings.job_ttl_s)
         models = await _models(settings, documents, stack)
-        catalogs = Catalogs(documents, jobs, store, settings, models)
+        catalogs = Catalogs(documents, jobs, store, settings, models, lagged)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
@@ -96,11 +103,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        async with services(settings) as parts:
+        async with services(settings, lagged=metrics.lagged) as parts:
             await _warm(parts.catalogs)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
-            yield
+            metrics.watch(parts.catalogs)
+            patrol = asyncio.create_task(parts.jobs.patrol())
+            try:
+                yield
+            finally:
+                patrol.cancel()
+                await asyncio.gather(patrol, return_exceptions=True)
 
     app = FastAPI(
         title="UniLLMRec",
@@ -110,7 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # "a/" is an item id of its own
         separate_input_output_schemas=False,
     )
-    api.install(app)
+    metrics = api.install(app)
     return app
 
 
@@ -148,27 +161,33 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
     client = await stack.enter_async_context(connect_model(settings.llm_base_url, key))
     free = asyncio.Semaphore(settings.llm_concurrency)
-    made: dict[str, StageModel] = {}
-    for name in {_model_of(settings, stage) for stage in STAGES}:
-        model: ChatModel = Breaker(Limited(OpenAIChat(client, name), free))
-        if settings.slate_cache_ttl_s:
-            model = Cached(model, documents, settings.slate_cache_ttl_s, str(client.base_url))
+    address = str(client.base_url)
+    writer = _model_of(settings, "label")
+    names = {_model_of(settings, stage) for stage in STAGES}
+    chats = {name: Limited(OpenAIChat(client, name), free) for name in {*names, writer}}
+
+    def made(name: str, kept_s: int) -> StageModel:
+        model: ChatModel = Breaker(chats[name])  # long questions for labels stop no reader's
+        if kept_s:
+            model = Cached(model, documents, kept_s, address)
         price = settings.llm_prices.get(name)
-        made[name] = StageModel(
-            model, Price(price.input, price.output, price.cached) if price else FREE
-        )
+        return StageModel(model, Price(price.input, price.output, price.cached) if price else FREE)
+
+    asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}
+    labels = made(writer, settings.label_ttl_s)
     return Models(
-        {stage: made[_model_of(settings, stage)] for stage in STAGES},
+        {stage: asked[_model_of(settings, stage)] for stage in STAGES},
         documents,
         None if settings.llm_reply_mode == "auto" else ReplyMode(settings.llm_reply_mode),
         settings.llm_timeout_s,
-        str(client.base_url),
+        address,
         settings.llm_max_tokens,
         settings.llm_max_cost_usd,
+        labels if settings.llm_labels else None,
     )
 
 
-def _model_of(settings: Settings, stage: Stage) -> str:
+def _model_of(settings: Settings, stage: Stage | Literal["label"]) -> str:
     chosen: str | None = getattr(settings, f"llm_{stage}_model")
     return chosen or settings.llm_model or ""
 

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     llm_rerank_model: str | None = Field(
         default=None, description="Another, stronger model for the last look at items."
     )
+    llm_label_model: str | None = Field(
+        default=None, description="Another model for the labels of the tree."
+    )
     llm_prices: dict[str, ModelPrice] = Field(
         default={},
         description='Dollars per million tokens, by model: `{"m": {"input": 1, "output": 4, '
@@ -105,6 +108,36 @@ class Settings(BaseSettings):
     )
     llm_concurrency: int = Field(
         default=64, ge=1, description="Calls to the models at once, per process."
+    )
+    llm_labels: bool = Field(
+        default=True,
+        description="Whether a model, where there is one that writes text, labels the tree.",
+    )
+    llm_label_cost_usd: float = Field(
+        default=1.0,
+        ge=0,
+        description="Most that the labels of one rebuild may cost unless it says `max_cost_usd`.",
+    )
+    llm_label_max_tokens: int = Field(
+        default=10_000_000,
+        ge=1,
+        description="Most tokens, read and written, for the labels of one rebuild; the bound that "
+        "holds where no price is known.",
+    )
+    llm_label_refresh_usd: float = Field(
+        default=0.25,
+        ge=0,
+        description="Most that labels of branches which writes have reshaped may cost in an hour, "
+        "per process and catalogue.",
+    )
+    llm_label_concurrency: int = Field(
+        default=8, ge=1, description="Calls for labels at once: the other calls are for readers."
+    )
+    label_ttl_s: int = Field(
+        default=2_592_000,
+        ge=60,
+        le=31_536_000,
+        description="How long a model's labels are used again for branches of the same content.",
     )
     profile_ttl_s: int = Field(
         default=86_400,
@@ -168,6 +201,13 @@ class Settings(BaseSettings):
     build_processes: int = Field(
         default=0, ge=0, description="Processes that read texts in a build; 0 for one per core."
     )
+    kept_versions: int = Field(
+        default=2,
+        ge=1,
+        le=20,
+        description="Published trees that stay, the one in use included; each takes some 330 B "
+        "an item.",
+    )
     trace_ttl_s: int = Field(
         default=900,
         ge=1,
@@ -183,6 +223,11 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(
         default=8_589_934_592, ge=1_024, description="Largest import that is accepted."
     )
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of imports that are not done yet."""
+        return self.data_dir / "uploads"
 
 
 def table() -> str:

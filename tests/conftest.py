@@ -1,6 +1,7 @@
 """Real servers for every test that touches a store, and a check that no key is left behind."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -109,10 +110,11 @@ async def _may_stay(room: Room, key: str) -> bool:
     if lifetime is Lifetime.EXPIRING:
         return False
     keys = CatalogKeys(tag, room.prefix)
-    generation, fingerprint = await room.client.hmget(keys.head, ["generation", "space"])
-    assert isinstance(generation, bytes), f"{key} stays without a catalogue"
-    assert isinstance(fingerprint, bytes), f"{key} stays without a catalogue"
-    return key in (keys.snapshot(generation.decode()), keys.space(fingerprint.decode()))
+    versions = await room.client.hget(keys.head, "versions")
+    assert isinstance(versions, bytes), f"{key} stays without a catalogue"
+    kept = json.loads(versions)
+    names = {keys.snapshot(one["generation"]) for one in kept}
+    return key in names | {keys.space(one["space"]) for one in kept}
 
 
 def _cluster_node(folder: Path, port: int, bus_port: int) -> subprocess.Popen[bytes]:

@@ -9,6 +9,10 @@ class UnknownNode(TreeError, LookupError):
     """No node of that id in this version of the tree."""
 
 
+class UnknownVersion(TreeError, LookupError):
+    """That version is not kept, or not any more."""
+
+
 class InvalidEdit(TreeError, ValueError):
     """The edit contradicts the tree it is applied to; nothing was changed."""
 

@@ -1,6 +1,7 @@
 """A tree as others want to see it: checked, counted, drawn, exported."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +37,16 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two trees have in common."""
+
+    items_in_both: int
+    items_only_in_first: int
+    items_only_in_second: int
+    kept_together: float  # of the pairs that share a leaf of the first, how many do in the second
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """The upper levels of a tree; a node whose children are left out still tells its height."""
 
@@ -63,6 +74,22 @@ def statistics(tree: SemanticTree) -> Statistics:
         mean_leaf=float(sizes.mean()),
         gini=_gini(sizes),
     )
+
+
+def compare(first: SemanticTree, second: SemanticTree) -> Comparison:
+    """See Comparison; `kept_together` is 1 where no leaf holds a pair. O(items)."""
+    both = pairs = kept = 0
+    for leaf in first.leaves():
+        homes: Counter[int] = Counter()
+        for item_id in first.item_ids(leaf.id):
+            row = second.row(item_id)
+            if row is not None:
+                homes[int(second.rows.leaf[row])] += 1
+        here = homes.total()
+        both += here
+        pairs += here * (here - 1)
+        kept += sum(count * (count - 1) for count in homes.values())
+    return Comparison(both, len(first) - both, len(second) - both, kept / pairs if pairs else 1.0)
 
 
 def outline(tree: SemanticTree, top: int = ROOT, depth: int = 2) -> Outline:

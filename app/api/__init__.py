@@ -9,11 +9,13 @@ from app.api import (
     items,
     jobs,
     listing,
+    metrics,
     problems,
     recommend,
     schema,
     transfer,
     tree,
+    versions,
 )
 from app.api.access import Access, grant
 from app.catalogs import CatalogSettings
@@ -23,7 +25,7 @@ from tree.item import Item
 __all__ = ["Access", "grant", "install"]
 
 _RESOURCES = (
-    catalogs, items, batches, listing, transfer, recommend, tree, jobs, health,
+    catalogs, items, batches, listing, transfer, recommend, tree, versions, jobs, health, metrics,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
@@ -34,9 +36,10 @@ _BODIES = (
 )
 
 
-def install(app: FastAPI) -> None:
-    """Give `app` its routes, its problems and its description."""
+def install(app: FastAPI) -> metrics.Metrics:
+    """Give `app` its routes, its problems, its description and its figures."""
     for resource in _RESOURCES:
         app.include_router(resource.router)
     problems.install(app, [route for resource in _RESOURCES for route in resource.router.routes])
     schema.describe(app, _BODIES, {items.ITEM_CONTENT: schema.without(Item, "id")})
+    return metrics.install(app)

@@ -26,6 +26,7 @@ from tree.errors import (
     StaleVersion,
     StoreUnavailable,
     UnknownNode,
+    UnknownVersion,
 )
 
 Source: TypeAlias = Literal["body", "query", "path"]
@@ -39,6 +40,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     UnknownCatalog: (HTTPStatus.NOT_FOUND, "unknown_catalog"),
     InvalidCatalogName: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
     UnknownNode: (HTTPStatus.NOT_FOUND, "unknown_node"),
+    UnknownVersion: (HTTPStatus.NOT_FOUND, "unknown_version"),
     JobRunning: (HTTPStatus.CONFLICT, "job_running"),
     InvalidEdit: (HTTPStatus.CONFLICT, "conflict"),
     StaleVersion: (HTTPStatus.CONFLICT, "conflict"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import TheCatalog
 from app.api.bodies import json_body
+from app.api.metrics import TheMetrics
 from app.api.problems import Refused, problem_of, unknown_item
 from app.api.schema import READS_JSON, problems, takes
 from app.recommend import Recommendation, RecommendRequest, SimilarItems
@@ -39,6 +40,7 @@ class SimilarQuery(BaseModel):
 )
 async def recommend(
     catalog: TheCatalog,
+    metrics: TheMetrics,
     request: Annotated[RecommendRequest, Depends(json_body(RecommendRequest))],
 ) -> Recommendation:
     """A short ranked list for a reader, each item with its path and reason.
@@ -46,7 +48,9 @@ async def recommend(
     Unknown history ids are no error: `absent_items` reports them. An empty request is a reader of
     whom nothing is known.
     """
-    return await catalog.recommender.recommend(request)
+    answer = await catalog.recommender.recommend(request)
+    metrics.answered(answer)
+    return answer
 
 
 @router.post(
@@ -58,6 +62,7 @@ async def recommend(
 )
 async def stream(
     catalog: TheCatalog,
+    metrics: TheMetrics,
     request: Annotated[RecommendRequest, Depends(json_body(RecommendRequest))],
 ) -> AsyncIterator[ServerSentEvent]:
     """The same as it comes about: `start`, `profile`, `node`…, `candidates`, `item`…, `usage`.
@@ -73,6 +78,7 @@ async def stream(
     async def work() -> None:
         try:
             answer = await catalog.recommender.recommend(request, tell)
+            metrics.answered(answer)
             for item in answer.items:
                 tell("item", item)
             tell("usage", answer.usage)

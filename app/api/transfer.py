@@ -15,13 +15,13 @@ from app.api.bodies import expect_type, spool
 from app.api.problems import Refused
 from app.api.schema import problems
 from app.catalogs import Catalog
+from app.curate import ImportParams
 from app.jobs import Job
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["transfer"])
 
 JSONL = "application/x-ndjson"
 
-_UPLOADS = "uploads"
 _IMPORT_TYPES = (
     JSONL,
     "application/jsonl",
@@ -76,12 +76,11 @@ async def import_items(
     if encoding not in ("identity", "gzip"):
         detail = f"the content encoding is {encoding!r}: send gzip, or no encoding"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail)
-    path = access_of(request).settings.data_dir / _UPLOADS / token_hex(8)
+    path = access_of(request).settings.uploads / token_hex(8)
     await spool(request, path)
     try:
-        job = await catalog.curator.start_import(
-            path, on_error=query.on_error, dry_run=query.dry_run
-        )
+        params = ImportParams(upload=path.name, on_error=query.on_error, dry_run=query.dry_run)
+        job = await catalog.curator.start_import(params)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -12,6 +12,7 @@ from app.api.access import TheCatalog
 from app.api.bodies import MERGE_PATCH, json_body, optional_json_body
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog
+from app.curate import RebuildParams
 from app.jobs import Job
 from tree.inspect import Outline, graphml, node_link, outline
 from tree.node import ROOT, Node
@@ -114,6 +115,9 @@ class RebuildRequest(BaseModel):
     mode: Literal["full", "relabel", "subtree"] = "full"
     root: int | None = Field(default=None, ge=0, description="The node of mode `subtree`.")
     dry_run: bool = Field(default=False, description="Build and measure, but do not publish.")
+    max_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | None = Field(
+        default=None, description="Most that a model may cost which writes the labels."
+    )
 
     @model_validator(mode="after")
     def _root_of_a_subtree(self) -> "RebuildRequest":
@@ -190,9 +194,7 @@ async def rebuild_tree(
 ) -> Job:
     """Build the tree anew while ingestion goes on. 409, with its `job_id`, while another one
     runs."""
-    job = await catalog.curator.start_rebuild(
-        mode=rebuild.mode, root=rebuild.root, dry_run=rebuild.dry_run
-    )
+    job = await catalog.curator.start_rebuild(RebuildParams(**rebuild.model_dump()))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import doctor, reading, running, transfer, trees
+from app.cli import doctor, reading, running, transfer, trees, versions
 
 commands = typer.Typer(
     name="unillmrec",
@@ -18,6 +18,8 @@ commands.command("export")(transfer.export)
 commands.command("recommend")(reading.recommend)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)
+commands.command("versions")(versions.versions)
+commands.command("activate")(versions.activate)
 commands.command("doctor")(doctor.doctor)
 commands.command("version")(running.version)
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run
 from app.cli.watching import bar, ended_well, watch
+from app.curate import ImportParams
 from app.jobs import Job
 
 if TYPE_CHECKING:
@@ -85,11 +86,12 @@ async def _import_here(
     file: Path, catalog: str, on_error: OnError, dry_run: bool, *, quiet: bool
 ) -> Job:
     async with opened(catalog) as (parts, found):
-        upload = parts.settings.data_dir / "uploads" / token_hex(8)
+        upload = parts.settings.uploads / token_hex(8)
         upload.parent.mkdir(parents=True, exist_ok=True)
         try:
             await asyncio.to_thread(shutil.copyfile, file, upload)  # the job removes it
-            job = await found.curator.start_import(upload, on_error=on_error.value, dry_run=dry_run)
+            params = ImportParams(upload=upload.name, on_error=on_error.value, dry_run=dry_run)
+            job = await found.curator.start_import(params)
         except BaseException:
             upload.unlink(missing_ok=True)
             raise

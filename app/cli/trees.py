@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
 from app.cli.watching import ended_well, watch
+from app.curate import RebuildParams
 from app.jobs import Job
 from tree.inspect import Outline, graphml, outline, statistics
 from tree.node import ROOT
@@ -48,12 +49,16 @@ def rebuild(
     mode: Annotated[Mode, typer.Option(help="What to build anew.")] = Mode.FULL,
     root: Annotated[int | None, typer.Option(min=0, help="The node of mode subtree.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(min=0, help="Most that a model may cost which writes labels.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the tree anew; the catalogue can be used and changed meanwhile."""
     if (mode is Mode.SUBTREE) != (root is not None):
         raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
-    job = run(_rebuild(catalog, mode, root, dry_run, quiet=as_json))
+    params = RebuildParams(mode=mode.value, root=root, dry_run=dry_run, max_cost_usd=max_cost_usd)
+    job = run(_rebuild(catalog, params, quiet=as_json))
     if as_json:
         print_json(job)
     elif job.result:
@@ -95,11 +100,9 @@ def _summary(tree: SemanticTree) -> str:
     )
 
 
-async def _rebuild(
-    catalog: str, mode: Mode, root: int | None, dry_run: bool, *, quiet: bool
-) -> Job:
+async def _rebuild(catalog: str, params: RebuildParams, *, quiet: bool) -> Job:
     async with opened(catalog) as (parts, found):
-        job = await found.curator.start_rebuild(mode=mode.value, root=root, dry_run=dry_run)
+        job = await found.curator.start_rebuild(params)
         job = await watch(job, parts.jobs.get, quiet=quiet)
     ended_well(job)
     return job

@@ -1,5 +1,6 @@
 """What curators do with a catalogue: put and delete items, import files, rebuild the tree."""
 
-from app.curate.curator import Curator
+from app.curate.curator import Curator, RebuildParams
+from app.curate.importer import ImportParams
 
-__all__ = ["Curator"]
+__all__ = ["Curator", "ImportParams", "RebuildParams"]

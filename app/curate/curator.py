@@ -4,22 +4,27 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal
 
-from app.curate.imports import ImportReport, Unreadable, read_items
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from app.curate.importer import Importer, ImportParams
+from app.curate.labelling import ModelLabels
 from app.curate.rebuilder import Rebuilder
+from app.curate.refresher import LabelRefresher
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
+from app.llm import Models
 from app.settings import Settings
 from tree import inspect
-from tree.edits import Edit, Reshape
+from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion
+from tree.errors import StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.labels import relabel
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
+from tree.store.documents import MemoryDocuments
 from tree.store.protocol import TreeStore
 
 RebuildMode = Literal["full", "relabel", "subtree"]
@@ -28,8 +33,19 @@ _CHORES_S = 5.0
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
+class RebuildParams(BaseModel):
+    """What a rebuild was asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: RebuildMode = "full"
+    root: int | None = None
+    dry_run: bool = False
+    max_cost_usd: float | None = None
+
+
 class Curator:
-    """Puts, deletes, imports and rebuilds for one catalogue.
+    """Puts, deletes, imports and rebuilds for one catalogue; see `Worker` for its jobs.
 
     Any number of processes may curate the same catalogue at once.
     """
@@ -41,6 +57,8 @@ class Curator:
         jobs: Jobs,
         embedders: EmbedderCache,
         settings: Settings,
+        models: Models | None = None,
+        language: str = "en",
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -48,7 +66,10 @@ class Curator:
         self._embedders = embedders
         self._growth = settings.rebuild_growth
         self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
-        self._rebuilder = Rebuilder(store, embedders, settings.build_processes)
+        self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
+        self._refresher = LabelRefresher(store, self._labels, settings)
+        self._rebuilder = Rebuilder(store, embedders, self._labels, settings.build_processes)
+        self._importer = Importer(store, settings.uploads)
         self._building = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -84,8 +105,9 @@ class Curator:
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
             self._in_background(self._name(fresh))
+            self._refresher.note(tree, edits)
         if not self._building.locked() and self._outgrown(tree, len(tree)):
-            self._in_background(self._rebuild_by_itself())
+            self._in_background(self._start_by_itself(RebuildParams()))
 
     def _outgrown(self, tree: SemanticTree, size: int) -> bool:
         fitted_on = self._embedders.of(tree.space).population
@@ -107,124 +129,157 @@ class Curator:
             with suppress(StaleVersion):
                 await self._store.commit(edits, base=tree.version)
 
-    async def _rebuild_by_itself(self) -> None:
+    async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
-            await self.start_rebuild()
+            await self.start_rebuild(params)
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
         return await self._writer.rename(node_id, label, locked)
 
-    async def start_import(
-        self, path: Path, *, on_error: Literal["skip", "abort"] = "skip", dry_run: bool = False
-    ) -> Job:
-        """Import a JSONL file, gzipped or not, as a job that removes the file at its end.
+    # -- jobs
+
+    async def start_import(self, params: ImportParams) -> Job:
+        """Import an uploaded JSONL file, gzipped or not, as a job that removes it at its end.
 
         `skip` leaves bad lines out; `abort` imports nothing if there is one. What was read is
         durable before it has its place in the tree, and keeps it when the import fails or is
         cancelled half-way.
         """
+        return await self._jobs.start("import", self._catalog, params.model_dump(mode="json"))
 
-        async def work(report: Report) -> dict[str, object]:
-            try:
-                return await self._import(path, report, on_error == "abort", dry_run)
-            finally:
-                await asyncio.to_thread(path.unlink, missing_ok=True)
-
-        return await self._jobs.start("import", self._catalog, work)
-
-    async def _import(
-        self, path: Path, report: Report, abort: bool, dry_run: bool
-    ) -> dict[str, object]:
-        if abort or dry_run:
-            checked = await self._read(path, report, "checking", keep=False)
-            if abort and checked.rejected:
-                raise JobFailed(
-                    "invalid_lines",
-                    f"{checked.rejected} lines are not acceptable, so nothing was imported",
-                    checked.result(),
-                )
-            if dry_run:
-                return {**checked.result(), "dry_run": True}
-        try:
-            kept = await self._read(path, report, "reading", keep=True)
-        except JobFailed:  # what was read before is durable: it gets its place all the same
-            await self.place_staged(report)
-            raise
-        except asyncio.CancelledError:
-            self._in_background(self.place_staged(Report.unwatched()))
-            raise
-        await self.place_staged(report)
-        tree = await self._store.load()
-        return {**kept.result(), "items": len(tree), "tree_version": tree.version}
-
-    async def _read(self, path: Path, report: Report, phase: str, *, keep: bool) -> ImportReport:
-        report.phase(phase, path.stat().st_size, "bytes")
-        outcome = ImportReport()
-        batches = read_items(path, outcome)
-        try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                if keep and batch.items:
-                    await self._store.stage(batch.items)
-                report.advance(batch.bytes_read)
-        except Unreadable as error:
-            raise JobFailed("unreadable", str(error), outcome.result()) from error
-        return outcome
-
-    async def place_staged(self, report: Report) -> None:
-        """Give every staged item its place: one by one, or by a rebuild where they are many."""
-        tree = await self._store.load()
-        waiting = {item async for batch in self._store.staged() for item in batch}
-        size = len(tree) + sum(item not in tree for item in waiting)
-        if waiting and self._outgrown(tree, size):
-            async with self._building:
-                await self._rebuilder.full(report)
-            waiting = {item async for batch in self._store.staged() for item in batch}
-        report.phase("placing", len(waiting))
-        ids = sorted(waiting)
-        for start in range(0, len(ids), COMMIT_ITEMS):
-            some = ids[start : start + COMMIT_ITEMS]
-            await self.put(list((await self._store.items(some)).values()))
-            report.advance(len(some))
-
-    async def resume(self) -> None:
-        """Place what an import had stored when its process was lost."""
-        if await anext(aiter(self._store.staged(batch=1)), None):
-
-            async def work(report: Report) -> dict[str, object]:
-                await self.place_staged(report)
-                return {"items": len(await self._store.load())}
-
-            with suppress(JobRunning):
-                await self._jobs.start("import", self._catalog, work, alone=True)
-
-    async def start_rebuild(
-        self, *, mode: RebuildMode = "full", root: int | None = None, dry_run: bool = False
-    ) -> Job:
+    async def start_rebuild(self, params: RebuildParams = RebuildParams()) -> Job:  # noqa: B008
         """Build the tree anew, or a subtree, or only its labels, as a job.
 
         Ingestion and deletes go on meanwhile and are carried over. Raises JobRunning,
         UnknownNode.
         """
+        if params.root is not None:
+            (await self._store.load()).node(params.root)
+        return await self._jobs.start("rebuild", self._catalog, params.model_dump(mode="json"))
+
+    async def start_activation(self, version: int) -> Job:
+        """Put a version that is kept back into use, as a job: its shape, with the items of now.
+
+        Raises JobRunning, UnknownVersion.
+        """
+        if version not in {kept.version for kept in await self._store.versions()}:
+            raise UnknownVersion(f"version {version} is not kept: see the list of versions")
+        return await self._jobs.start("activation", self._catalog, {"version": version})
+
+    async def resume(self) -> None:
+        """Place what was stored by an import that nobody goes on with."""
+        if await self._jobs.unfinished("import", self._catalog):
+            return
+        if await anext(aiter(self._store.staged(batch=1)), None):
+            with suppress(JobRunning):
+                await self._jobs.start("placement", self._catalog, {})
+
+    async def able(self, job: Job) -> bool:
+        """See Worker. An upload lies in the data folder of the process that took it."""
+        if job.type != "import":
+            return True
+        return self._importer.path(ImportParams.model_validate(job.params)).exists()
+
+    async def work(self, job: Job, report: Report) -> dict[str, object]:
+        """See Worker."""
+        match job.type:
+            case "import":
+                return await self._import(job, report)
+            case "placement":
+                await self.place_staged(report)
+                return {"items": len(await self._store.load())}
+            case "rebuild":
+                return await self._rebuild(RebuildParams.model_validate(job.params), report)
+            case "activation":
+                async with self._building:
+                    number = TypeAdapter(int).validate_python(job.params["version"])
+                    after = await self._rebuilder.activate(number, report)
+                return {"tree_version": after.version, "items": len(after)}
+
+    async def _import(self, job: Job, report: Report) -> dict[str, object]:
+        params = ImportParams.model_validate(job.params)
+        try:
+            outcome = await self._importer.run(job.id, params, report)
+            if params.dry_run:
+                return {**outcome.result(), "dry_run": True}
+            await self.place_staged(report)
+        except JobFailed:  # what was read before is durable: it gets its place all the same
+            await self.place_staged(report)
+            raise
+        except asyncio.CancelledError:
+            if not report.goes_on:
+                self._in_background(self.place_staged(Report.unwatched()))
+            raise
+        finally:
+            if not report.goes_on:
+                self._importer.path(params).unlink(missing_ok=True)
         tree = await self._store.load()
-        top = tree.node(ROOT if root is None else root).id
+        return {**outcome.result(), "items": len(tree), "tree_version": tree.version}
 
-        async def work(report: Report) -> dict[str, object]:
+    async def place_staged(self, report: Report) -> None:
+        """Give every staged item its place: one by one, or by a rebuild where they are many.
+
+        Memory does not depend on how many they are.
+        """
+        if await self._staged_outgrow():
             async with self._building:
-                match mode:
-                    case "full":
-                        after = await self._rebuilder.full(report, publish=not dry_run)
-                    case "subtree":
-                        after = await self._rebuilder.subtree(top, report, publish=not dry_run)
-                    case "relabel":
-                        after = await self._rebuilder.labels(report, publish=not dry_run)
-            figures = await asyncio.to_thread(inspect.statistics, after)
-            return {"dry_run": dry_run, "tree_version": after.version, **asdict(figures)}
+                if await self._staged_outgrow():
+                    await self._rebuilder.full(report)
+                    self._write_labels_later()
+        total = sum([len(ids) async for ids in self._store.staged()])
+        report.phase("placing", total)
+        placed = True
+        while placed:
+            placed = False
+            async for ids in self._store.staged(batch=COMMIT_ITEMS):
+                count = await self._writer.place(ids)
+                report.advance(count)
+                placed = placed or count > 0
 
-        return await self._jobs.start("rebuild", self._catalog, work, alone=True)
+    def _write_labels_later(self) -> None:
+        """Whoever waits for the items does not wait for a model."""
+        if self._labels.configured:
+            self._in_background(self._start_by_itself(RebuildParams(mode="relabel")))
+
+    async def _staged_outgrow(self) -> bool:
+        """Whether the tree should be built anew for what waits."""
+        tree = await self._store.load()
+        fresh = waiting = 0
+        async for ids in self._store.staged():
+            waiting += len(ids)
+            fresh += sum(item_id not in tree for item_id in ids)
+        return waiting > 0 and self._outgrown(tree, len(tree) + fresh)
+
+    async def _rebuild(self, params: RebuildParams, report: Report) -> dict[str, object]:
+        top = ROOT if params.root is None else params.root
+        publish = not params.dry_run
+        relabelled: list[Relabel] = []
+        async with self._building:
+            match params.mode:
+                case "full":
+                    tree = await self._rebuilder.full(report, publish=publish)
+                case "subtree":
+                    tree = await self._rebuilder.subtree(top, report, publish=publish)
+                case "relabel":
+                    tree, relabelled = await self._rebuilder.relabelled(report)
+            result: dict[str, object] = {"dry_run": params.dry_run}
+            if self._labels.configured and params.dry_run:
+                nodes = None if top == ROOT else [node.id for node in tree.walk(top)]
+                estimate = await self._labels.estimate(tree, nodes, self._store.items)
+                result["labels"] = asdict(estimate)
+            elif self._labels.configured:
+                labels = await self._rebuilder.written(tree, top, report, params.max_cost_usd)
+                relabelled += labels.edits
+                result["labels"] = labels.result()
+            if publish and relabelled:
+                tree = await self._rebuilder.publish_labels(relabelled, report)
+        figures = await asyncio.to_thread(inspect.statistics, tree)
+        return {**result, "tree_version": tree.version, **asdict(figures)}
 
     async def aclose(self) -> None:
         """Finish what was begun after the last writes, or leave it to the next start."""
+        await self._refresher.aclose()
         if self._chores:
             _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
             for chore in pending:

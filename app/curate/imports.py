@@ -5,11 +5,11 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tree.item import Item
 
@@ -26,13 +26,13 @@ class LineError(BaseModel):
     problem: str
 
 
-@dataclass(slots=True)
-class ImportReport:
-    """What became of the lines; `lines == accepted + rejected`, blank ones not counted."""
+class ImportReport(BaseModel):
+    """What became of the lines; blank ones are neither accepted nor rejected."""
 
+    read: int = 0  # lines, from the start of the file
     accepted: int = 0
     rejected: int = 0
-    errors: list[LineError] = field(default_factory=list)
+    errors: list[LineError] = Field(default_factory=list)
 
     def reject(self, error: LineError) -> None:
         self.rejected += 1
@@ -62,9 +62,10 @@ class Batch:
 
 
 def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterator[Batch]:
-    """The acceptable items of a file, in batches; `report` is kept up to date.
+    """The acceptable items of a file, in batches; `report` is true of all lines up to the batch.
 
-    Memory does not depend on the file's size. Raises Unreadable when its compression is broken.
+    Lines that `report` has read already are passed over. Memory does not depend on the file's
+    size. Raises Unreadable when its compression is broken.
     """
     with path.open("rb") as raw:
         zipped = raw.read(2) == _GZIP_MAGIC
@@ -73,10 +74,14 @@ def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterat
         batch: list[Item] = []
         read = 0
         number = 0
+        done = report.read
         try:
             while line := lines.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 whole = _rest_of(line, lines)
+                if number <= done:
+                    continue
+                report.read = number
                 item = _item(line if whole else None, number, report)
                 if item is not None:
                     batch.append(item)

@@ -1,16 +1,23 @@
 """`Rebuilder`: a tree grown anew beside the one in use, and put in its place in one step."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
 
 from app.curate.building import Catalogue, build, labels_of
-from app.jobs import Report
+from app.curate.labelling import Labels, ModelLabels
+from app.jobs import JobFailed, Report
+from app.llm import ModelRejected
 from tree import place
 from tree.edits import DropItem, Edit, PutItem, Relabel
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
+from tree.node import ROOT
 from tree.snapshot import SemanticTree
-from tree.store.protocol import TreeStore
+from tree.store.protocol import NEVER_STAGED, TreeStore
+from tree.vectors import Int8Matrix
 
 _READ = 1_000
 _ATTEMPTS = 20
@@ -23,15 +30,21 @@ class Rebuilder:
     published; if somebody commits in between, that is done again for the rest.
     """
 
-    def __init__(self, store: TreeStore, embedders: EmbedderCache, processes: int) -> None:
+    def __init__(
+        self, store: TreeStore, embedders: EmbedderCache, labels: ModelLabels, processes: int
+    ) -> None:
         self._store = store
         self._embedders = embedders
+        self._labels = labels
         self._processes = processes
 
     async def full(self, report: Report, *, publish: bool = True) -> SemanticTree:
-        """A new vector space and a new tree over all items, the staged ones included."""
+        """A new vector space and a new tree over all items, the staged ones included.
+
+        With labels of our own; `written` gives it those of a model, once it is in use.
+        """
         for _ in range(_ATTEMPTS):
-            base = await self._store.load()
+            base, stamp = await self._store.load(), await self._store.stamp()
             catalogue = await self._catalogue(base, report)
             draft = await build(catalogue, base.settings, report, processes=self._processes)
             draft = _with_locked_labels(draft, base)
@@ -39,10 +52,52 @@ class Rebuilder:
                 return draft
             report.phase("publishing", len(draft))
             try:
-                return await self._publish(draft, base.version)
+                return await self._publish(draft, base.version, stamp, "rebuild")
             except StaleVersion:  # the log no longer reaches back to the base: start over
                 continue
         raise StaleVersion(f"{_ATTEMPTS} rebuilds were overtaken by writers: try again later")
+
+    async def activate(self, version: int, report: Report) -> SemanticTree:
+        """The shape of a version that is kept, with the items of now, as the newest version.
+
+        Raises UnknownVersion.
+        """
+        for _ in range(_ATTEMPTS):
+            report.phase("reading", 1, "versions")
+            draft = await self._store.version(version)
+            base = await self._store.load()
+            draft = draft.apply(
+                place.plan(draft, drops=[i for i in draft.item_ids() if i not in base])
+            )
+            report.phase("placing", len(base))
+            ids = list(base.item_ids())
+            for start in range(0, len(ids), _READ):
+                draft = await self._aligned(draft, base, ids[start : start + _READ])
+                report.advance(min(_READ, len(ids) - start))
+            report.phase("publishing", len(draft))
+            try:
+                return await self._publish(
+                    _with_locked_labels(draft, base),
+                    base.version,
+                    NEVER_STAGED,
+                    f"version {version} again",
+                )
+            except StaleVersion:
+                continue
+        raise StaleVersion(f"{_ATTEMPTS} activations were overtaken by writers: try again later")
+
+    async def _aligned(
+        self, draft: SemanticTree, base: SemanticTree, ids: Sequence[str]
+    ) -> SemanticTree:
+        """The draft with those of some items that are not in it as they are now."""
+        items = list((await self._store.items(ids)).values())
+        texts = [item.text for item in items]
+        vectors = await asyncio.to_thread(self._embedders.of(draft.space).encode, texts)
+        stale = [at for at, item in enumerate(items) if _differs(draft, base, item.id, vectors[at])]
+        if not stale:
+            return draft
+        plan = partial(place.plan, draft, [items[at] for at in stale], vectors[stale])
+        return await asyncio.to_thread(lambda: draft.apply(plan()))
 
     async def subtree(self, top: int, report: Report, *, publish: bool = True) -> SemanticTree:
         """The nodes below `top` grown anew, in the same vector space."""
@@ -61,36 +116,61 @@ class Rebuilder:
             return after
         raise StaleVersion(f"lost {_ATTEMPTS} races for a commit: too many writers at once")
 
-    async def labels(self, report: Report, *, publish: bool = True) -> SemanticTree:
-        """The same tree with its labels made anew; locked ones stay."""
+    async def relabelled(self, report: Report) -> tuple[SemanticTree, list[Relabel]]:
+        """The newest tree with labels of our own made anew, and the edits that make them.
+
+        Nothing is published. Locked labels stay.
+        """
         tree = await self._store.load()
         catalogue = await self._catalogue(tree, report, staged=False)
         specs = await labels_of(tree, catalogue, report, processes=self._processes)
         edits = [Relabel(spec.id, spec.label, spec.signpost) for spec in specs if not spec.locked]
-        if not publish:
-            return tree.at_version(tree.version).apply(edits)
-        report.phase("publishing", len(edits), "nodes")
-        while edits:
-            some = edits[:_READ]
+        return await asyncio.to_thread(lambda: tree.at_version(tree.version).apply(edits)), edits
+
+    async def written(
+        self, tree: SemanticTree, top: int, report: Report, limit_usd: float | None
+    ) -> Labels:
+        """Labels of a model for the nodes below `top`. Raises JobFailed when it refuses us.
+
+        What an earlier attempt has paid for is not paid again.
+        """
+        nodes = None if top == ROOT else [node.id for node in tree.walk(top) if node.id != top]
+        if limit_usd is not None:
+            limit_usd = max(0.0, limit_usd - report.job.cost_usd)
+        budget = self._labels.budget(limit_usd)
+        try:
+            return await self._labels.write(tree, nodes, self._store.items, budget, report)
+        except ModelRejected as error:
+            raise JobFailed("model_rejected", str(error)) from error
+
+    async def publish_labels(self, edits: Sequence[Relabel], report: Report) -> SemanticTree:
+        """Commit labels, some at a time, but for nodes that are gone or locked by now."""
+        report.phase("publishing labels", len(edits), "nodes")
+        rest = list(edits)
+        tree = await self._store.load()
+        while rest:
+            some = rest[:_READ]
             now = await self._store.load()
+            fits = [e for e in some if now.has_node(e.node) and not now.node(e.node).locked]
             try:
-                tree = await self._store.commit(
-                    [edit for edit in some if now.has_node(edit.node)], base=now.version
-                )
+                tree = await self._store.commit(fits, base=now.version) if fits else now
             except StaleVersion:
                 continue
-            del edits[: len(some)]
+            del rest[: len(some)]
             report.advance(len(some))
         return tree
 
     async def _catalogue(
         self, tree: SemanticTree, report: Report, *, staged: bool = True
     ) -> Catalogue:
-        """Every item with a record, in the order of the leaves, then what waits for a place."""
-        ids = list(tree.item_ids())
+        """Every item with a record, those that wait for a place included, in the order of ids.
+
+        Not in that of the leaves: the same items are to give the same tree.
+        """
+        known = set(tree.item_ids())
         if staged:
-            waiting = {item async for batch in self._store.staged() for item in batch}
-            ids += sorted(item for item in waiting if item not in tree)
+            known.update([item async for batch in self._store.staged() for item in batch])
+        ids = sorted(known)
         report.phase("reading", len(ids))
         catalogue = Catalogue()
         for start in range(0, len(ids), _READ):
@@ -102,7 +182,7 @@ class Rebuilder:
             report.advance(len(some))
         return catalogue
 
-    async def _publish(self, draft: SemanticTree, base: int) -> SemanticTree:
+    async def _publish(self, draft: SemanticTree, base: int, stamp: int, note: str) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
         while True:
             now = await self._store.load()
@@ -110,7 +190,7 @@ class Rebuilder:
                 draft = await self._rebased(draft, await self._store.changes(since=base))
                 base = now.version
             try:
-                return await self._store.replace(draft, base=base)
+                return await self._store.replace(draft, base=base, stamp=stamp, note=note)
             except StaleVersion:
                 continue
 
@@ -128,6 +208,21 @@ class Rebuilder:
             draft = draft.apply(place.plan(draft, items, vectors))
         gone = [item for item in left if item in draft]
         return draft.apply(place.plan(draft, drops=gone)) if gone else draft
+
+
+def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8Matrix) -> bool:
+    """Whether an item of `base` stands in the draft with another vector or other facts, or not."""
+    then, now = draft.row(item_id), base.row(item_id)
+    if then is None or now is None:
+        return now is not None
+    ours, theirs = draft.rows, base.rows
+    return not (
+        np.array_equal(ours.vectors[then], vector)
+        and ours.popularity[then] == theirs.popularity[now]
+        and ours.expires_at[then] == theirs.expires_at[now]
+        and ours.hidden[then] == theirs.hidden[now]
+        and ours.domains[ours.domain[then]] == theirs.domains[theirs.domain[now]]
+    )
 
 
 def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree:

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from tree import place
-from tree.edits import Edit, Relabel
+from tree.edits import Edit, PutItem, Relabel
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
 from tree.item import Item
 from tree.node import Node
 from tree.snapshot import SemanticTree
-from tree.store.protocol import TreeStore
+from tree.store.protocol import NEVER_STAGED, TreeStore
 
 COMMIT_ITEMS = 1_000
 _RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
@@ -21,15 +23,19 @@ _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
 
 @dataclass(slots=True)
 class _Write:
-    """One caller's puts and deletes; `done` gets, per id, whether it was created or was there."""
+    """One caller's puts and deletes; `done` gets, per id, whether it was created or was there.
+
+    `places` are staged items that are to get their place.
+    """
 
     puts: dict[str, Item]
     deletes: frozenset[str]
     done: asyncio.Future[dict[str, bool]]
+    places: frozenset[str] = frozenset()
 
     @property
     def ids(self) -> Set[str]:
-        return self.puts.keys() | self.deletes
+        return self.puts.keys() | self.deletes | self.places
 
 
 @dataclass(slots=True)
@@ -65,7 +71,17 @@ class Writer:
         """One caller's write, of disjoint ids; per id whether it was created, or was there."""
         if not puts and not deletes:
             return {}
-        write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
+        return await self._done(_Write(puts, deletes, asyncio.get_running_loop().create_future()))
+
+    async def place(self, ids: Collection[str]) -> int:
+        """Give staged items their place by their newest records; how many were still staged.
+
+        What somebody deletes or writes meanwhile is not overwritten.
+        """
+        future = asyncio.get_running_loop().create_future()
+        return len(await self._done(_Write({}, frozenset(), future, frozenset(ids))))
+
+    async def _done(self, write: _Write) -> dict[str, bool]:
         self._queue.writes.append(write)
         if self._queue.worker is None or self._queue.worker.done():
             self._queue.worker = asyncio.create_task(self._work())
@@ -84,7 +100,8 @@ class Writer:
             else:
                 for write in batch:
                     if not write.done.cancelled():
-                        write.done.set_result({item: done[item] for item in write.ids})
+                        ids = write.ids & done.keys()
+                        write.done.set_result({item: done[item] for item in ids})
 
     def _next_batch(self) -> list[_Write]:
         """The oldest writes that fit one commit and touch no item twice."""
@@ -104,20 +121,30 @@ class Writer:
     async def _commit(self, batch: Sequence[_Write]) -> dict[str, bool]:
         puts = {item.id: item for write in batch for item in write.puts.values()}
         deletes = {item_id for write in batch for item_id in write.deletes}
+        places = {item_id for write in batch for item_id in write.places}
         for _ in range(_RETRIES):
             tree = await self._store.load()
+            stamp = await self._store.stamp() if places else NEVER_STAGED
+            waiting = await self._store.waiting(places)
             unknown = [item for item in (*puts, *deletes) if item not in tree]
             staged = await self._store.items(unknown) if unknown else {}
             known = {item: item in tree or item in staged for item in (*puts, *deletes)}
             gone = [item for item in deletes if known[item]]
-            edits = await self._planned(tree, list(puts.values()), gone)
+            edits = [
+                structs.replace(edit, record=b"")  # it is in the store already, perhaps newer
+                if isinstance(edit, PutItem) and edit.id in waiting
+                else edit
+                for edit in await self._planned(tree, [*puts.values(), *waiting.values()], gone)
+            ]
+            if not edits:
+                return {item: known[item] == (item in deletes) for item in known}
             try:
-                after = await self._store.commit(edits, base=tree.version) if edits else tree
+                after = await self._store.commit(edits, base=tree.version, stamp=stamp)
             except StaleVersion:
                 continue
-            if edits:
-                self._committed(after, edits)
-            return {item: known[item] == (item in deletes) for item in known}
+            self._committed(after, edits)
+            done = {item: known[item] == (item in deletes) for item in known}
+            return done | dict.fromkeys(waiting, True)
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def _planned(

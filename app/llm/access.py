@@ -26,7 +26,8 @@ _PROBED = (ReplyMode.JSON_SCHEMA, ReplyMode.JSON_OBJECT, ReplyMode.TEXT)
 class Models:
     """The models of a service. `mode` None: probed once per endpoint and model, and remembered.
 
-    `endpoint` names where they are, for that memory.
+    `endpoint` names where they are, for that memory. `labels` writes the labels of trees, None
+    where nobody does; what it has answered is kept, so that no label is paid for twice.
     """
 
     of: Mapping[Stage, StageModel]
@@ -37,6 +38,7 @@ class Models:
     endpoint: str = ""
     max_tokens: int = 1_000_000  # of one request, whatever it asks for
     max_cost_usd: float | None = None
+    labels: StageModel | None = None
     _probe: "asyncio.Task[ReplyMode] | None" = None
     _probe_at: float = 0.0  # one that found no mode is repeated after this
 
@@ -100,6 +102,8 @@ class Models:
             (found.model.name, mode.for_text if stage == "profile" else mode): found.model
             for stage, found in self.of.items()
         }
+        if self.labels is not None:
+            asked.setdefault((self.labels.model.name, mode.for_text), self.labels.model)
         unusable = []
         for (name, form), model in asked.items():
             try:

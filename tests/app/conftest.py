@@ -33,6 +33,7 @@ class Shop:
     jobs: Jobs
     curator: Curator
     recommender: Recommender
+    uploads: Path
 
     async def ended(self, job: Job) -> Job:
         return await self.jobs.wait(job.id)
@@ -58,21 +59,25 @@ async def built(items: list[Item], settings: TreeSettings = TreeSettings()) -> S
 
 
 @pytest.fixture
-async def shop(embedded_url, open_room) -> AsyncIterator[Shop]:
+async def shop(embedded_url, open_room, tmp_path) -> AsyncIterator[Shop]:
     """An empty catalogue."""
     async with open_room(embedded_url) as room:
         store = RedisTreeStore(
             room.client, "shop", space=LexicalEmbedder().space, prefix=room.prefix
         )
         documents = RedisDocuments(room.client, prefix=room.prefix)
-        jobs, embedders, settings = Jobs(documents, 60), EmbedderCache(), Settings()
+        settings = Settings(data_dir=tmp_path)
+        settings.uploads.mkdir()
+        jobs, embedders = Jobs(documents, 60), EmbedderCache()
         curator = Curator("shop", store, jobs, embedders, settings)
+        jobs.employ(curator)
         yield Shop(
             store,
             documents,
             jobs,
             curator,
             Recommender("shop", store, documents, embedders, settings),
+            settings.uploads,
         )
         await jobs.aclose()
         await curator.aclose()

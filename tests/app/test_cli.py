@@ -150,6 +150,19 @@ def test_bad_lines_are_shown(folder, tmp_path):
     assert "2 lines are not acceptable, so nothing was imported" in refused.stderr
 
 
+def test_an_old_version_is_put_back(folder):
+    for _ in range(2):
+        assert command(folder, "rebuild").returncode == 0
+    newest, older = told(command(folder, "versions", "--json"))["versions"]
+    assert newest["version"] > older["version"]
+    done = command(folder, "activate", str(older["version"]))
+    assert f"version {older['version']} is in use again" in done.stdout
+    table = command(folder, "versions").stdout
+    assert f"version {older['version']} again" in table
+    refused = command(folder, "activate", "4711")
+    assert (refused.returncode, "is not kept" in refused.stderr) == (1, True)
+
+
 def test_rebuild(folder):
     job = told(command(folder, "rebuild", "--json"))
     assert (job["state"], job["result"]["items"]) == ("succeeded", DEMO_ITEMS)

@@ -3,10 +3,10 @@
 import asyncio
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 
+from app.curate import ImportParams, RebuildParams
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
 from tree import inspect
@@ -23,10 +23,11 @@ async def held(shop) -> set[str]:
     return set(tree.item_ids())
 
 
-async def imported(shop, tmp_path: Path, data: bytes, **options):
-    path = tmp_path / "upload"
+async def imported(shop, data: bytes, **options):
+    path = shop.uploads / "upload"
     path.write_bytes(data)
-    job = await shop.ended(await shop.curator.start_import(path, **options))
+    params = ImportParams(upload=path.name, **options)
+    job = await shop.ended(await shop.curator.start_import(params))
     assert not path.exists()
     return job
 
@@ -68,7 +69,7 @@ async def test_a_catalogue_that_outgrows_its_tree_is_rebuilt_by_itself(shop):
     assert len(await held(shop)) == 64
 
 
-async def test_an_import_reconciles_line_by_line(shop, tmp_path):
+async def test_an_import_reconciles_line_by_line(shop):
     lines = [
         thing(1).record(),
         b"",
@@ -86,7 +87,7 @@ async def test_an_import_reconciles_line_by_line(shop, tmp_path):
         thing(1, description="again").record(),
         b'{"id": "last", "title": "no newline at the end"}',
     ]
-    job = await imported(shop, tmp_path, b"\n".join(lines))
+    job = await imported(shop, b"\n".join(lines))
     assert job.state == "succeeded", job.problem
     result = job.result
     assert result["accepted"] == 4
@@ -99,9 +100,9 @@ async def test_an_import_reconciles_line_by_line(shop, tmp_path):
     assert (await shop.store.items(["i1"]))["i1"].description == "again"
 
 
-async def test_a_large_import_is_built_and_gzip_is_noticed(shop, tmp_path, demo_items):
+async def test_a_large_import_is_built_and_gzip_is_noticed(shop, demo_items):
     data = gzip.compress(b"\n".join(item.record() for item in demo_items))
-    job = await imported(shop, tmp_path, data)
+    job = await imported(shop, data)
     assert job.result["accepted"] == job.result["items"] == len(demo_items)
     assert await held(shop) == {item.id for item in demo_items}
     tree = await shop.store.load()
@@ -110,19 +111,18 @@ async def test_a_large_import_is_built_and_gzip_is_noticed(shop, tmp_path, demo_
     assert [batch async for batch in shop.store.staged()] == []
 
 
-async def test_broken_compression_fails_and_keeps_what_was_whole(shop, tmp_path):
+async def test_broken_compression_fails_and_keeps_what_was_whole(shop):
     data = gzip.compress(b"\n".join(thing(n).record() for n in range(20_000)))
-    job = await imported(shop, tmp_path, data[: len(data) // 2])
+    job = await imported(shop, data[: len(data) // 2])
     assert job.state == "failed"
     assert job.problem["code"] == "unreadable"
     assert job.result["accepted"] > 0
     assert len(await held(shop)) == job.result["accepted"]
 
 
-async def test_a_cancelled_import_places_what_it_had_read(shop, tmp_path):
-    path = tmp_path / "upload"
-    path.write_bytes(b"\n".join(thing(n).record() for n in range(60_000)))
-    job = await shop.curator.start_import(path)
+async def test_a_cancelled_import_places_what_it_had_read(shop):
+    (shop.uploads / "upload").write_bytes(b"\n".join(thing(n).record() for n in range(60_000)))
+    job = await shop.curator.start_import(ImportParams(upload="upload"))
     deadline = asyncio.get_running_loop().time() + 30
     while [batch async for batch in shop.store.staged()] == []:
         assert asyncio.get_running_loop().time() < deadline
@@ -137,13 +137,13 @@ async def test_a_cancelled_import_places_what_it_had_read(shop, tmp_path):
     assert set(tree.item_ids()) == set(await shop.store.items(list(tree.item_ids())))
 
 
-async def test_abort_and_dry_run_change_nothing(shop, tmp_path):
+async def test_abort_and_dry_run_change_nothing(shop):
     data = thing(1).record() + b"\n{broken\n"
-    refused = await imported(shop, tmp_path, data, on_error="abort")
+    refused = await imported(shop, data, on_error="abort")
     assert refused.state == "failed"
     assert refused.problem["code"] == "invalid_lines"
     assert refused.result["rejected"] == 1
-    tried = await imported(shop, tmp_path, data, dry_run=True)
+    tried = await imported(shop, data, dry_run=True)
     assert tried.result["accepted"] == 1
     assert await held(shop) == set()
 
@@ -171,7 +171,7 @@ async def test_a_rebuild_carries_over_what_was_written_meanwhile(demo, demo_item
 
 async def test_a_dry_run_of_a_rebuild_publishes_nothing(demo):
     before = (await demo.store.load()).version
-    job = await demo.ended(await demo.curator.start_rebuild(dry_run=True))
+    job = await demo.ended(await demo.curator.start_rebuild(RebuildParams(dry_run=True)))
     assert job.result["items"] == 725
     assert (await demo.store.load()).version == before
 
@@ -179,7 +179,7 @@ async def test_a_dry_run_of_a_rebuild_publishes_nothing(demo):
 @pytest.mark.parametrize("mode", ["relabel", "subtree"])
 async def test_partial_rebuilds_keep_every_item(demo, demo_items, mode):
     root = (await demo.store.load()).root.children[0] if mode == "subtree" else None
-    job = await demo.ended(await demo.curator.start_rebuild(mode=mode, root=root))
+    job = await demo.ended(await demo.curator.start_rebuild(RebuildParams(mode=mode, root=root)))
     assert job.state == "succeeded", job.problem
     assert await held(demo) == {item.id for item in demo_items}
 
@@ -210,9 +210,9 @@ async def test_a_locked_label_survives_a_rebuild(demo):
     ],
     ids=["none", "one", "identical", "one-category", "case", "cycle", "200-categories", "emoji"],
 )
-async def test_odd_catalogues_build_and_answer(shop, tmp_path, items):
+async def test_odd_catalogues_build_and_answer(shop, items):
     data = b"\n".join(item.record() for item in items)
-    job = await imported(shop, tmp_path, data)
+    job = await imported(shop, data)
     assert job.state == "succeeded", job.problem
     assert await held(shop) == {item.id for item in items}
     rebuilt = await shop.ended(await shop.curator.start_rebuild())

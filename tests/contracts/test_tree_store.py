@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Relabel, Reshape
-from tree.errors import InvalidEdit, StaleVersion
+from tree.errors import InvalidEdit, StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Space, TreeSettings
 from tree.snapshot import SemanticTree
@@ -374,16 +374,80 @@ async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_st
     assert await gathered(other.staged(batch=100)) == {f"item {n}" for n in range(1_200)}
     assert (await other.items(["item 7", "nobody"])) == {"item 7": item("item 7", "Title 7")}
 
-    await store.commit([PutItem("item 7", ROOT, vector(7)), DropItem("item 8")], base=0)
+    stamp = await store.stamp()
+    await store.stage([item("item 6", "Newer title")])
+    edits = [PutItem(f"item {n}", ROOT, vector(n)) for n in (6, 7)]
+    await store.commit([*edits, DropItem("item 8")], base=0, stamp=stamp)
+    assert "item 6" in await gathered(other.staged())  # it was staged again since
     assert {"item 7", "item 8"}.isdisjoint(await gathered(other.staged()))
     assert (await other.items(["item 7", "item 8"])).keys() == {"item 7"}
 
     tree = (await store.load()).apply([put("item 9")])
-    await store.replace(tree, base=1)
+    stamp = await store.stamp()
+    await store.stage([item("item 9", "Title 9")])
+    await store.replace(tree, base=1, stamp=stamp)
+    assert {"item 6", "item 9"} & await gathered(other.staged()) == {"item 9"}
+    await store.commit([PutItem("item 9", ROOT, vector(9))], base=2, stamp=await store.stamp())
     assert await gathered(other.staged()) == {f"item {n}" for n in range(1_200)} - {
-        "item 7", "item 8", "item 9",
+        "item 6", "item 7", "item 8", "item 9",
     }  # fmt: skip
+    assert await store.waiting(["item 5", "item 6", "nobody"]) == {
+        "item 5": item("item 5", "Title 5")
+    }
     assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
+
+
+async def test_a_mark_is_written_with_what_it_tells_of(store, open_store):
+    assert await store.mark("import 1") is None
+    await store.stage([item(f"{n}") for n in range(700)], ("import 1", b"line 700"))
+    await store.stage([item("a")], ("import 2", b"line 1"))
+    await store.stage([item("b")])
+    other = open_store("books")
+    assert [await other.mark(f"import {n}") for n in (1, 2)] == [b"line 700", b"line 1"]
+
+
+async def test_versions_that_were_published_can_be_had_back(store, open_store):
+    assert await store.versions() == []
+    await store.replace(SemanticTree.empty(SPACE, SETTINGS).apply([put("a")]), base=0, note="one")
+    await store.commit([put("b")], base=1)
+    await store.compact()
+    fitted = Space("lexical", "fitted", b"other state")
+    await store.replace(
+        SemanticTree.empty(fitted, SETTINGS).apply([put("b"), put("c")]), base=2, note="two"
+    )
+    await store.commit([put("d")], base=3)
+    other = open_store("books")
+    kept = await other.versions()
+    assert [(one.version, one.items, one.note) for one in kept] == [(3, 2, "two"), (1, 1, "one")]
+    old = await other.version(1)
+    assert (old.space, set(old.item_ids())) == (SPACE, {"a", "b"})
+    with pytest.raises(UnknownVersion):
+        await other.version(2)
+
+    await store.replace(old, base=4, note="back to 1")
+    assert [one.version for one in await other.versions()] == [5, 3]
+    assert set((await other.load()).item_ids()) == {"a", "b"}
+    with pytest.raises(UnknownVersion):
+        await other.version(1)
+
+
+async def test_a_follower_is_at_the_newest_version_before_it_is_asked(store, open_store):
+    if isinstance(store, MemoryTreeStore):
+        return  # it is the only one
+    await store.commit([put("a")], base=0)
+    other = open_store("books")
+    await other.load()
+    lags: list[float] = []
+    task = asyncio.create_task(other.follow(lags.append))
+    for n in range(3):
+        await store.commit([put(f"b{n}")], base=1 + n)
+        async with asyncio.timeout(5):
+            while len(lags) <= n:
+                await asyncio.sleep(0.005)
+    task.cancel()
+    assert max(lags) < 1
+    tree = await other.load()
+    assert tree.version == 4
 
 
 async def test_replace_publishes_a_tree_with_its_space(store, open_store):

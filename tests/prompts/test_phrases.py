@@ -28,6 +28,11 @@ VARIABLES = {
     "need_unknown": set(),
     "categories_before": {"categories"},
     "nothing": set(),
+    "signs_json": {"wanted"},
+    "signs_text": {"wanted"},
+    "name_stays": {"label"},
+    "group_items": {"titles"},
+    "group_holds": {"names"},
 }
 
 

@@ -14,7 +14,7 @@ VARIABLES = {
     "search": {"options", "need"},
     "recall": {"options", "need"},
     "rerank": {"options", "need"},
-    "label": {"groups", "section", "language"},
+    "label": {"groups", "neighbours", "section", "language"},
 }
 INERT = ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
 WORDED = sorted(VARIABLES.keys() - {"label"})  # asks in the words of a perspective

@@ -32,6 +32,14 @@ return 1
 """
 
 
+# KEYS  document
+# ARGV  the content that it must have, milliseconds to live
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+
 class Documents(Protocol):
     """Documents by kind and id. Those of kind "catalog" stay; the other kinds need a TTL.
 
@@ -49,6 +57,13 @@ class Documents(Protocol):
         self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float | None
     ) -> bool:
         """Write a document unless there is one of that id; whether it was written."""
+        ...
+
+    async def renew(self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float) -> bool:
+        """Let a document that holds `data` live on; False when it is gone or holds other data.
+
+        `list` may leave it out once its first time to live is over.
+        """
         ...
 
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
@@ -74,6 +89,7 @@ class RedisDocuments:
         self._client = client
         self._prefix = prefix
         self._put = client.register_script(_PUT)
+        self._renew = client.register_script(_RENEW)
 
     async def put(
         self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float | None
@@ -86,6 +102,12 @@ class RedisDocuments:
     ) -> bool:
         """See Documents."""
         return await self._written(kind, document_id, data, ttl_s, only="NX")
+
+    @translated()
+    async def renew(self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float) -> bool:
+        """See Documents."""
+        key = DocumentKeys(kind, self._prefix).document(document_id)
+        return bool(await self._renew(keys=[key], args=[data, _milliseconds(ttl_s)]))
 
     @translated()
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
@@ -126,7 +148,7 @@ class RedisDocuments:
             keys=[keys.document(document_id), keys.index],
             args=[
                 data,
-                "" if ttl_s is None else max(1, round(ttl_s * 1_000)),
+                "" if ttl_s is None else _milliseconds(ttl_s),
                 document_id,
                 "+inf" if ttl_s is None else now + ttl_s,
                 now - _INDEX_SLACK_S,
@@ -160,6 +182,13 @@ class MemoryDocuments:
         await self.put(kind, document_id, data, ttl_s)
         return True
 
+    async def renew(self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float) -> bool:
+        """See Documents."""
+        if await self.get(kind, document_id) != data:
+            return False
+        await self.put(kind, document_id, data, ttl_s)
+        return True
+
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
         """See Documents."""
         self._forget()
@@ -182,6 +211,10 @@ class MemoryDocuments:
     def _forget(self) -> None:
         now = time.monotonic()
         self._kept = {name: entry for name, entry in self._kept.items() if entry[0] > now}
+
+
+def _milliseconds(ttl_s: float) -> int:
+    return max(1, round(ttl_s * 1_000))
 
 
 def _check_ttl(kind: DocumentKind, ttl_s: float | None) -> None:

@@ -12,7 +12,9 @@ from typing import Literal, TypeAlias
 
 DEFAULT_PREFIX = "unillmrec"
 
-DocumentKind: TypeAlias = Literal["catalog", "job", "trace", "profile", "reply", "mode"]
+DocumentKind: TypeAlias = Literal[
+    "catalog", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode"
+]
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CATALOG = re.compile(r"[a-z0-9_-]{1,64}")
@@ -35,10 +37,14 @@ _CATALOG_KEYS = {
     "snapshot": Lifetime.CURRENT,
     "space": Lifetime.CURRENT,
     "compacting": Lifetime.EXPIRING,
+    "mark": Lifetime.EXPIRING,
 }
 _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
     "job": Lifetime.EXPIRING,
+    "open": Lifetime.EXPIRING,  # an empty one for every job that has not ended
+    "lease": Lifetime.EXPIRING,
+    "cancel": Lifetime.EXPIRING,
     "trace": Lifetime.EXPIRING,
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,
@@ -62,6 +68,10 @@ class CatalogKeys:
     def item(self, item_id: str) -> str:
         """The record of an item."""
         return f"{self._stem}:item:{item_id}"
+
+    def mark(self, name: str) -> str:
+        """How far somebody who stages items has come."""
+        return f"{self._stem}:mark:{name}"
 
     def snapshot(self, generation: str) -> str:
         """The header and the chunks of one snapshot."""

@@ -1,14 +1,18 @@
 """`MemoryTreeStore`: a catalogue in this process, for tests and benchmarks."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from itertools import islice
 
 from tree.edits import Edit, decode
-from tree.errors import StaleVersion
+from tree.errors import StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store import wire
+from tree.store.protocol import NEVER_STAGED, Mark, TreeVersion
+
+_KEPT_VERSIONS = 2
 
 
 class MemoryTreeStore:
@@ -27,32 +31,65 @@ class MemoryTreeStore:
         self._tree = SemanticTree.empty(*self._empty)
         self._log: dict[int, bytes] = {}
         self._records: dict[str, bytes] = {}
-        self._staged: set[str] = set()
+        self._staged: dict[str, int] = {}  # stamps by item id
+        self._stamp = NEVER_STAGED
+        self._marks: dict[str, bytes] = {}
+        self._published: list[tuple[TreeVersion, SemanticTree]] = []
 
     async def load(self) -> SemanticTree:
         """See TreeStore."""
         return self._tree
 
-    async def commit(self, edits: Sequence[Edit], *, base: int) -> SemanticTree:
+    def seen(self) -> SemanticTree | None:
+        """See TreeStore."""
+        return self._tree
+
+    async def follow(self, followed: Callable[[float], None]) -> None:
+        """See TreeStore. There are no others to follow."""
+
+    async def commit(
+        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+    ) -> SemanticTree:
         """See TreeStore."""
         self._check(base)
         self._tree = self._tree.apply(edits)
         self._log[self._tree.version] = wire.pack_edits(edits)
         for item_id, record in wire.records(edits).items():
-            self._staged.discard(item_id)
+            if record == b"":
+                self._settle(item_id, stamp)
+                continue
+            self._staged.pop(item_id, None)
             if record is None:
                 self._records.pop(item_id, None)
-            elif record:
+            else:
                 self._records[item_id] = record
         return self._tree
 
-    async def replace(self, tree: SemanticTree, *, base: int) -> SemanticTree:
+    async def replace(
+        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+    ) -> SemanticTree:
         """See TreeStore."""
         self._check(base)
+        if self._published:
+            self._published[0] = self._published[0][0], self._tree
         self._tree = tree.at_version(base + 1)
         self._log.clear()
-        self._staged = {item_id for item_id in self._staged if item_id not in self._tree}
+        entry = TreeVersion(base + 1, len(tree), time.time(), note)
+        self._published = [(entry, self._tree), *self._published][:_KEPT_VERSIONS]
+        for item_id in [item_id for item_id in self._staged if item_id in self._tree]:
+            self._settle(item_id, stamp)
         return self._tree
+
+    async def versions(self) -> list[TreeVersion]:
+        """See TreeStore."""
+        return [entry for entry, _ in self._published]
+
+    async def version(self, number: int) -> SemanticTree:
+        """See TreeStore."""
+        for entry, tree in self._published:
+            if entry.version == number:
+                return tree.at_version(tree.version)
+        raise UnknownVersion(f"version {number} is not kept: see the list of versions")
 
     async def changes(self, *, since: int) -> list[Edit]:
         """See TreeStore."""
@@ -69,16 +106,31 @@ class MemoryTreeStore:
             if item_id in self._records
         }
 
-    async def stage(self, items: Sequence[Item]) -> None:
+    async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""
+        self._stamp += 1
         self._records |= {item.id: item.record() for item in items}
-        self._staged |= {item.id for item in items}
+        self._staged |= {item.id: self._stamp for item in items}
+        if mark:
+            self._marks[mark[0]] = mark[1]
+
+    async def mark(self, name: str) -> bytes | None:
+        """See TreeStore."""
+        return self._marks.get(name)
+
+    async def stamp(self) -> int:
+        """See TreeStore."""
+        return self._stamp
 
     async def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
         """See TreeStore."""
         ids = iter(list(self._staged))
         while page := list(islice(ids, batch)):
             yield page
+
+    async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
+        """See TreeStore."""
+        return await self.items([item_id for item_id in ids if item_id in self._staged])
 
     async def compact(self) -> None:
         """See TreeStore. The log is the snapshot's own business here: nothing to do."""
@@ -93,3 +145,7 @@ class MemoryTreeStore:
     def _check(self, base: int) -> None:
         if base != self._tree.version:
             raise StaleVersion(f"version {base} is not the newest: {self._tree.version} is")
+
+    def _settle(self, item_id: str, stamp: int) -> None:
+        if self._staged.get(item_id, 0) <= stamp:
+            self._staged.pop(item_id, None)

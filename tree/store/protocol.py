@@ -1,11 +1,26 @@
 """`TreeStore`: what the service needs of a place that keeps one catalogue."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from tree.edits import Edit
 from tree.item import Item
 from tree.snapshot import SemanticTree
+
+NEVER_STAGED = 0  # the stamp before the first
+
+Mark: TypeAlias = tuple[str, bytes]  # a name, and how far the one who stages has come
+
+
+@dataclass(frozen=True, slots=True)
+class TreeVersion:
+    """A version that was published whole and is kept; edits came after it."""
+
+    version: int
+    items: int
+    built_at: float  # seconds since the epoch
+    note: str  # what made it
 
 
 class TreeStore(Protocol):
@@ -22,20 +37,45 @@ class TreeStore(Protocol):
         """
         ...
 
-    async def commit(self, edits: Sequence[Edit], *, base: int) -> SemanticTree:
-        """Apply edits on version `base`; all or none. Returns the new version.
+    def seen(self) -> SemanticTree | None:
+        """The newest version that was loaded here; the store is not asked."""
+        ...
 
-        Writes the record of every PutItem and removes that of every DropItem in the same step;
-        both leave the staging area. Raises StaleVersion when `base` is not the newest version,
-        InvalidEdit when the edits do not fit it.
+    async def follow(self, followed: Callable[[float], None]) -> None:
+        """Keep up with what others commit, once a first `load` is done, until cancelled.
+
+        `followed` is told how old the newest version was, in seconds, each time it is reached.
         """
         ...
 
-    async def replace(self, tree: SemanticTree, *, base: int) -> SemanticTree:
+    async def commit(
+        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+    ) -> SemanticTree:
+        """Apply edits on version `base`; all or none. Returns the new version.
+
+        Writes the record of every PutItem and removes that of every DropItem in the same step;
+        both leave the staging area. A PutItem without a record places what was staged: it leaves
+        the staging area unless it was staged again after `stamp`. Raises StaleVersion when `base`
+        is not the newest version, InvalidEdit when the edits do not fit it.
+        """
+        ...
+
+    async def replace(
+        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+    ) -> SemanticTree:
         """Publish `tree` as the version after `base` and forget the log before it.
 
-        The items of `tree` leave the staging area. Raises StaleVersion.
+        The items of `tree` that were staged up to `stamp` leave the staging area. The version it
+        takes the place of is kept for a while. Raises StaleVersion.
         """
+        ...
+
+    async def versions(self) -> list[TreeVersion]:
+        """The versions that were published whole and are kept, the newest first."""
+        ...
+
+    async def version(self, number: int) -> SemanticTree:
+        """One of these, about as it was when another took its place. Raises UnknownVersion."""
         ...
 
     async def changes(self, *, since: int) -> list[Edit]:
@@ -49,12 +89,27 @@ class TreeStore(Protocol):
         """The records of some items, staged ones included; unknown ids are left out."""
         ...
 
-    async def stage(self, items: Sequence[Item]) -> None:
-        """Keep items durably before they have a place in the tree (an import does)."""
+    async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
+        """Keep items durably before they have a place in the tree (an import does).
+
+        The mark is written in the same step as the last of them.
+        """
+        ...
+
+    async def mark(self, name: str) -> bytes | None:
+        """The newest mark of that name; kept for a week."""
+        ...
+
+    async def stamp(self) -> int:
+        """The stamp of what was staged last: what is read after this is at least as new."""
         ...
 
     def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
         """Ids of the staged items, in batches; an id may come twice."""
+        ...
+
+    async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
+        """The records of those ids that are staged (still)."""
         ...
 
     async def compact(self) -> None:

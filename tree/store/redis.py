@@ -7,47 +7,55 @@ dropped and made again, a server that lost its last second) is never taken for t
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from secrets import token_hex
 from typing import TypeVar, cast
 
 from redis.asyncio import Redis
-from redis.typing import EncodableT, FieldT
 
 from tree.edits import Edit, decode
-from tree.errors import CorruptSnapshot, InvalidEdit, StaleVersion, StoreUnavailable, TreeError
-from tree.item import Item
+from tree.errors import (
+    CorruptSnapshot,
+    InvalidEdit,
+    StaleVersion,
+    StoreUnavailable,
+    TreeError,
+    UnknownVersion,
+)
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store import wire
 from tree.store.connection import translated
+from tree.store.head import (
+    FIELDS,
+    NOTHING,
+    Head,
+    Kept,
+    generations,
+    pack_versions,
+    read_head,
+    spaces,
+)
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
+from tree.store.protocol import NEVER_STAGED, TreeVersion
+from tree.store.records import RECORDS_AT_ONCE, RedisRecords
 from tree.store.scripts import COMMIT, FLIP
+from tree.store.snapshots import SNAPSHOT_TTL_S, Snapshots
 
 LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
 LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there are items
-_SNAPSHOT_TTL_S = 600  # of one that is not yet, or no longer, in place
+KEPT_VERSIONS = 2  # each takes some 330 B an item
 _CLAIM_TTL_S = 120
-_CHUNKS_AT_ONCE = 8  # about 3 MB
-_RECORDS_AT_ONCE = 500
+_FOLLOW_S = 0.05
+_INLINE_BYTES = 16_384  # applying a larger entry would hold up the event loop
 _ENTRIES_AT_ONCE = 50
 _READS = 5
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What the catalogue says of itself; all empty when it was never written."""
-
-    version: int
-    token: str
-    generation: str
-    space: str
-    snapshot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,11 @@ class _Entry:
     after: str
 
 
-class RedisTreeStore:
+class RedisTreeStore(RedisRecords):
     """See TreeStore. One object per catalogue and process; the caller owns and closes `client`.
 
     `client` must answer in bytes. `space` and `settings` are those of a catalogue that was never
-    written; a stored one brings its own.
+    written; a stored one brings its own. `keep` published versions stay, the newest included.
     """
 
     def __init__(
@@ -81,9 +89,11 @@ class RedisTreeStore:
         space: Space,
         settings: TreeSettings = TreeSettings(),  # noqa: B008
         prefix: str = DEFAULT_PREFIX,
+        keep: int = KEPT_VERSIONS,
     ) -> None:
-        self._client = client
-        self._keys = CatalogKeys(catalog, prefix)
+        super().__init__(client, CatalogKeys(catalog, prefix))
+        self._snapshots = Snapshots(client, self._keys)
+        self._keep = keep
         self._space = space
         self._settings = settings
         self._commit = client.register_script(COMMIT)
@@ -101,17 +111,39 @@ class RedisTreeStore:
         async with self._lock:
             return (await self._refresh()).tree
 
+    def seen(self) -> SemanticTree | None:
+        """See TreeStore."""
+        return self._known.tree if self._known else None
+
+    async def follow(self, followed: Callable[[float], None]) -> None:
+        """See TreeStore. An entry is applied before the first request asks for it."""
+        while True:
+            try:
+                async with translated():
+                    known, head = self._known, await self._head()
+                    if known is not None and known.token != head.token:
+                        async with self._lock:
+                            newest = await self._refresh()
+                        if newest.token == head.token:
+                            followed(max(0.0, time.time() - head.committed_at))
+            except TreeError as error:  # requests meet it too, and answer with it
+                _log.debug("the log could not be followed: %s", error)
+            await asyncio.sleep(_FOLLOW_S)
+
     @translated()
-    async def commit(self, edits: Sequence[Edit], *, base: int) -> SemanticTree:
+    async def commit(
+        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+    ) -> SemanticTree:
         """See TreeStore. One script; when its answer is lost, the next `load` finds out."""
+        packed = wire.pack_edits(edits)
         async with self._lock:
             known = await self._at(base)
-            pending = known.tree.prepare(edits)
+            pending = await _off_the_loop(len(packed), partial(known.tree.prepare, edits))
             try:
                 if not known.token:
                     known = await self._created(known)
                 token = token_hex(8)
-                since_snapshot = await self._append(edits, known, token)
+                since_snapshot = await self._append(edits, packed, known, token, stamp)
             except BaseException:
                 pending.abandon()
                 raise
@@ -126,23 +158,43 @@ class RedisTreeStore:
         return tree
 
     @translated()
-    async def replace(self, tree: SemanticTree, *, base: int) -> SemanticTree:
+    async def replace(
+        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+    ) -> SemanticTree:
         """See TreeStore. Commits go on during the upload; the last step takes the lock."""
         async with self._lock:
             known = await self._at(base)
         fresh = await asyncio.to_thread(tree.at_version, base + 1)
         token = token_hex(8)
-        generation = await self._upload(fresh, token)
+        generation = await self._snapshots.write(fresh, token)
         async with self._lock:
             head = await self._head()
-            if not await self._flipped(head, generation, fresh, base=known.token, token=token):
+            if not await self._flipped(
+                head, generation, fresh, base=known.token, token=token, note=note
+            ):
                 raise StaleVersion(f"version {base} was overtaken while the new tree was written")
             self._known = _Known(fresh, token)
-        async for ids in self.staged():
-            placed = [item_id for item_id in ids if item_id in fresh]
-            if placed:
-                await self._client.srem(self._keys.staged, *placed)
+        if stamp > NEVER_STAGED:
+            async for ids in self.staged():
+                placed = [item_id for item_id in ids if item_id in fresh]
+                await self.settle(placed, stamp)
         return fresh
+
+    @translated()
+    async def versions(self) -> list[TreeVersion]:
+        """See TreeStore."""
+        return [
+            TreeVersion(kept.version, kept.items, kept.built_at, kept.note)
+            for kept in (await self._head()).versions
+        ]
+
+    @translated()
+    async def version(self, number: int) -> SemanticTree:
+        """See TreeStore."""
+        for kept in (await self._head()).versions:
+            if kept.version == number:
+                return (await self._snapshots.read(kept.generation))[0]
+        raise UnknownVersion(f"version {number} is not kept: see the list of versions")
 
     @translated()
     async def compact(self) -> None:
@@ -152,8 +204,8 @@ class RedisTreeStore:
             known = await self._refresh()
         if not known.token or head.snapshot >= known.tree.version:
             return
-        generation = await self._upload(known.tree, known.token)
-        await self._flipped(head, generation, known.tree, base="*", token="")
+        generation = await self._snapshots.write(known.tree, known.token)
+        await self._flipped(head, generation, known.tree, base="*")
 
     @translated()
     async def changes(self, *, since: int) -> list[Edit]:
@@ -165,38 +217,6 @@ class RedisTreeStore:
         return [edit for entry in entries for edit in decode(entry.edits)]
 
     @translated()
-    async def items(self, ids: Collection[str]) -> dict[str, Item]:
-        """See TreeStore."""
-        found: dict[str, Item] = {}
-        for batch in _batched(iter(ids), _RECORDS_AT_ONCE):
-            records = await self._client.mget([self._keys.item(item_id) for item_id in batch])
-            for item_id, record in zip(batch, records, strict=True):
-                if record is not None:
-                    found[item_id] = wire.read_item(item_id, cast(bytes, record))
-        return found
-
-    @translated()
-    async def stage(self, items: Sequence[Item]) -> None:
-        """See TreeStore."""
-        for batch in _batched(iter(items), _RECORDS_AT_ONCE):
-            async with self._client.pipeline(transaction=True) as pipeline:
-                for item in batch:
-                    pipeline.set(self._keys.item(item.id), item.record())
-                pipeline.sadd(self._keys.staged, *(item.id for item in batch))
-                await pipeline.execute()
-
-    async def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
-        """See TreeStore."""
-        cursor = 0
-        while True:
-            async with translated():
-                cursor, page = await self._client.sscan(self._keys.staged, cursor, count=batch)
-            for ids in _batched(iter(page), batch):
-                yield [cast(bytes, item_id).decode() for item_id in ids]
-            if not cursor:
-                return
-
-    @translated()
     async def drop(self) -> None:
         """See TreeStore. A drop that was cut short leaves an empty catalogue; call it again."""
         keys = self._keys
@@ -204,9 +224,9 @@ class RedisTreeStore:
             await self._client.unlink(keys.head, keys.log, keys.staged)
             self._known = None
         doomed: list[bytes] = []
-        async for key in self._client.scan_iter(match=keys.pattern, count=_RECORDS_AT_ONCE):
+        async for key in self._client.scan_iter(match=keys.pattern, count=RECORDS_AT_ONCE):
             doomed.append(key)
-            if len(doomed) == _RECORDS_AT_ONCE:
+            if len(doomed) == RECORDS_AT_ONCE:
                 await self._client.unlink(*doomed)
                 doomed = []
         if doomed:
@@ -218,11 +238,9 @@ class RedisTreeStore:
 
     # -- reading: under the lock, because following the log writes to the shared rows
 
-    async def _head(self) -> _Head:
-        fields = ["version", "token", "generation", "space", "snapshot"]
-        values = cast(list[bytes | None], await self._client.hmget(self._keys.head, fields))
-        version, token, generation, space, snapshot = [(value or b"").decode() for value in values]
-        return _Head(int(version or 0), token, generation, space, int(snapshot or 0))
+    async def _head(self) -> Head:
+        values = await self._client.hmget(self._keys.head, list(FIELDS))
+        return read_head(cast(list[bytes | None], values))
 
     async def _at(self, base: int) -> _Known:
         known = self._known
@@ -244,26 +262,29 @@ class RedisTreeStore:
                     raise
         raise StoreUnavailable(f"the snapshot was replaced {_READS} times while it was read: retry")
 
-    async def _read(self, head: _Head) -> _Known:
+    async def _read(self, head: Head) -> _Known:
         known = self._known and await self._followed(self._known, head)
         if not head.token:
             known = _Known(SemanticTree.empty(self._space, self._settings), "")
         elif known is None:
-            known = await self._followed(await self._snapshot(head), head)
+            known = await self._followed(_Known(*await self._snapshots.read(head.generation)), head)
         if known is None:
             raise CorruptSnapshot(f"the log from {head.snapshot + 1} to {head.version} has gaps")
         self._known = known
         return known
 
-    async def _followed(self, known: _Known, head: _Head) -> _Known | None:
+    async def _followed(self, known: _Known, head: Head) -> _Known | None:
         """`known` brought up to `head` by the log; None when the log does not join them."""
         async for entry in self._entries(known.tree.version, head.version):
             if entry.after != known.token:
                 return None
             try:
-                known = _Known(known.tree.apply(decode(entry.edits)), entry.token)
+                tree = await _off_the_loop(
+                    len(entry.edits), partial(_applied, known.tree, entry.edits)
+                )
             except InvalidEdit as error:
                 raise CorruptSnapshot(f"log entry {entry.version} does not fit: {error}") from error
+            known = _Known(tree, entry.token)
             await asyncio.sleep(0)
         return known if known.token == head.token else None
 
@@ -278,37 +299,26 @@ class RedisTreeStore:
             if not page:
                 return
 
-    async def _snapshot(self, head: _Head) -> _Known:
-        key = self._keys.snapshot(head.generation)
-        packed, token = await self._fields(key, ["header", "token"])
-        header = wire.read_header(packed)
-        state = cast(bytes | None, await self._client.get(self._keys.space(header.fingerprint)))
-        space = wire.read_space(header, state)
-        assembly = wire.Assembly(header)
-        for numbers in _batched(iter(range(header.chunks)), _CHUNKS_AT_ONCE):
-            chunks = await self._fields(key, list(map(str, numbers)))
-            await asyncio.to_thread(assembly.add, chunks)
-        return _Known(await asyncio.to_thread(assembly.tree, space), (token or b"").decode())
-
-    async def _fields(self, key: str, fields: list[str]) -> list[bytes | None]:
-        return cast(list[bytes | None], await self._client.hmget(key, fields))
-
     # -- writing
 
     async def _created(self, known: _Known) -> _Known:
         """The catalogue with a first snapshot: its space and settings bind every later reader."""
         token = token_hex(8)
-        generation = await self._upload(known.tree, token)
-        nothing = _Head(0, "", "", "", 0)
-        if not await self._flipped(nothing, generation, known.tree, base="", token=token):
+        generation = await self._snapshots.write(known.tree, token)
+        if not await self._flipped(
+            NOTHING, generation, known.tree, base="", token=token, note="created"
+        ):
             raise StaleVersion("the catalogue was just created by somebody else")
         return _Known(known.tree, token)
 
-    async def _append(self, edits: Sequence[Edit], known: _Known, token: str) -> tuple[int, int]:
+    async def _append(
+        self, edits: Sequence[Edit], packed: bytes, known: _Known, token: str, stamp: int
+    ) -> tuple[int, int]:
         keys = self._keys
         records = wire.records(edits)
         written = {item_id: record for item_id, record in records.items() if record}
         removed = [item_id for item_id, record in records.items() if record is None]
+        placed = [item_id for item_id, record in records.items() if record == b""]
         version = known.tree.version + 1
         reply = await self._commit(
             keys=[
@@ -316,8 +326,9 @@ class RedisTreeStore:
                 *map(keys.item, written), *map(keys.item, removed),
             ],
             args=[
-                known.token, token, version, wire.pack_edits(edits), len(edits),
-                len(written), *written.values(), *records,
+                known.token, token, version, packed, len(edits), stamp,
+                len(written), *written.values(),
+                len(written) + len(removed), *written, *removed, *placed,
             ],
         )  # fmt: skip
         if reply is None:
@@ -325,48 +336,41 @@ class RedisTreeStore:
         edits_since, versions_since = cast(list[int], reply)
         return edits_since, versions_since
 
-    async def _upload(self, tree: SemanticTree, token: str) -> str:
-        """Write a snapshot that nobody reads yet and that vanishes if nobody ever does."""
-        generation = token_hex(8)
-        key = self._keys.snapshot(generation)
-        header, chunks = await asyncio.to_thread(wire.encode, tree)
-        numbered = enumerate(chunks)
-        fields: dict[FieldT, EncodableT] = {
-            "header": wire.pack_header(header),
-            "token": token.encode(),
-        }
-        while fields:
-            async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.hset(key, mapping=fields)
-                pipeline.expire(key, _SNAPSHOT_TTL_S)
-                await pipeline.execute()
-            fields = await asyncio.to_thread(_next_chunks, numbered)
-        state = await asyncio.to_thread(wire.pack_space, tree.space)
-        space = self._keys.space(header.fingerprint)
-        await self._client.set(space, state, nx=True, ex=_SNAPSHOT_TTL_S)
-        return generation
-
     async def _flipped(
-        self, head: _Head, generation: str, tree: SemanticTree, *, base: str, token: str
+        self,
+        head: Head,
+        generation: str,
+        tree: SemanticTree,
+        *,
+        base: str,
+        token: str = "",
+        note: str = "",
     ) -> bool:
-        """Put an uploaded snapshot in the place of `head`'s; False when that is gone."""
-        keys = self._keys
+        """Put a snapshot in the place of `head`'s; False when that is gone.
+
+        With a `token` the tree is a version of its own, else the one in place, compacted.
+        """
         fingerprint = tree.space.fingerprint
-        replaced = [keys.snapshot(head.generation)] if head.generation else []
-        if head.space not in ("", fingerprint):
-            replaced.append(keys.space(head.space))
+        if token:
+            newest = Kept(tree.version, len(tree), time.time(), note, generation, fingerprint)
+            kept = (newest, *head.versions)[: self._keep]
+        else:
+            kept = head.compacted(generation)
         oldest = tree.version if token else head.snapshot + 1
+        keys = self._keys
         reply = await self._flip(
             keys=[
-                keys.head, keys.log, keys.snapshot(generation), keys.space(fingerprint), *replaced
+                keys.head, keys.log, keys.snapshot(generation), keys.space(fingerprint),
+                *(keys.snapshot(name) for name in generations(head.versions) - generations(kept)),
+                *(keys.space(name) for name in spaces(head.versions) - spaces(kept)),
             ],
             args=[
                 head.generation, base, generation, fingerprint, tree.version, token, oldest,
-                _SNAPSHOT_TTL_S,
+                SNAPSHOT_TTL_S, pack_versions(kept),
             ],
         )  # fmt: skip
         if reply != 1:
-            await self._client.unlink(keys.snapshot(generation))
+            await self._snapshots.discard(generation)
         if reply == -1:
             raise StoreUnavailable("the upload of a snapshot was lost before its end: try again")
         return bool(reply)
@@ -385,10 +389,10 @@ class RedisTreeStore:
             _log.warning("the log was not compacted; a later commit tries again: %s", error)
 
 
-def _next_chunks(numbered: Iterator[tuple[int, bytes]]) -> dict[FieldT, EncodableT]:
-    return {str(number): chunk for number, chunk in islice(numbered, _CHUNKS_AT_ONCE)}
+def _applied(tree: SemanticTree, packed: bytes) -> SemanticTree:
+    return tree.apply(decode(packed))
 
 
-def _batched(values: Iterator[_T], size: int) -> Iterator[list[_T]]:
-    while batch := list(islice(values, size)):
-        yield batch
+async def _off_the_loop(size: int, work: Callable[[], _T]) -> _T:
+    """What `work` returns; in a thread where `size` bytes of edits would hold up the event loop."""
+    return work() if size <= _INLINE_BYTES else await asyncio.to_thread(work)

@@ -1,13 +1,15 @@
-"""The two Lua scripts by which a catalogue changes.
+"""The Lua scripts by which a catalogue changes.
 
-Both are safe to send twice, which a client does after a lost connection: the token that a script
-brings tells it that it ran before. Both write first with a command that a full server refuses,
+All are safe to send twice, which a client does after a lost connection: the token that a script
+brings tells it that it ran before. All write first with a command that a full server refuses,
 because a script that fails half-way is not rolled back.
 """
 
 # KEYS  head, log, staged; then the records to write; then the records to remove
 # ARGV  token of the base version, token and number of the new one, edits, how many they are,
-#       how many records are written; then these records; then the ids that leave the staging area
+#       the newest stamp of staging that was read, how many records are written; then these
+#       records; how many ids leave the staging area whatever their stamp; then these ids, and
+#       those that leave it unless they were staged again meanwhile
 # Returns false when the base is not the newest version, or else the edits and the versions
 # since the last snapshot.
 COMMIT = """
@@ -16,20 +18,28 @@ if head[1] ~= ARGV[2] then
     if (head[1] or '') ~= ARGV[1] then return false end
     redis.call('XADD', KEYS[2], ARGV[3] .. '-0',
         'edits', ARGV[4], 'token', ARGV[2], 'after', ARGV[1])
-    local written = tonumber(ARGV[6])
-    for i = 1, written do redis.call('SET', KEYS[3 + i], ARGV[6 + i]) end
+    local written = tonumber(ARGV[7])
+    for i = 1, written do redis.call('SET', KEYS[3 + i], ARGV[7 + i]) end
     for i = 4 + written, #KEYS do redis.call('DEL', KEYS[i]) end
-    for i = 7 + written, #ARGV do redis.call('SREM', KEYS[3], ARGV[i]) end
+    local leaving = 8 + written
+    local surely = leaving + tonumber(ARGV[leaving])
+    for i = leaving + 1, #ARGV do
+        if i <= surely or tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or 0) <= tonumber(ARGV[6])
+        then redis.call('HDEL', KEYS[3], ARGV[i]) end
+    end
     head[2] = redis.call('HINCRBY', KEYS[1], 'edits', ARGV[5])
-    redis.call('HSET', KEYS[1], 'version', ARGV[3], 'token', ARGV[2])
+    local now = redis.call('TIME')
+    redis.call('HSET', KEYS[1], 'version', ARGV[3], 'token', ARGV[2],
+        'at', now[1] .. string.format('%06d', now[2]))
 end
 return {tonumber(head[2]), tonumber(ARGV[3]) - tonumber(head[3])}
 """
 
-# KEYS  head, log, the new snapshot, its space; then those that it takes the place of, if any
+# KEYS  head, log, the new snapshot, its space; then those that nobody needs any more
 # ARGV  generation in place; token of the base version or '*' for any; the new generation and
 #       the fingerprint of its space; its version; its token or '' to leave the head's version;
-#       the oldest log entry to keep; seconds that the old snapshot stays for those who read it
+#       the oldest log entry to keep; seconds that the old snapshots stay for those who read them;
+#       the versions that are kept, this one first
 # Returns 1; 0 when another generation or version is in place; -1 when the upload is not there.
 FLIP = """
 local head = redis.call('HMGET', KEYS[1], 'generation', 'token')
@@ -37,12 +47,37 @@ if head[1] == ARGV[3] then return 1 end
 if (head[1] or '') ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '*' and (head[2] or '') ~= ARGV[2] then return 0 end
 if redis.call('EXISTS', KEYS[3], KEYS[4]) < 2 then return -1 end
-redis.call('HSET', KEYS[1],
-    'generation', ARGV[3], 'space', ARGV[4], 'snapshot', ARGV[5], 'edits', 0)
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[5], 'token', ARGV[6]) end
+redis.call('HSET', KEYS[1], 'generation', ARGV[3], 'space', ARGV[4], 'snapshot', ARGV[5],
+    'edits', 0, 'versions', ARGV[9])
+if ARGV[6] ~= '' then
+    local now = redis.call('TIME')
+    redis.call('HSET', KEYS[1], 'version', ARGV[5], 'token', ARGV[6],
+        'at', now[1] .. string.format('%06d', now[2]))
+end
 for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 redis.call('PERSIST', KEYS[3])
 redis.call('PERSIST', KEYS[4])
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[7] .. '-0')
 return 1
+"""
+
+# KEYS  head, staged, mark; then the records to write
+# ARGV  the mark or '' for none, seconds that it stays; then the records; then their ids
+STAGE = """
+local stamp = redis.call('HINCRBY', KEYS[1], 'staged', 1)
+local count = #KEYS - 3
+for i = 1, count do
+    redis.call('SET', KEYS[3 + i], ARGV[2 + i])
+    redis.call('HSET', KEYS[2], ARGV[2 + count + i], stamp)
+end
+if ARGV[1] ~= '' then redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2]) end
+"""
+
+# KEYS  staged
+# ARGV  the newest stamp that was read; then ids that leave unless they were staged again since
+SETTLE = """
+for i = 2, #ARGV do
+    if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0) <= tonumber(ARGV[1])
+    then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
 """

@@ -1,0 +1,75 @@
+"""`Importer`: a file of items goes to the staging area, from wherever it was left off."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.curate.imports import ImportReport, Unreadable, read_items
+from app.jobs import JobFailed, Report
+from tree.store.protocol import TreeStore
+
+
+class ImportParams(BaseModel):
+    """What an import was asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upload: str  # the name of a file in the folder of uploads
+    on_error: Literal["skip", "abort"] = "skip"
+    dry_run: bool = False
+
+
+class Importer:
+    """Reads uploads. What it has read is durable, and so is how far it has come."""
+
+    def __init__(self, store: TreeStore, uploads: Path) -> None:
+        self._store = store
+        self._uploads = uploads
+
+    def path(self, params: ImportParams) -> Path:
+        """Where the upload lies."""
+        return self._uploads / params.upload
+
+    async def run(self, job_id: str, params: ImportParams, report: Report) -> ImportReport:
+        """Stage all acceptable lines that are not staged yet; what became of all of them.
+
+        `on_error` abort stages nothing if there is a bad line, `dry_run` nothing at all.
+        Raises JobFailed, also when the file breaks off: what comes before is staged.
+        """
+        mark = await self._store.mark(job_id)
+        if mark is None and (params.on_error == "abort" or params.dry_run):
+            checked = await self._read(params, report, ImportReport(), "checking", None)
+            if params.on_error == "abort" and checked.rejected:
+                raise JobFailed(
+                    "invalid_lines",
+                    f"{checked.rejected} lines are not acceptable, so nothing was imported",
+                    checked.result(),
+                )
+            if params.dry_run:
+                return checked
+        so_far = ImportReport() if mark is None else ImportReport.model_validate_json(mark)
+        return await self._read(params, report, so_far, "reading", job_id)
+
+    async def _read(
+        self,
+        params: ImportParams,
+        report: Report,
+        outcome: ImportReport,
+        phase: str,
+        job_id: str | None,
+    ) -> ImportReport:
+        """`outcome` for the whole file; the items are staged when there is a `job_id` to mark."""
+        path = self.path(params)
+        report.phase(phase, path.stat().st_size, "bytes")
+        batches = read_items(path, outcome)
+        try:
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                if job_id and batch.items:
+                    mark = outcome.model_dump_json().encode()
+                    await self._store.stage(batch.items, (job_id, mark))
+                report.advance(batch.bytes_read)
+        except Unreadable as error:
+            raise JobFailed("unreadable", str(error), outcome.result()) from error
+        return outcome
