@@ -18,6 +18,7 @@ from app.recommend import Manner, Recommender
 from app.settings import Settings
 from prompts import Perspective
 from tree.embedders import EmbedderCache
+from tree.errors import StoreUnavailable
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
@@ -27,6 +28,7 @@ DEFAULT_CATALOG = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _STOP_S = 15.0
 _TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
+_UNSEEN_S = 10.0  # how much longer while the registry does not answer
 
 
 class UnknownCatalog(LookupError):
@@ -116,7 +118,14 @@ class Catalogs:
         if catalog and time.monotonic() - self._seen[name] < _TRUSTED_S:
             return catalog
         async with self._lock:
-            data = await self._documents.get("catalog", name) if _NAME.fullmatch(name) else None
+            try:
+                data = await self._documents.get("catalog", name) if _NAME.fullmatch(name) else None
+            except StoreUnavailable:
+                if name not in self._open:
+                    raise
+                # In a cluster, the registry's node may be down while the catalogue's is not.
+                self._seen[name] = time.monotonic() + _UNSEEN_S
+                return self._open[name]
             if data is None:
                 await self._close(name)
                 raise UnknownCatalog(f"there is no catalogue {name!r}: create it first")

@@ -29,7 +29,7 @@ from app.llm.ask import FREE
 from app.llm.wrappers import Breaker, Cached, Limited
 from app.settings import Settings
 from tree.embedders import LexicalEmbedder
-from tree.errors import StoreUnavailable
+from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.store.connection import connect
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
 from tree.store.protocol import TreeStore
@@ -37,6 +37,8 @@ from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = "unillmrec doctor --deep says what is missing"
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
@@ -48,6 +50,7 @@ class Services:
 
     settings: Settings
     server: ServerReport
+    documents: Documents
     jobs: Jobs
     catalogs: Catalogs
     models: Models
@@ -92,7 +95,7 @@ async def services(
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
-        yield Services(settings, server, jobs, catalogs, models)
+        yield Services(settings, server, documents, jobs, catalogs, models)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -144,7 +147,7 @@ def shared_store(settings: Settings) -> Iterator[str]:
         asyncio.run(_checked(url))
         yield url
         return
-    server = asyncio.run(EmbeddedServer.start(settings.data_dir))
+    server = asyncio.run(EmbeddedServer.start(settings.data_dir, fsync=settings.fsync))
     try:
         yield server.connect_url
     finally:
@@ -212,7 +215,7 @@ async def _store_url(settings: Settings, stack: AsyncExitStack, *, attach: bool)
         return settings.redis_url.get_secret_value()
     if attach and (url := running_url(settings.data_dir)) is not None:
         return url
-    server = await EmbeddedServer.start(settings.data_dir)
+    server = await EmbeddedServer.start(settings.data_dir, fsync=settings.fsync)
     stack.push_async_callback(server.stop)
     return server.connect_url
 
@@ -235,8 +238,11 @@ async def _warm(catalogs: Catalogs) -> None:
     """Load code and trees before the first request, and finish what a lost process has left."""
     await asyncio.to_thread(LexicalEmbedder().encode, ["warm"])  # scikit-learn: 2 s of import
     for catalog in await catalogs.list():
-        await catalog.store.load()
-        await catalog.curator.resume()
+        try:
+            await catalog.store.load()
+            await catalog.curator.resume()
+        except CorruptSnapshot as error:  # the others can be served
+            logger.error("catalogue %s is not served: %s; %s", catalog.name, error, _DAMAGED)
     settle_memory()
 
 

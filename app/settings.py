@@ -35,8 +35,13 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="A Redis or Valkey ≥ 6.2, `redis://…`, `rediss://…` or `unix://…`. "
-        "Unset: a private Valkey in the data folder.",
+        description="A Redis or Valkey ≥ 6.2, `redis://…`, `rediss://…` or `unix://…`; "
+        "a cluster is `redis+cluster://host:port,…`. Unset: a private Valkey in the data folder.",
+    )
+    fsync: Literal["everysec", "always"] = Field(
+        default="everysec",
+        description="When the embedded store's file reaches the disk: a power loss costs the last "
+        "second, or nothing, with slower writes.",
     )
     key_prefix: str = Field(
         default="unillmrec",

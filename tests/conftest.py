@@ -3,13 +3,9 @@
 import asyncio
 import json
 import os
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,17 +13,17 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.servers import llama
-from tree.errors import StoreUnavailable
-from tree.store.connection import connect, translated
+from tests.servers.cluster import LoopbackCluster
+from tests.servers.cluster import start as start_cluster
+from tree.store.connection import connect
 from tree.store.keys import CatalogKeys, Lifetime, classify
-from tree.store.server import EmbeddedServer, valkey_binary
+from tree.store.server import EmbeddedServer
 
 if TYPE_CHECKING:  # they import openai, which takes 0.8 s
     from tests.servers.decisions import DecisionsServer
     from tests.servers.hostile import HostileServer
 
 _NO_TTL = -1
-_START_S = 20
 
 
 @dataclass(frozen=True)
@@ -50,26 +46,21 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def tcp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server over TCP: UNILLMREC_TEST_REDIS_URL, or a Redis Cluster of one node.
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]:
+    """A Redis Cluster of three nodes; a test that kills one brings it back."""
+    running = start_cluster(tmp_path_factory.mktemp("cluster"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def tcp_url(request: pytest.FixtureRequest) -> str:
+    """A store over TCP: UNILLMREC_TEST_REDIS_URL, or the cluster.
 
     The cluster refuses every command whose keys do not share a slot.
     """
     given = os.environ.get("UNILLMREC_TEST_REDIS_URL")
-    if given:
-        yield given
-        return
-    free = ("127.0.0.1", 0)
-    with socket.create_server(free) as first, socket.create_server(free) as second:
-        port, bus_port = first.getsockname()[1], second.getsockname()[1]
-    process = _cluster_node(tmp_path_factory.mktemp("cluster"), port, bus_port)
-    url = f"redis://127.0.0.1:{port}"
-    try:
-        asyncio.run(_formed(url))
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    return given or str(request.getfixturevalue("cluster").url)
 
 
 @pytest.fixture(params=["embedded_url", "tcp_url"])
@@ -115,31 +106,6 @@ async def _may_stay(room: Room, key: str) -> bool:
     kept = json.loads(versions)
     names = {keys.snapshot(one["generation"]) for one in kept}
     return key in names | {keys.space(one["space"]) for one in kept}
-
-
-def _cluster_node(folder: Path, port: int, bus_port: int) -> subprocess.Popen[bytes]:
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    cluster = ["--cluster-enabled", "yes", "--cluster-port", str(bus_port)]
-    log = ["--logfile", str(folder / "valkey.log")]
-    return subprocess.Popen([str(valkey_binary()), *options, *cluster, *log])
-
-
-async def _formed(url: str) -> None:
-    deadline = time.monotonic() + _START_S
-    async with connect(url) as client:
-        while True:
-            try:
-                async with translated():
-                    info = await client.execute_command("CLUSTER INFO")
-                    if info["cluster_state"] == "ok":
-                        return
-                    if info["cluster_slots_assigned"] == "0":
-                        await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
-            except StoreUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            assert time.monotonic() < deadline, f"the node at {url} does not form a cluster"
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -26,14 +26,14 @@ class Parts(NamedTuple):
     leaf_facets: Int8Matrix | None  # int8[leaves, FACETS, DIMENSIONS]; None: not known yet
 
 
-def filled(parts: Parts) -> Rows:
-    """Rows that hold the columns of `parts`, not yet published. Raises InvalidEdit."""
-    leaves = [spec.id for spec in parts.specs if not spec.children]
-    count = len(parts.columns.ids)
-    if len(leaves) != len(parts.leaf_sizes) or sum(parts.leaf_sizes) != count:
+def filled(specs: Sequence[NodeSpec], columns: Columns, leaf_sizes: Sequence[int]) -> Rows:
+    """Rows that hold `columns`, not yet published; see `Parts`. Raises InvalidEdit."""
+    leaves = [spec.id for spec in specs if not spec.children]
+    count = len(columns.ids)
+    if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != count:
         raise InvalidEdit("leaf sizes do not add up to the rows")
     rows = Rows(count)
-    rows.append(parts.columns, np.repeat(leaves, parts.leaf_sizes))
+    rows.append(columns, np.repeat(leaves, leaf_sizes))
     return rows
 
 

@@ -57,7 +57,7 @@ class SemanticTree:
     def assemble(
         cls,
         specs: Sequence[NodeSpec],
-        columns: Columns,
+        content: Columns | Rows,
         leaf_sizes: Sequence[int],
         *,
         version: int,
@@ -66,33 +66,14 @@ class SemanticTree:
         next_node: int,
         leaf_facets: Int8Matrix | None = None,
     ) -> SemanticTree:
-        """A whole tree from its `Parts`. Raises InvalidEdit when they do not make one tree."""
-        rows = filled(Parts(specs, columns, leaf_sizes, leaf_facets))
-        return cls.plant(
-            rows,
-            specs,
-            leaf_sizes,
-            version=version,
-            settings=settings,
-            space=space,
-            next_node=next_node,
-            leaf_facets=leaf_facets,
-        )
+        """A whole tree from its `Parts`. Raises InvalidEdit when they do not make one tree.
 
-    @classmethod
-    def plant(
-        cls,
-        rows: Rows,
-        specs: Sequence[NodeSpec],
-        leaf_sizes: Sequence[int],
-        *,
-        version: int,
-        settings: TreeSettings,
-        space: Space,
-        next_node: int,
-        leaf_facets: Int8Matrix | None = None,
-    ) -> SemanticTree:
-        """`assemble` over rows that were appended leaf by leaf already, and not yet published."""
+        `content` may be rows that take the place of the columns: such as were appended leaf by
+        leaf already, and not yet published.
+        """
+        rows = content
+        if isinstance(rows, Columns):
+            rows = filled(specs, rows, leaf_sizes)
         return cls(
             version=version,
             settings=settings,

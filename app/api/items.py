@@ -13,6 +13,7 @@ from app.api.bodies import MERGE_PATCH, json_object, merge_patch
 from app.api.problems import Flaw, flaws_of, invalid, unknown_item
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog
+from tree.errors import CorruptSnapshot
 from tree.item import Item, ItemId
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
@@ -76,7 +77,7 @@ async def patch_item(
 
     item = await catalog.curator.patch(item_id, change)
     if item is None:
-        raise unknown_item(item_id)
+        raise await _absent(catalog, item_id)
     return item
 
 
@@ -111,8 +112,19 @@ def _address(catalog: Catalog, item_id: str) -> str:
 async def _stored(catalog: Catalog, item_id: str) -> Item:
     found = await catalog.store.items([item_id])
     if item_id not in found:
-        raise unknown_item(item_id)
+        raise await _absent(catalog, item_id)
     return found[item_id]
+
+
+async def _absent(catalog: Catalog, item_id: str) -> Exception:
+    """Why there is no such item: nobody put it, or its record is lost."""
+    before = await catalog.store.load()
+    flaw = (await catalog.store.flaws([item_id])).get(item_id, "")
+    after = await catalog.store.load()
+    damaged = not flaw.endswith("is missing")
+    if flaw and (damaged or (item_id in before and item_id in after)):
+        return CorruptSnapshot(f"{flaw}: put the item again, or delete it")
+    return unknown_item(item_id)
 
 
 def _item(item_id: str, content: dict[str, object]) -> Item:

@@ -120,6 +120,13 @@ async def exported(catalog: Catalog) -> AsyncIterator[bytes]:
             yield chunk
 
 
+async def exported_records(catalog: Catalog) -> AsyncIterator[bytes]:
+    """Every record that can be read, whether or not the tree can be loaded, as `exported` does."""
+    async for ids in catalog.store.recorded():
+        async for chunk in _records(catalog, iter(ids)):
+            yield chunk
+
+
 async def _records(catalog: Catalog, ids: Iterator[str]) -> AsyncIterator[bytes]:
     while batch := list(islice(ids, _EXPORTED_AT_ONCE)):
         records = await catalog.store.items(batch)

@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from pydantic import BaseModel
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
+from app.cli.deep import Check, catalogue_checks, document_check
 from app.cli.session import JsonOption, err, out, print_json, run
+from app.cli.watching import bar
 from app.settings import Settings
-from tree.errors import TreeError
+from tree.errors import CorruptSnapshot, TreeError
 from tree.inspect import violations
+from tree.store.torn import torn_files
 
 if TYPE_CHECKING:
     from app.catalogs import Catalog
@@ -23,20 +26,17 @@ if TYPE_CHECKING:
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NEARLY_FULL = 0.8
+_CORRUPT = "unillmrec doctor --deep says what is missing; restore the store's data from a backup"
 
 
-class Check(BaseModel):
-    """One thing that was looked at."""
-
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    finding: str
-    advice: str = ""
+DeepOption: TypeAlias = Annotated[
+    bool, typer.Option("--deep", help="Look at all that is stored, and name what is damaged.")
+]
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: JsonOption = False, deep: DeepOption = False) -> None:
     """Check data folder, store, catalogues, embedder and model settings; 1 if anything fails."""
-    checks = run(_examined(quiet=as_json))
+    checks = run(_examined(quiet=as_json, deep=deep))
     failed = any(check.status == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [check.model_dump() for check in checks]})
@@ -51,25 +51,45 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-async def _examined(*, quiet: bool) -> list[Check]:
+async def _examined(*, quiet: bool, deep: bool) -> list[Check]:
+    if deep:
+        with bar(quiet=quiet) as progress:
+            return [check async for check in _examine(Settings(), progress)]
     with nullcontext() if quiet else err.status("examining"):
-        return [check async for check in _examine(Settings())]
+        return [check async for check in _examine(Settings(), None)]
 
 
-async def _examine(settings: Settings) -> AsyncIterator[Check]:
+async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[Check]:
+    """Every check in turn; with a progress bar to show it on, all that is stored."""
     from app.main import services
 
     yield await asyncio.to_thread(_data_folder, settings)
     try:
         async with services(settings, attach=True) as parts:
-            for check in _store(settings, parts.server):
+            for check in (*_store(settings, parts.server), *_torn(settings)):
                 yield check
+            if deep:
+                yield await document_check(parts.documents)
             for catalog in await parts.catalogs.list():
                 yield await _catalogue(catalog)
+                if deep:
+                    async for check in catalogue_checks(catalog.name, catalog.store, deep):
+                        yield check
             yield await _model(settings, parts.models)
     except TreeError as error:
         yield Check(name="store", status="fail", finding=str(error))
     yield await asyncio.to_thread(_embedder)
+
+
+def _torn(settings: Settings) -> Iterator[Check]:
+    if files := torn_files(settings.data_dir):
+        size = sum(file.stat().st_size for file in files)
+        yield Check(
+            name="torn writes",
+            status="warn",
+            finding=f"{size:,} bytes were cut off the end of the append-only file: {files[-1]}",
+            advice="the log of the start says what they held; remove the files when that is known",
+        )
 
 
 def _data_folder(settings: Settings) -> Check:
@@ -90,34 +110,46 @@ def _data_folder(settings: Settings) -> Check:
 
 def _store(settings: Settings, server: "ServerReport") -> Iterator[Check]:
     kind = "embedded store" if settings.redis_url is None else "store"
+    if server.nodes:
+        kind = f"cluster of {len(server.nodes)} nodes"
     yield Check(
         name="store",
         status="ok",
         finding=f"{kind} answers, version {server.version}, {server.maxmemory_policy}",
     )
+    for node in server.nodes or (server,):
+        yield _persistence(node)
+        yield _memory(node)
+
+
+def _persistence(server: "ServerReport") -> Check:
+    name = f"persistence {server.node}".rstrip()
     match server.persistence:
         case "none":
-            yield Check(
-                name="persistence",
+            return Check(
+                name=name,
                 status="warn",
                 finding="nothing is kept over a restart of the store",
                 advice="set appendonly to yes on the server",
             )
         case "unknown":
-            yield Check(
-                name="persistence",
+            return Check(
+                name=name,
                 status="warn",
                 finding="the store does not tell what it keeps over a restart",
                 advice="ask whoever runs it for an append-only file",
             )
         case kept:
-            yield Check(name="persistence", status="ok", finding=f"kept by {kept}")
+            return Check(name=name, status="ok", finding=f"kept by {kept}")
+
+
+def _memory(server: "ServerReport") -> Check:
     full = server.used_bytes / server.limit_bytes if server.limit_bytes else 0.0
     used = f"{server.used_bytes / 1e6:,.0f} MB used"
     if server.limit_bytes:
         used += f" of {server.limit_bytes / 1e6:,.0f} MB"
-    yield Check(
-        name="memory",
+    return Check(
+        name=f"memory {server.node}".rstrip(),
         status="warn" if full > _NEARLY_FULL else "ok",
         finding=used,
         advice="raise maxmemory before writes are refused" if full > _NEARLY_FULL else "",
@@ -129,8 +161,10 @@ async def _catalogue(catalog: "Catalog") -> Check:
     try:
         tree = await catalog.store.load()
         waiting = sum([len(ids) async for ids in catalog.store.staged()])
+    except CorruptSnapshot as error:
+        return Check(name=name, status="fail", finding=str(error), advice=_CORRUPT)
     except TreeError as error:
-        return Check(name=name, status="fail", finding=str(error), advice="import the items again")
+        return Check(name=name, status="fail", finding=str(error))
     broken = await asyncio.to_thread(violations, tree)
     if broken:
         return Check(

@@ -1,12 +1,15 @@
 """`serve` and `version`."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
 from copy import deepcopy
 from enum import StrEnum
 from ipaddress import ip_address
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -58,7 +61,7 @@ def serve(
     with explained(), shared_store(settings) as url:
         os.environ["UNILLMREC_REDIS_URL"] = url
         uvicorn.run(
-            "app.main:create_app",
+            "app.cli.running:application",
             factory=True,
             host=host,
             port=port,
@@ -70,6 +73,24 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=_GRACE_S,
         )
+
+
+def application() -> object:
+    """The service; among several workers, one that ends with the process that started it.
+
+    Left alone, a worker would keep the port and answer without a store.
+    """
+    from app.main import create_app
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_follow, args=(parent,), daemon=True).start()
+    return create_app()
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def version(as_json: JsonOption = False) -> None:

@@ -68,10 +68,16 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", dir_okay=False, help="Else to stdout.")
     ] = None,
+    records: Annotated[
+        bool,
+        typer.Option(
+            "--records", help="Whatever record can be read, also where the tree is damaged."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write every item of a catalogue, one JSON object a line."""
-    count = run(_export(catalog, output))
+    count = run(_export(catalog, output, records=records))
     if output is not None and as_json:
         print_json({"catalog": catalog, "items": count, "output": str(output)})
     elif output is not None:
@@ -177,13 +183,13 @@ def _report(job: Job) -> None:
     out.print(table, markup=False)
 
 
-async def _export(catalog: str, output: Path | None) -> int:
-    from app.api.transfer import exported
+async def _export(catalog: str, output: Path | None, *, records: bool) -> int:
+    from app.api.transfer import exported, exported_records
 
     async with opened(catalog) as (_, found):
         count = 0
         with _written(output) as file:
-            async for lines in exported(found):
+            async for lines in exported_records(found) if records else exported(found):
                 file.write(lines)
                 count += lines.count(b"\n")
         return count

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -30,6 +31,7 @@ from tree.store.protocol import TreeStore
 RebuildMode = Literal["full", "relabel", "subtree"]
 
 _CHORES_S = 5.0
+_NAMED_AT_MOST = 100  # damaged items in the result of a rebuild
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
@@ -255,10 +257,11 @@ class Curator:
         top = ROOT if params.root is None else params.root
         publish = not params.dry_run
         relabelled: list[Relabel] = []
+        damage: dict[str, str] = {}
         async with self._building:
             match params.mode:
                 case "full":
-                    tree = await self._rebuilder.full(report, publish=publish)
+                    tree = await self._rebuilder.full(report, publish=publish, damage=damage)
                 case "subtree":
                     tree = await self._rebuilder.subtree(top, report, publish=publish)
                 case "relabel":
@@ -275,7 +278,13 @@ class Curator:
             if publish and relabelled:
                 tree = await self._rebuilder.publish_labels(relabelled, report)
         figures = await asyncio.to_thread(inspect.statistics, tree)
-        return {**result, "tree_version": tree.version, **asdict(figures)}
+        return {
+            **result,
+            "tree_version": tree.version,
+            **asdict(figures),
+            "damaged": len(damage),
+            "damaged_items": dict(islice(damage.items(), _NAMED_AT_MOST)),
+        }
 
     async def aclose(self) -> None:
         """Finish what was begun after the last writes, or leave it to the next start."""

@@ -1,8 +1,11 @@
 """`Rebuilder`: a tree grown anew beside the one in use, and put in its place in one step."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +24,11 @@ from tree.vectors import Int8Matrix
 
 _READ = 1_000
 _ATTEMPTS = 20
+_NAMED_AT_MOST = 20  # in the log of the service
+
+logger = logging.getLogger(__name__)
+
+Damage: TypeAlias = dict[str, str]
 
 
 class Rebuilder:
@@ -38,14 +46,19 @@ class Rebuilder:
         self._labels = labels
         self._processes = processes
 
-    async def full(self, report: Report, *, publish: bool = True) -> SemanticTree:
+    async def full(
+        self, report: Report, *, publish: bool = True, damage: Damage | None = None
+    ) -> SemanticTree:
         """A new vector space and a new tree over all items, the staged ones included.
 
-        With labels of our own; `written` gives it those of a model, once it is in use.
+        With labels of our own; `written` gives it those of a model, once it is in use. Items
+        whose record is damaged have no place in it; `damage` gets what is wrong, by id.
         """
         for _ in range(_ATTEMPTS):
             base, stamp = await self._store.load(), await self._store.stamp()
-            catalogue = await self._catalogue(base, report)
+            damage = {} if damage is None else damage
+            damage.clear()
+            catalogue = await self._catalogue(base, report, damage)
             draft = await build(catalogue, base.settings, report, processes=self._processes)
             draft = _with_locked_labels(draft, base)
             if not publish:
@@ -161,7 +174,12 @@ class Rebuilder:
         return tree
 
     async def _catalogue(
-        self, tree: SemanticTree, report: Report, *, staged: bool = True
+        self,
+        tree: SemanticTree,
+        report: Report,
+        damage: Damage | None = None,
+        *,
+        staged: bool = True,
     ) -> Catalogue:
         """Every item with a record, those that wait for a place included, in the order of ids.
 
@@ -179,8 +197,23 @@ class Rebuilder:
             for item_id in some:
                 if item_id in records:
                     catalogue.add(records[item_id])
+            if damage is not None and len(records) < len(some):
+                damage |= await self._damage([one for one in some if one not in records])
             report.advance(len(some))
+        if damage:
+            logger.error(
+                "%d items have a damaged record and no place in the new tree, among them %s",
+                len(damage),
+                ", ".join(map(repr, islice(damage, _NAMED_AT_MOST))),
+            )
         return catalogue
+
+    async def _damage(self, ids: Sequence[str]) -> Damage:
+        """What is wrong with the records of items that nobody has deleted meanwhile."""
+        flaws = await self._store.flaws(ids)
+        now = await self._store.load()
+        waiting = {item async for batch in self._store.staged() for item in batch}
+        return {one: flaw for one, flaw in flaws.items() if one in now or one in waiting}
 
     async def _publish(self, draft: SemanticTree, base: int, stamp: int, note: str) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""

@@ -147,28 +147,17 @@ class EmbeddedRanker:
         """The need as a scorer of nodes and rows."""
         return Similarity(need.directions, need.weights, need.owner, self.sharpness)
 
-    def near(self, need: Need, vectors: Int8Matrix, scale: FloatArray) -> FloatArray:
-        """float32[vectors, interests]: how near each is to each interest; zeros without a need.
-
-        `vectors` is int8[n, dimensions] with the inverse norms `scale`.
-        """
+    def near_nodes(self, tree: SemanticTree, need: Need, nodes: Sequence[Node]) -> FloatArray:
+        """float32[nodes, interests]: as near as the nearer of a node's facets; 0 without a need."""
         if need.is_empty:
-            return np.zeros((len(vectors), 1), np.float32)
-        marks = cosines(vectors, scale, need.directions) * np.float32(self.sharpness)
+            return np.zeros((len(nodes), 1), np.float32)
+        facets = np.concatenate([tree.facets_of(node) for node in nodes])
+        marks = cosines(facets, inverse_norms(facets), need.directions) * np.float32(self.sharpness)
         own = need.owner[:, None] == np.arange(int(need.owner.max()) + 1)
         shares = need.weights[:, None] * own
         with np.errstate(divide="ignore"):
-            return np.log(np.exp(marks) @ shares) / np.float32(self.sharpness)
-
-    def near_nodes(self, tree: SemanticTree, need: Need, nodes: Sequence[Node]) -> FloatArray:
-        """float32[nodes, interests]: as near as the nearer of a node's facets."""
-        facets = np.concatenate([tree.facets_of(node) for node in nodes])
-        marks = self.near(need, facets, inverse_norms(facets))
-        return marks.reshape(len(nodes), -1, marks.shape[1]).max(axis=1)
-
-    def near_rows(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
-        """float32[rows, interests]."""
-        return self.near(need, tree.rows.vectors[rows], tree.rows.scale[rows])
+            near = np.log(np.exp(marks) @ shares) / np.float32(self.sharpness)
+        return near.reshape(len(nodes), -1, near.shape[1]).max(axis=1)
 
     def scores(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
         """float32[rows]: the ranker's own scores of some rows, in their order."""

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tree.errors import CorruptSnapshot
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
+from tree.store.keys import DocumentKeys
 
 ODD_ID = 'a/b {x}:at: *?[] "quoted" \U0001f600'
 
@@ -83,3 +85,33 @@ async def test_a_ttl_must_fit_its_kind(documents, kind, ttl_s):
     with pytest.raises(ValueError, match=f"documents of kind '{kind}'"):
         await documents.put_new(kind, "a", b"", ttl_s)
     assert await documents.get(kind, "a") is None
+
+
+async def test_a_damaged_document_is_not_taken_for_a_whole_one(embedded_url, open_room, caplog):
+    async with open_room(embedded_url) as room:
+        documents = RedisDocuments(room.client, prefix=room.prefix)
+        for kind, ttl_s in (("job", 60), ("catalog", None)):
+            await documents.put(kind, "whole", b"1", ttl_s)
+            await documents.put(kind, "damaged", b"2", ttl_s)
+            key = DocumentKeys(kind, room.prefix).document("damaged")
+            await room.client.setrange(key, 4, b"3")
+        await documents.put("catalog", "lost", b"4", None)
+        await room.client.unlink(DocumentKeys("catalog", room.prefix).document("lost"))
+        await documents.put("catalog", "unlisted", b"5", None)
+        await room.client.zrem(DocumentKeys("catalog", room.prefix).index, "unlisted")
+
+        assert await documents.get("job", "damaged") is None
+        assert await listed(documents, "job") == {"whole": b"1"}
+        assert "the job document 'damaged' is damaged: it counts as gone" in caplog.text
+        with pytest.raises(CorruptSnapshot, match="the catalog document 'damaged' is damaged"):
+            await documents.get("catalog", "damaged")
+        with pytest.raises(CorruptSnapshot, match="catalog document 'damaged'"):
+            await listed(documents, "catalog")
+        looked = [found async for found in documents.flaws()]
+        assert sum(count for count, _ in looked) == 5
+        assert {flaw for _, flaws in looked for flaw in flaws} == {
+            "the job document 'damaged' is damaged",
+            "the catalog document 'damaged' is damaged",
+            "the catalog document 'lost' is missing",
+            "the catalog document 'unlisted' is in no list",
+        }

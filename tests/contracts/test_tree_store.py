@@ -368,6 +368,18 @@ async def test_odd_ids_are_ids_like_others(store, open_store):
     assert await gathered(store.staged()) == set(ODD_IDS) - set(ids)
 
 
+async def test_what_is_whole_has_no_flaws(store, open_store):
+    await store.stage([item(item_id) for item_id in ODD_IDS])
+    await store.commit([put("a"), put(ODD_IDS[0])], base=0)
+    other = open_store("books")
+    assert await gathered(other.recorded()) == {"a", *ODD_IDS}
+    assert await other.flaws(["a", *ODD_IDS]) == {}
+    assert await other.flaws(["a", "b"]) == {"b": "the record of item 'b' is missing"}
+    looked = [looked async for looked in other.survey()]
+    assert [flaw for one in looked for flaw in one.flaws] == []
+    assert sum(one.count for one in looked if one.part == "waiting") == len(ODD_IDS) - 1
+
+
 async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_store):
     await store.stage([item(f"item {n}", f"Title {n}") for n in range(1_200)])
     other = open_store("books")

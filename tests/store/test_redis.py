@@ -1,114 +1,16 @@
-"""What only a store on a server can get into: damage, races, lost answers, outages."""
+"""What only a store on a server can get into: damage, races, compaction."""
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
 
-import numpy as np
 import pytest
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from tree.edits import DropItem, NodeSpec, PutItem
-from tree.errors import CorruptSnapshot, StaleVersion, StoreUnavailable
+from tests.store.support import SETTINGS, large, put, same, until
+from tree.edits import DropItem
+from tree.errors import CorruptSnapshot, StaleVersion
 from tree.item import Item
-from tree.node import ROOT, Space, TreeSettings
-from tree.rows import Columns
+from tree.node import Space
 from tree.snapshot import SemanticTree
-from tree.store.connection import connect
-from tree.store.documents import RedisDocuments
-from tree.store.keys import CatalogKeys
 from tree.store.redis import RedisTreeStore
-from tree.store.server import EmbeddedServer
-from tree.vectors import DIMENSIONS
-
-SPACE = Space("lexical", "fitted", bytes(range(256)) * 20)
-SETTINGS = TreeSettings(leaf_capacity=50, fan_out=1_000)
-PATIENCE_S = 20
-
-
-def large(items: int = 5_000) -> SemanticTree:
-    """A tree of several chunks: a root over leaves of 25 items."""
-    leaves = range(1, items // 25 + 1)
-    columns = Columns(
-        [f"item {number}" for number in range(items)],
-        np.random.default_rng(0).integers(-127, 128, (items, DIMENSIONS), dtype=np.int8),
-        np.arange(items, dtype=np.float32),
-        np.full(items, np.inf),
-        np.zeros(items, np.bool_),
-        [f"domain {number % 3}" for number in range(items)],
-    )
-    return SemanticTree.assemble(
-        [
-            NodeSpec(ROOT, "All", children=tuple(leaves)),
-            *(NodeSpec(n, f"leaf {n}") for n in leaves),
-        ],
-        columns,
-        [25] * len(leaves),
-        version=0,
-        settings=SETTINGS,
-        space=SPACE,
-        next_node=len(leaves) + 1,
-    )
-
-
-def put(item_id: str, leaf: int = ROOT) -> PutItem:
-    record = Item(id=item_id, title="Title").record()
-    return PutItem(item_id, leaf, bytes(DIMENSIONS), record=record)
-
-
-def same(one: SemanticTree, other: SemanticTree) -> bool:
-    """Whether two trees hold the same items in the same leaves with the same facts."""
-    (specs, columns, sizes, compass), theirs = one.parts(), other.parts()
-    return (
-        (one.version, one.space, one.settings, one.next_node, specs, sizes)
-        == (other.version, other.space, other.settings, other.next_node, theirs[0], theirs[2])
-        and (columns.ids, columns.domains) == (theirs[1].ids, theirs[1].domains)
-        and np.array_equal(columns.vectors, theirs[1].vectors)
-        and np.array_equal(columns.popularity, theirs[1].popularity)
-        and np.array_equal(columns.expires_at, theirs[1].expires_at)
-        and np.array_equal(columns.hidden, theirs[1].hidden)
-        and np.array_equal(compass, theirs[3])
-    )
-
-
-async def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-async def open_store(room) -> AsyncIterator:
-    opened: list[RedisTreeStore] = []
-
-    def opener(client: Redis = room.client) -> RedisTreeStore:
-        store = RedisTreeStore(client, "books", space=SPACE, settings=SETTINGS, prefix=room.prefix)
-        opened.append(store)
-        return store
-
-    yield opener
-    for store in opened:
-        await store.aclose()
-
-
-@pytest.fixture
-def keys(room) -> CatalogKeys:
-    return CatalogKeys("books", room.prefix)
-
-
-@pytest.fixture
-async def server(tmp_path) -> AsyncIterator[EmbeddedServer]:
-    """A server that a test may spoil."""
-    server = await EmbeddedServer.start(tmp_path)
-    yield server
-    with suppress(ProcessLookupError):
-        await server.stop()
-
 
 # -- snapshots
 
@@ -166,12 +68,135 @@ async def test_a_lost_log_entry_is_noticed(room, keys, open_store):
             await reader.load()
 
 
-async def test_an_unreadable_record_is_named(room, keys, open_store):
+async def test_a_damaged_record_is_left_out_told_once_and_named(room, keys, open_store, caplog):
+    store = open_store()
+    await store.commit([put("a"), put("b"), put("c")], base=0)
+    whole = await room.client.get(keys.item("a"))
+    damage = {
+        "damaged": whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:],
+        "that of 'b'": await room.client.get(keys.item("b")),
+        "damaged ": b"",
+    }
+    for said, record in damage.items():
+        await room.client.set(keys.item("a"), record)
+        for _ in range(2):
+            assert (await store.items(["a", "b"])).keys() == {"b"}
+        assert said.strip() in (await store.flaws(["a", "b"]))["a"]
+    await room.client.unlink(keys.item("c"))
+    assert (await store.flaws(["b", "c"])) == {"c": "the record of item 'c' is missing"}
+    assert [line for line in caplog.messages if "record of item 'a' is damaged" in line] == [
+        "the record of item 'a' is damaged: it is left out; put the item again, or delete it"
+    ]
+    await store.commit([put("a")], base=1)
+    assert await store.flaws(["a", "b"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("version", "4", "names version 4, but the log ends in 3"),
+        ("version", "2", "log reaches version 3, but the head names version 2"),
+        ("version", "3x", "head of the catalogue is damaged"),
+        ("version", b"\xb3", "head of the catalogue is damaged"),
+        ("token", "0123456789abcdef", "log from 1 to 3 has gaps"),
+        ("token", None, "the head of the catalogue is damaged: it lacks its token"),
+        ("generation", "0123456789abcdef", "does not begin with the one in place"),
+        ("space", "fitter", "does not begin with the one in place"),
+        ("versions", None, "lacks its list of versions"),
+        ("versions", "[{", "head of the catalogue is damaged"),
+        ("snapshot", "1", "the head names snapshot 1"),
+    ],
+)
+async def test_a_damaged_head_is_not_served(room, keys, open_store, field, value, said):
+    store = open_store()
+    for version in range(3):
+        await store.commit([put(f"item {version}")], base=version)
+    if value is None:
+        await room.client.hdel(keys.head, field)
+    else:
+        await room.client.hset(keys.head, field, value)
+    with pytest.raises(CorruptSnapshot, match=said):
+        await open_store().load()
+    flaws = [flaw async for looked in open_store().survey() for flaw in looked.flaws]
+    assert flaws
+    await store.drop()
+
+
+async def test_a_lost_head_is_not_an_empty_catalogue(room, keys, open_store):
+    await open_store().commit([put("a")], base=0)
+    await room.client.unlink(keys.head)
+    with pytest.raises(CorruptSnapshot, match="log reaches version 1, but the head names version"):
+        await open_store().load()
+    await open_store().drop()
+
+
+async def test_a_damaged_log_entry_is_named_not_served(room, keys, open_store):
+    store = open_store()
+    for version in range(3):
+        await store.commit([put(f"item {version}")], base=version)
+    ((number, fields),) = await room.client.xrange(keys.log, "2-0", "2-0")
+    entries = await room.client.xrange(keys.log, "3-0", "3-0")
+    damaged = {**fields, b"edits": fields[b"edits"].replace(b"item 1", b"item 7")}
+    (first,) = await room.client.xrange(keys.log, "1-0", "1-0")
+    await room.client.unlink(keys.log)
+    for at, entry in [first, (number, damaged), *entries]:
+        await room.client.xadd(keys.log, entry, id=at)
+    reader = open_store()
+    flaws = [flaw async for looked in reader.survey() for flaw in looked.flaws]
+    assert "log entry 2 is damaged" in flaws
+    await room.client.xdel(keys.log, "1-0")
+    with pytest.raises(CorruptSnapshot):
+        await reader.load()
+
+
+async def test_a_survey_finds_nothing_in_a_whole_catalogue(open_store):
+    store = open_store()
+    await store.replace(large(), base=0)
+    await store.commit([put("new", 1), DropItem("item 7")], base=1)
+    await store.stage([Item(id="waiting", title="Title")])
+    looked = [looked async for looked in open_store().survey()]
+    assert [flaw for one in looked for flaw in one.flaws] == []
+    counts = {part: sum(one.count for one in looked if one.part == part) for part in (
+        "head", "snapshot", "log", "waiting", "strays",
+    )}  # fmt: skip
+    assert counts == {"head": 1, "snapshot": 6, "log": 1, "waiting": 1, "strays": 2}
+
+
+async def test_a_survey_names_every_flaw(room, keys, open_store):
+    store = open_store()
+    await store.replace(large(), base=0)
+    for version in range(1, 5):
+        await store.commit([put(f"new {version}", version)], base=version)
+    await store.stage([Item(id="waiting", title="Title")])
+    await room.client.unlink(keys.item("waiting"))
+    await room.client.set(keys.item("stray"), b"")
+    await room.client.xdel(keys.log, "3-0", "4-0")
+    generation = (await room.client.hget(keys.head, "generation")).decode()
+    await room.client.expire(keys.space("fitted"), 100)
+
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "log entries 3 to 4 are missing" in flaws
+    assert "the record of item 'waiting' is missing; it waits for a place" in flaws
+    assert "the state of the embedder 'fitted' is in use, yet it will vanish in 100 s" in flaws
+
+    await room.client.hdel(keys.snapshot(generation), "3")
+    chunk = await room.client.hget(keys.snapshot(generation), "4")
+    await room.client.hset(keys.snapshot(generation), "4", chunk[:-1])
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "chunk 3 of 5 of snapshot version 1 is missing" in flaws
+    assert "chunk 4 of 5 of snapshot version 1 is damaged" in flaws
+    assert "the places of 2,000 of 5,000 items are missing" in flaws
+    await room.client.unlink(keys.snapshot(generation))
+    flaws = {flaw async for looked in open_store().survey() for flaw in looked.flaws}
+    assert "the header of the snapshot is missing, and with it every node of the tree" in flaws
+
+
+async def test_a_survey_names_strays(room, keys, open_store):
     store = open_store()
     await store.commit([put("a")], base=0)
-    await room.client.set(keys.item("a"), b'{"id": "a"}')
-    with pytest.raises(CorruptSnapshot, match="record of item 'a'"):
-        await store.items(["a"])
+    await room.client.set(keys.item("stray"), b"")
+    flaws = [flaw async for looked in store.survey() for flaw in looked.flaws]
+    assert flaws == ["the record of item 'stray' belongs to no item of the tree"]
 
 
 async def test_a_replace_that_is_cut_short_changes_and_leaks_nothing(room, keys, open_store):
@@ -258,29 +283,6 @@ async def test_readers_commits_and_snapshots_do_not_disturb_each_other(open_stor
     assert (await open_store().load()).version == 41
 
 
-@pytest.mark.skipif("UNILLMREC_TEST_REDIS_URL" in os.environ, reason="that may be no cluster")
-async def test_a_cluster_client_serves_as_well(tcp_url, open_room):
-    async with open_room(tcp_url) as room, RedisCluster.from_url(tcp_url) as client:
-        store, other = (
-            RedisTreeStore(client, "books", space=SPACE, settings=SETTINGS, prefix=room.prefix)
-            for _ in range(2)
-        )
-        await store.stage([Item(id="a", title="Title"), Item(id="b", title="Title")])
-        tree = await store.commit([put("a")], base=0)
-        assert [list(ids) async for ids in other.staged()] == [["b"]]
-        await store.compact()
-        await store.replace(tree, base=1)
-        assert list((await other.load()).item_ids()) == ["a"]
-        assert (await other.items(["a", "b"])).keys() == {"a", "b"}
-        await store.drop()
-        assert (await other.load()).version == 0
-
-        documents = RedisDocuments(client, prefix=room.prefix)
-        assert await documents.put_new("job", "1", b"data", 60)
-        assert [entry async for entry in documents.list("job")] == [("1", b"data")]
-        assert await documents.delete("job", "1")
-
-
 # -- compaction by itself
 
 
@@ -310,202 +312,3 @@ async def test_many_commits_are_compacted_too(room, keys, open_store):
     await store.compact()
     assert await room.client.xlen(keys.log) == 1
     assert list((await open_store().load()).item_ids()) == ["a"]
-
-
-# -- answers that are lost
-
-
-@asynccontextmanager
-async def wire_cutter(server: EmbeddedServer, path: str) -> AsyncIterator[asyncio.Event]:
-    """A proxy in front of `server`; while the event is set it loses one answer to a script."""
-    cut = asyncio.Event()
-    target = server.connect_url.removeprefix("unix://")
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
-        upstream, downstream = await asyncio.open_unix_connection(target)
-        try:
-            while request := await reader.read(1 << 20):
-                downstream.write(request)
-                answer = await upstream.read(1 << 20)
-                if cut.is_set() and b"EVALSHA" in request and b"NOSCRIPT" not in answer:
-                    cut.clear()
-                    return
-                writer.write(answer)
-        finally:
-            writer.close()
-            downstream.close()
-
-    proxy = await asyncio.start_unix_server(serve, path)
-    async with proxy:
-        yield cut
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def test_a_commit_whose_answer_is_lost_is_sent_again_and_counts_once(server, tmp_path):
-    async with (
-        wire_cutter(server, f"{tmp_path}/cut.sock") as cut,
-        connect(f"unix://{tmp_path}/cut.sock") as client,
-    ):
-        store = RedisTreeStore(client, "books", space=SPACE)
-        await store.commit([put("a")], base=0)
-        cut.set()
-        assert (await store.commit([put("b")], base=1)).version == 2
-        assert not cut.is_set()
-        cut.set()
-        assert (await store.replace(await store.load(), base=2)).version == 3
-        assert not cut.is_set()
-        assert set((await store.load()).item_ids()) == {"a", "b"}
-
-
-async def test_after_an_unknown_outcome_load_finds_out(server, tmp_path):
-    async with wire_cutter(server, f"{tmp_path}/cut.sock") as cut:
-        client = Redis(unix_socket_path=f"{tmp_path}/cut.sock", retry=Retry(NoBackoff(), 0))
-        async with client:
-            store = RedisTreeStore(client, "books", space=SPACE)
-            await store.commit([put("a")], base=0)
-            cut.set()
-            with pytest.raises(StoreUnavailable):
-                await store.commit([put("b")], base=1)
-            tree = await store.load()
-            assert (tree.version, set(tree.item_ids())) == (2, {"a", "b"})
-            assert (await store.commit([put("c")], base=2)).version == 3
-
-
-async def test_no_cancellation_is_lost(server):
-    """Python 3.11's wait_for, within the client, swallows those that come while it sends."""
-    async with connect(server.connect_url) as client:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        await store.commit([put("a")], base=0)
-        for steps in range(60):
-            asked = 0
-
-            async def ask_on() -> None:
-                nonlocal asked
-                while asked < 10_000:
-                    await store.items(["a"])
-                    asked += 1
-
-            task = asyncio.create_task(ask_on())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert asked < 1_000
-
-
-async def test_a_cancelled_commit_leaves_the_store_usable(server):
-    async with connect(server.connect_url) as client, connect(server.connect_url) as other:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        before = await store.commit([put("a")], base=0)
-        await other.client_pause(60_000, all=False)
-        task = asyncio.create_task(store.commit([put("b")], base=1))
-
-        async def waiting() -> bool:
-            return any("b" in one["flags"] for one in await other.client_list())  # blocked
-
-        await until(waiting)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await other.client_unpause()
-        tree = await store.load()
-        assert list(before.item_ids()) == ["a"]
-        assert "a" in tree
-        newer = await store.commit([put("c")], base=tree.version)
-        fresh = await RedisTreeStore(other, "books", space=SPACE).load()
-        assert set(fresh.item_ids()) == set(newer.item_ids())
-
-
-async def test_versions_that_a_server_lost_are_not_taken_for_their_successors(
-    room, keys, open_store
-):
-    store, other = open_store(), open_store()
-    await store.commit([put("a")], base=0)
-    names = (keys.head, keys.log)
-    saved = [await room.client.dump(name) for name in names]
-    await store.commit([put("lost")], base=1)
-    for name, value in zip(names, saved, strict=True):
-        await room.client.restore(name, 0, value, replace=True)
-
-    assert list((await store.load()).item_ids()) == ["a"]
-    await store.commit([put("lost again")], base=1)
-    for name, value in zip(names, saved, strict=True):
-        await room.client.restore(name, 0, value, replace=True)
-    await other.commit([put("b")], base=1)
-    await other.commit([put("c")], base=2)
-    with pytest.raises(StaleVersion):
-        await store.commit([put("d")], base=2)
-    assert set((await store.load()).item_ids()) == {"a", "b", "c"}
-
-
-# -- outages
-
-
-def calls(store: RedisTreeStore, tree: SemanticTree) -> Iterator:
-    yield store.load()
-    yield store.commit([put("x")], base=tree.version)
-    yield store.replace(tree, base=tree.version)
-    yield store.changes(since=0)
-    yield store.items(["a"])
-    yield store.stage([Item(id="x", title="Title")])
-    yield anext(store.staged())
-    yield store.compact()
-    yield store.drop()
-
-
-async def test_an_outage_is_reported_by_every_method_and_survived(tmp_path):
-    server = await EmbeddedServer.start(tmp_path)
-    async with connect(server.connect_url) as client:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        tree = await store.commit([put("a")], base=0)
-        await server.stop()
-        for call in calls(store, tree):
-            with pytest.raises(StoreUnavailable, match="cannot be reached: check that"):
-                await call
-        server = await EmbeddedServer.start(tmp_path)
-        assert list((await store.load()).item_ids()) == ["a"]
-        assert (await store.commit([put("b")], base=1)).version == 2
-    await server.stop()
-
-
-async def test_a_full_server_refuses_whole_commits_and_still_reads(server):
-    async with connect(server.connect_url) as client:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        await store.commit([put("a")], base=0)
-        await store.stage([Item(id="a", title="New title"), Item(id="b", title="Title")])
-        await client.config_set("maxmemory", "1mb")
-        for call in (
-            store.commit([put("b"), DropItem("a")], base=1),
-            store.replace(large(), base=1),
-            store.stage([Item(id="c", title="Title")]),
-        ):
-            with pytest.raises(StoreUnavailable, match="store is full: raise its maxmemory"):
-                await call
-        assert list((await store.load()).item_ids()) == ["a"]
-        assert (await store.items(["a", "b", "c"])).keys() == {"a", "b"}
-        assert sorted([item_id async for ids in store.staged() for item_id in ids]) == ["a", "b"]
-        await client.config_set("maxmemory", "0")
-        assert (await store.commit([put("b")], base=1)).version == 2
-
-
-async def test_a_read_only_replica_is_named(server):
-    async with connect(server.connect_url) as client:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        await store.commit([put("a")], base=0)
-        await client.replicaof("127.0.0.1", "1")
-        with pytest.raises(StoreUnavailable, match="read-only replica: point the store URL"):
-            await store.commit([put("b")], base=1)
-        assert list((await store.load()).item_ids()) == ["a"]
-
-
-async def test_scripts_that_a_server_forgot_are_sent_again(server):
-    async with connect(server.connect_url) as client:
-        store = RedisTreeStore(client, "books", space=SPACE)
-        await store.commit([put("a")], base=0)
-        await client.script_flush()
-        assert (await store.commit([put("b")], base=1)).version == 2

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from tree.errors import StoreUnavailable
 from tree.store.connection import connect
 from tree.store.server import EmbeddedServer, check_server, running_url
+from tree.store.torn import torn_files
 
 OWNER = """
 import asyncio, sys
@@ -108,14 +109,49 @@ async def test_a_long_path_gets_its_socket_elsewhere(tmp_path):
     assert not path.parent.exists()
 
 
-async def test_a_cut_file_loses_its_end_and_a_damaged_one_says_what_to_do(tmp_path):
+async def test_a_length_that_swallows_the_rest_of_the_file_is_told_with_what_it_costs(
+    tmp_path, caplog
+):
+    async with running(tmp_path) as (_, client):
+        for number in range(10):
+            async with client.pipeline(transaction=True) as pipeline:
+                pipeline.set(f"a{number}", b"value")
+                pipeline.set(f"b{number}", b"value")
+                await pipeline.execute()
+    (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    whole = log.read_bytes()
+    log.write_bytes(whole.replace(b"$2\r\na4", b"$90000\r\na4"))
+    async with running(tmp_path) as (_, client):
+        assert await client.dbsize() == 8
+    assert "with 6 whole transactions, are left out and kept in" in caplog.text
+    (torn,) = torn_files(tmp_path)
+    assert torn.read_bytes().endswith(whole[-100:])
+    assert list(tmp_path.glob("*.copy")) == []
+
+
+async def test_the_file_reaches_the_disk_as_often_as_asked(tmp_path):
+    for fsync in ("everysec", "always"):
+        server = await EmbeddedServer.start(tmp_path, fsync=fsync)
+        async with connect(server.connect_url) as client:
+            assert await client.config_get("appendfsync") == {"appendfsync": fsync}
+        await server.stop()
+
+
+async def test_a_cut_file_loses_its_end_and_a_damaged_one_says_what_to_do(tmp_path, caplog):
     async with running(tmp_path) as (_, client):
         for number in range(100):
             await client.set(f"key {number}", b"value" * 20)
     (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    whole = log.read_bytes()
     os.truncate(log, log.stat().st_size - 7)
-    async with running(tmp_path) as (_, client):
-        assert await client.dbsize() == 99
+    with caplog.at_level("WARNING", "tree.store.torn"):
+        async with running(tmp_path) as (_, client):
+            assert await client.dbsize() == 99
+    (torn,) = torn_files(tmp_path)
+    assert log.read_bytes() + torn.read_bytes() == whole[:-7]
+    (said,) = caplog.messages
+    assert f"its last {torn.stat().st_size} bytes, with 0 whole transactions" in said
+    assert str(torn) in said
 
     (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
     whole = log.read_bytes()

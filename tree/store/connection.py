@@ -1,8 +1,10 @@
 """Connections to a Redis-protocol server, and its refusals in our words."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -10,6 +12,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
 from tree.errors import StoreUnavailable
+from tree.store.cluster import Address, ClusterRedis
+
+_PORT = 6379
 
 _REFUSALS = (
     exceptions.ConnectionError,
@@ -47,6 +52,21 @@ _ADVICE: tuple[tuple[type[Exception], str, str], ...] = (
         "the store is a read-only replica: point the store URL at the primary",
     ),
     (
+        exceptions.MovedError,
+        "MOVED",
+        "the store is a node of a Redis Cluster: write redis+cluster:// in the store URL",
+    ),
+    (
+        exceptions.TryAgainError,
+        "TRYAGAIN",
+        "the store is moving these keys to another node: try again in a moment",
+    ),
+    (
+        exceptions.ClusterDownError,
+        "CLUSTERDOWN",
+        "the store's cluster is not whole: check the state of its nodes",
+    ),
+    (
         exceptions.TimeoutError,
         "timed out",
         "the store did not answer in time: check its load and the network",
@@ -55,6 +75,11 @@ _ADVICE: tuple[tuple[type[Exception], str, str], ...] = (
         exceptions.ConnectionError,
         "Connection",
         "the store cannot be reached: check that the server runs and the store URL",
+    ),
+    (
+        exceptions.SlotNotCoveredError,
+        "cluster support disabled",
+        "the store is not a whole cluster: check its nodes, or write redis:// in the store URL",
     ),
     (
         exceptions.ResponseError,
@@ -67,9 +92,31 @@ _ADVICE: tuple[tuple[type[Exception], str, str], ...] = (
 def connect(url: str, *, timeout_s: float = 5.0) -> Redis:
     """A client for `redis://`, `rediss://` or `unix://`; no connection is made yet.
 
-    A lost connection is tried again for up to a second, a timeout is not. The caller closes the
-    client.
+    `redis+cluster://a:6379,b:6379` and `rediss+cluster://…` are for a Redis Cluster; one of its
+    nodes is enough, more of them help while that one is down. A lost connection is tried again
+    for up to a second, a timeout is not. The caller closes the client.
+
+    Raises ValueError on a URL that cannot be read.
     """
+    scheme, cluster, rest = url.partition("+cluster://")
+    if not cluster:
+        return _one_server(url, timeout_s)
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    user, at, hosts = authority.rpartition("@")
+    seeds = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    if scheme not in ("redis", "rediss") or not all(seed.hostname for seed in seeds):
+        raise ValueError("a cluster is redis+cluster://host:port,… or rediss+cluster://host:port,…")
+
+    def node(address: Address) -> Redis:
+        host, port = address
+        bracketed = f"[{host}]" if ":" in host else host
+        return _one_server(f"{scheme}://{user}{at}{bracketed}:{port}{path}", timeout_s)
+
+    return ClusterRedis([(seed.hostname or "", seed.port or _PORT) for seed in seeds], node)
+
+
+def _one_server(url: str, timeout_s: float) -> Redis:
     return Redis.from_url(
         url,
         socket_timeout=timeout_s,

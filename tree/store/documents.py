@@ -1,19 +1,25 @@
 """`Documents`: small JSON documents of the application, most of which expire."""
 
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, cast
 
 from redis.asyncio import Redis
 
+from tree.errors import CorruptSnapshot
+from tree.store import wire
 from tree.store.connection import translated
 from tree.store.keys import (
     DEFAULT_PREFIX,
+    DOCUMENT_KINDS,
     DocumentKeys,
     DocumentKind,
     Lifetime,
     document_lifetime,
 )
+
+_log = logging.getLogger(__name__)
 
 _AT_ONCE = 200
 _INDEX_SLACK_S = 3_600  # the index goes by the clocks of its writers, which may differ
@@ -44,7 +50,8 @@ class Documents(Protocol):
     """Documents by kind and id. Those of kind "catalog" stay; the other kinds need a TTL.
 
     Every method raises StoreUnavailable when the store does not answer, and `put` and `put_new`
-    raise ValueError when the TTL does not fit the kind.
+    raise ValueError when the TTL does not fit the kind. A damaged document that expires counts as
+    gone, which the log tells; of one that stays, `get` and `list` raise CorruptSnapshot.
     """
 
     async def put(
@@ -78,6 +85,10 @@ class Documents(Protocol):
         """All documents of a kind with their ids, the one to expire last first."""
         ...
 
+    def flaws(self) -> AsyncIterator[tuple[int, Sequence[str]]]:
+        """Look at all documents: how many at a time, and what is wrong with them."""
+        ...
+
 
 class RedisDocuments:
     """See Documents. The caller owns and closes `client`, which must answer in bytes.
@@ -107,13 +118,13 @@ class RedisDocuments:
     async def renew(self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float) -> bool:
         """See Documents."""
         key = DocumentKeys(kind, self._prefix).document(document_id)
-        return bool(await self._renew(keys=[key], args=[data, _milliseconds(ttl_s)]))
+        return bool(await self._renew(keys=[key], args=[wire.seal(data), _milliseconds(ttl_s)]))
 
     @translated()
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
         """See Documents."""
         key = DocumentKeys(kind, self._prefix).document(document_id)
-        return cast(bytes | None, await self._client.get(key))
+        return _read(kind, document_id, cast(bytes | None, await self._client.get(key)))
 
     @translated()
     async def delete(self, kind: DocumentKind, document_id: str) -> bool:
@@ -133,9 +144,48 @@ class RedisDocuments:
             page = ids[start : start + _AT_ONCE]
             async with translated():
                 found = await self._client.mget([keys.document(one) for one in page])
-            for document_id, data in zip(page, found, strict=True):
-                if data is not None:
-                    yield document_id, cast(bytes, data)
+            for document_id, data in zip(page, cast(list[bytes | None], found), strict=True):
+                if (body := _read(kind, document_id, data)) is not None:
+                    yield document_id, body
+
+    async def flaws(self) -> AsyncIterator[tuple[int, Sequence[str]]]:
+        """See Documents. One SCAN: the index may be what is damaged."""
+        indices = {kind: DocumentKeys(kind, self._prefix) for kind in DOCUMENT_KINDS}
+        pages = self._client.scan_iter(match=DocumentKeys.pattern(self._prefix), count=1_000)
+        async with translated():
+            async for name in pages:
+                key = cast(bytes, name).decode(errors="replace")
+                kind = next((k for k, keys in indices.items() if keys.holds(key)), None)
+                if kind is not None:
+                    yield 1, await self._flaws_of(kind, indices[kind].id_of(key))
+
+        for kind in DOCUMENT_KINDS:
+            if document_lifetime(kind) is Lifetime.PERMANENT:
+                yield 0, await self._missing(kind)
+
+    async def _missing(self, kind: DocumentKind) -> Sequence[str]:
+        keys = DocumentKeys(kind, self._prefix)
+        async with translated():
+            listed = cast(list[bytes], await self._client.zrange(keys.index, 0, -1))
+            ids = [member.decode(errors="replace") for member in listed]
+            return [
+                f"{_named(kind, one)} is missing"
+                for one in ids
+                if not await self._client.exists(keys.document(one))
+            ]
+
+    async def _flaws_of(self, kind: DocumentKind, document_id: str) -> Sequence[str]:
+        keys = DocumentKeys(kind, self._prefix)
+        data = cast(bytes | None, await self._client.get(keys.document(document_id)))
+        if data is None:  # expired since
+            return []
+        try:
+            wire.unseal(data, _named(kind, document_id))
+        except CorruptSnapshot as error:
+            return [str(error)]
+        if await self._client.zscore(keys.index, document_id) is None:
+            return [f"{_named(kind, document_id)} is in no list"]
+        return []
 
     @translated()
     async def _written(
@@ -147,7 +197,7 @@ class RedisDocuments:
         written = await self._put(
             keys=[keys.document(document_id), keys.index],
             args=[
-                data,
+                wire.seal(data),
                 "" if ttl_s is None else _milliseconds(ttl_s),
                 document_id,
                 "+inf" if ttl_s is None else now + ttl_s,
@@ -208,6 +258,10 @@ class MemoryDocuments:
             if its_kind == kind:
                 yield document_id, data
 
+    async def flaws(self) -> AsyncIterator[tuple[int, Sequence[str]]]:
+        """See Documents. Memory is not damaged."""
+        yield len(self._kept), []
+
     def _forget(self) -> None:
         now = time.monotonic()
         self._kept = {name: entry for name, entry in self._kept.items() if entry[0] > now}
@@ -215,6 +269,22 @@ class MemoryDocuments:
 
 def _milliseconds(ttl_s: float) -> int:
     return max(1, round(ttl_s * 1_000))
+
+
+def _read(kind: DocumentKind, document_id: str, data: bytes | None) -> bytes | None:
+    if data is None:
+        return None
+    try:
+        return wire.unseal(data, _named(kind, document_id))
+    except CorruptSnapshot as error:
+        if document_lifetime(kind) is Lifetime.PERMANENT:
+            raise
+        _log.error("%s: it counts as gone", error)
+        return None
+
+
+def _named(kind: DocumentKind, document_id: str) -> str:
+    return f"the {kind} document {document_id!r}"
 
 
 def _check_ttl(kind: DocumentKind, ttl_s: float | None) -> None:

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
+from redis.asyncio import Redis
 
-FIELDS = ("version", "token", "generation", "space", "snapshot", "at", "versions")
+from tree.errors import CorruptSnapshot
+from tree.store.keys import CatalogKeys
+
+_FIELDS = ("version", "token", "generation", "space", "snapshot", "at", "versions")
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -42,19 +47,35 @@ NOTHING = Head(0, "", "", "", 0, 0.0, ())
 _decoder = msgspec.json.Decoder(list[Kept])
 
 
-def read_head(values: Sequence[bytes | None]) -> Head:
-    """The head from the values of FIELDS."""
+async def read_head(client: Redis, keys: CatalogKeys) -> Head:
+    """Raises CorruptSnapshot when its fields contradict each other, or are of no right kind."""
+    values = cast(list[bytes | None], await client.hmget(keys.head, list(_FIELDS)))
     *texts, kept = [value or b"" for value in values]
-    version, token, generation, space, snapshot, at = map(bytes.decode, texts)
-    return Head(
-        int(version or 0),
-        token,
-        generation,
-        space,
-        int(snapshot or 0),
-        int(at or 0) / 1e6,
-        tuple(_decoder.decode(kept)) if kept else (),
-    )
+    try:
+        version, token, generation, space, snapshot, at = map(bytes.decode, texts)
+        head = Head(
+            int(version or 0),
+            token,
+            generation,
+            space,
+            int(snapshot or 0),
+            int(at or 0) / 1e6,
+            tuple(_decoder.decode(kept)) if kept else (),
+        )
+        _check(head)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise CorruptSnapshot(f"the head of the catalogue is damaged: {error}") from error
+    return head
+
+
+def _check(head: Head) -> None:
+    if not head.token:
+        if head != NOTHING:
+            raise ValueError("it lacks its token")
+    elif not head.versions:
+        raise ValueError("it lacks its list of versions")
+    elif (head.versions[0].generation, head.versions[0].space) != (head.generation, head.space):
+        raise ValueError("its list of versions does not begin with the one in place")
 
 
 def pack_versions(versions: Sequence[Kept]) -> bytes:

@@ -50,6 +50,7 @@ _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
 }
+DOCUMENT_KINDS = tuple(_DOCUMENT_KEYS)
 
 
 class CatalogKeys:
@@ -91,6 +92,19 @@ class DocumentKeys:
 
     def document(self, document_id: str) -> str:
         return f"{self._stem}:at:{document_id}"
+
+    def holds(self, key: str) -> bool:
+        """Whether `key` is that of a document of this kind."""
+        return key.startswith(self.document(""))
+
+    def id_of(self, key: str) -> str:
+        """The id of the document of a key."""
+        return key.removeprefix(self.document(""))
+
+    @staticmethod
+    def pattern(prefix: str = DEFAULT_PREFIX) -> str:
+        """What SCAN finds every document by."""
+        return f"{_stem(prefix, _DOCUMENT + '*')}:at:*"
 
 
 def document_lifetime(kind: DocumentKind) -> Lifetime:

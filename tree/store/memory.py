@@ -4,13 +4,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from itertools import islice
 
-from tree.edits import Edit, decode
+from tree.edits import Edit
 from tree.errors import StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store import wire
-from tree.store.protocol import NEVER_STAGED, Mark, TreeVersion
+from tree.store.protocol import NEVER_STAGED, Looked, Mark, TreeVersion
 
 _KEPT_VERSIONS = 2
 
@@ -25,6 +25,7 @@ class MemoryTreeStore:
         settings: TreeSettings = TreeSettings(),  # noqa: B008
     ) -> None:
         self._empty = space, settings
+        self._reader = wire.RecordReader()
         self._start()
 
     def _start(self) -> None:
@@ -96,20 +97,20 @@ class MemoryTreeStore:
         wanted = range(since + 1, self._tree.version + 1)
         if since > self._tree.version or not self._log.keys() >= set(wanted):
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for version in wanted for edit in decode(self._log[version])]
+        return [edit for version in wanted for edit in wire.read_edits(version, self._log[version])]
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
-        return {
-            item_id: wire.read_item(item_id, self._records[item_id])
-            for item_id in ids
-            if item_id in self._records
-        }
+        return self._reader.items({item_id: self._records.get(item_id) for item_id in ids})
+
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """See TreeStore."""
+        return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
 
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""
         self._stamp += 1
-        self._records |= {item.id: item.record() for item in items}
+        self._records |= {item.id: wire.pack_item(item) for item in items}
         self._staged |= {item.id: self._stamp for item in items}
         if mark:
             self._marks[mark[0]] = mark[1]
@@ -131,6 +132,15 @@ class MemoryTreeStore:
     async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         return await self.items([item_id for item_id in ids if item_id in self._staged])
+
+    async def survey(self) -> AsyncIterator[Looked]:
+        """See TreeStore."""
+        waiting = wire.record_flaws({one: self._records.get(one) for one in self._staged})
+        yield Looked("waiting", len(self._staged), tuple(waiting.values()))
+
+    async def recorded(self) -> AsyncIterator[list[str]]:
+        """See TreeStore."""
+        yield list(self._records)
 
     async def compact(self) -> None:
         """See TreeStore. The log is the snapshot's own business here: nothing to do."""

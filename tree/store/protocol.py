@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from tree.edits import Edit
 from tree.item import Item
@@ -11,6 +11,7 @@ from tree.snapshot import SemanticTree
 NEVER_STAGED = 0  # the stamp before the first
 
 Mark: TypeAlias = tuple[str, bytes]  # a name, and how far the one who stages has come
+Part: TypeAlias = Literal["head", "snapshot", "log", "waiting", "strays"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,18 @@ class TreeVersion:
     items: int
     built_at: float  # seconds since the epoch
     note: str  # what made it
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A stretch of a survey: how much of a part was looked at, and what is wrong there.
+
+    "waiting" are staged items without a record, "strays" records without an item.
+    """
+
+    part: Part
+    count: int
+    flaws: tuple[str, ...] = ()
 
 
 class TreeStore(Protocol):
@@ -86,7 +99,27 @@ class TreeStore(Protocol):
         ...
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
-        """The records of some items, staged ones included; unknown ids are left out."""
+        """The records of some items, staged ones included.
+
+        Unknown ids are left out, and so are damaged records (the log tells of them once).
+        """
+        ...
+
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """What is wrong with the records of some items that should have one: missing, damaged."""
+        ...
+
+    def survey(self) -> AsyncIterator[Looked]:
+        """Look at everything that the store holds of this catalogue, in bounded memory.
+
+        Goes on where `load` would raise CorruptSnapshot, and never raises it. Writers may go on.
+        The records of items that are in the tree are left to the caller, and `flaws`.
+        """
+        ...
+
+    def recorded(self) -> AsyncIterator[list[str]]:
+        """Ids of all records, in batches; for when the tree cannot be loaded. One may come twice,
+        and what is written meanwhile may be among them or not."""
         ...
 
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:

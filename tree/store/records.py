@@ -12,6 +12,7 @@ from tree.store.connection import translated
 from tree.store.keys import CatalogKeys
 from tree.store.protocol import Mark
 from tree.store.scripts import SETTLE, STAGE
+from tree.store.survey import recorded
 
 RECORDS_AT_ONCE = 500
 _MARK_TTL_S = 604_800
@@ -31,17 +32,32 @@ class RedisRecords:
         self._keys = keys
         self._stage = client.register_script(STAGE)
         self._settle = client.register_script(SETTLE)
+        self._reader = wire.RecordReader()
 
     @translated()
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         found: dict[str, Item] = {}
+        async for records in self._records(ids):
+            found |= self._reader.items(records)
+        return found
+
+    @translated()
+    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """See TreeStore."""
+        found: dict[str, str] = {}
+        async for records in self._records(ids):
+            found |= wire.record_flaws(records)
+        return found
+
+    def recorded(self) -> AsyncIterator[list[str]]:
+        """See TreeStore."""
+        return recorded(self._client, self._keys)
+
+    async def _records(self, ids: Collection[str]) -> AsyncIterator[dict[str, bytes | None]]:
         for batch in batched(iter(ids), RECORDS_AT_ONCE):
             records = await self._client.mget([self._keys.item(item_id) for item_id in batch])
-            for item_id, record in zip(batch, records, strict=True):
-                if record is not None:
-                    found[item_id] = wire.read_item(item_id, cast(bytes, record))
-        return found
+            yield dict(zip(batch, cast(list[bytes | None], records), strict=True))
 
     @translated()
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
@@ -56,7 +72,7 @@ class RedisRecords:
                 ],
                 args=[
                     content, _MARK_TTL_S,
-                    *(item.record() for item in batch), *(item.id for item in batch),
+                    *(wire.pack_item(item) for item in batch), *(item.id for item in batch),
                 ],
             )  # fmt: skip
 
@@ -86,7 +102,7 @@ class RedisRecords:
             async with translated():
                 cursor, page = await self._client.hscan(self._keys.staged, cursor, count=batch)
             for ids in batched(iter(page), batch):
-                yield [cast(bytes, item_id).decode() for item_id in ids]
+                yield [cast(bytes, item_id).decode(errors="replace") for item_id in ids]
             if not cursor:
                 return
 

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 from redis.asyncio import Redis
 
-from tree.edits import Edit, decode
+from tree.edits import Edit
 from tree.errors import (
     CorruptSnapshot,
     InvalidEdit,
@@ -30,7 +30,6 @@ from tree.snapshot import SemanticTree
 from tree.store import wire
 from tree.store.connection import translated
 from tree.store.head import (
-    FIELDS,
     NOTHING,
     Head,
     Kept,
@@ -40,10 +39,12 @@ from tree.store.head import (
     spaces,
 )
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
-from tree.store.protocol import NEVER_STAGED, TreeVersion
+from tree.store.log import Entry, check_reach, read_entries
+from tree.store.protocol import NEVER_STAGED, Looked, TreeVersion
 from tree.store.records import RECORDS_AT_ONCE, RedisRecords
 from tree.store.scripts import COMMIT, FLIP
 from tree.store.snapshots import SNAPSHOT_TTL_S, Snapshots
+from tree.store.survey import survey
 
 LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
 LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there are items
@@ -51,7 +52,6 @@ KEPT_VERSIONS = 2  # each takes some 330 B an item
 _CLAIM_TTL_S = 120
 _FOLLOW_S = 0.05
 _INLINE_BYTES = 16_384  # applying a larger entry would hold up the event loop
-_ENTRIES_AT_ONCE = 50
 _READS = 5
 
 _log = logging.getLogger(__name__)
@@ -64,14 +64,6 @@ class _Known:
 
     tree: SemanticTree
     token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    version: int
-    edits: bytes
-    token: str
-    after: str
 
 
 class RedisTreeStore(RedisRecords):
@@ -98,6 +90,7 @@ class RedisTreeStore(RedisRecords):
         self._settings = settings
         self._commit = client.register_script(COMMIT)
         self._flip = client.register_script(FLIP)
+        self._reader = wire.RecordReader()
         self._known: _Known | None = None
         self._lock = asyncio.Lock()  # one writer of the shared rows at a time
         self._background: set[asyncio.Task[None]] = set()
@@ -193,7 +186,7 @@ class RedisTreeStore(RedisRecords):
         """See TreeStore."""
         for kept in (await self._head()).versions:
             if kept.version == number:
-                return (await self._snapshots.read(kept.generation))[0]
+                return (await self._snapshots.read(kept.generation, kept.space))[0]
         raise UnknownVersion(f"version {number} is not kept: see the list of versions")
 
     @translated()
@@ -214,7 +207,11 @@ class RedisTreeStore(RedisRecords):
         entries = [entry async for entry in self._entries(since, head.version)]
         if len(entries) != head.version - since:
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for entry in entries for edit in decode(entry.edits)]
+        return [edit for entry in entries for edit in wire.read_edits(entry.version, entry.edits)]
+
+    def survey(self) -> AsyncIterator[Looked]:
+        """See TreeStore."""
+        return survey(self._client, self._keys, self)
 
     @translated()
     async def drop(self) -> None:
@@ -239,8 +236,7 @@ class RedisTreeStore(RedisRecords):
     # -- reading: under the lock, because following the log writes to the shared rows
 
     async def _head(self) -> Head:
-        values = await self._client.hmget(self._keys.head, list(FIELDS))
-        return read_head(cast(list[bytes | None], values))
+        return await read_head(self._client, self._keys)
 
     async def _at(self, base: int) -> _Known:
         known = self._known
@@ -264,12 +260,18 @@ class RedisTreeStore(RedisRecords):
 
     async def _read(self, head: Head) -> _Known:
         known = self._known and await self._followed(self._known, head)
+        if known is None:
+            await check_reach(self._client, self._keys, head)
         if not head.token:
             known = _Known(SemanticTree.empty(self._space, self._settings), "")
         elif known is None:
-            known = await self._followed(_Known(*await self._snapshots.read(head.generation)), head)
+            known = await self._followed(_Known(*await self._snapshots.of(head)), head)
         if known is None:
             raise CorruptSnapshot(f"the log from {head.snapshot + 1} to {head.version} has gaps")
+        if known.tree.version != head.version:
+            raise CorruptSnapshot(
+                f"the head names version {head.version}, but the log ends in {known.tree.version}"
+            )
         self._known = known
         return known
 
@@ -278,9 +280,10 @@ class RedisTreeStore(RedisRecords):
         async for entry in self._entries(known.tree.version, head.version):
             if entry.after != known.token:
                 return None
+            edits = wire.read_edits(entry.version, entry.edits)
             try:
                 tree = await _off_the_loop(
-                    len(entry.edits), partial(_applied, known.tree, entry.edits)
+                    len(entry.edits or b""), partial(known.tree.apply, edits)
                 )
             except InvalidEdit as error:
                 raise CorruptSnapshot(f"log entry {entry.version} does not fit: {error}") from error
@@ -288,16 +291,8 @@ class RedisTreeStore(RedisRecords):
             await asyncio.sleep(0)
         return known if known.token == head.token else None
 
-    async def _entries(self, after: int, upto: int) -> AsyncIterator[_Entry]:
-        while after < upto:
-            span = f"{after + 1}-0", f"{upto}-0"
-            page = await self._client.xrange(self._keys.log, *span, count=_ENTRIES_AT_ONCE)
-            for number, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], page):
-                after = int(number.partition(b"-")[0])
-                token, before = fields[b"token"].decode(), fields[b"after"].decode()
-                yield _Entry(after, fields[b"edits"], token, before)
-            if not page:
-                return
+    def _entries(self, after: int, upto: int) -> AsyncIterator[Entry]:
+        return read_entries(self._client, self._keys, after=after, upto=upto)
 
     # -- writing
 
@@ -387,10 +382,6 @@ class RedisTreeStore(RedisRecords):
                     await self._client.unlink(self._keys.compacting)
         except TreeError as error:
             _log.warning("the log was not compacted; a later commit tries again: %s", error)
-
-
-def _applied(tree: SemanticTree, packed: bytes) -> SemanticTree:
-    return tree.apply(decode(packed))
 
 
 async def _off_the_loop(size: int, work: Callable[[], _T]) -> _T:

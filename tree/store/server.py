@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tree.errors import StoreUnavailable
+from tree.store.cluster import ClusterRedis
 from tree.store.connection import translated
+from tree.store.torn import ENDS_WITHIN_A_WRITE, keeping_the_rest
 
 _OWNER_FILE = "owner.json"
 _LOG_FILE = "valkey.log"
@@ -36,35 +38,59 @@ _SILENT_START_S = 20.0
 _STOP_S = 10.0
 _LOG_LINES = 8
 _PR_SET_PDEATHSIG = 1
-
+Fsync: TypeAlias = Literal["everysec", "always"]
 Persistence: TypeAlias = Literal["aof", "rdb", "none", "unknown"]
+_PERSISTENCE: tuple[Persistence, ...] = ("aof", "rdb", "unknown", "none")  # best first
 
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """What a server says of itself."""
+    """What a server says of itself, or a cluster: the worst and the sums of its primaries."""
 
     version: str
     maxmemory_policy: str
     persistence: Persistence  # "none": a restart loses every catalogue
     used_bytes: int
     limit_bytes: int  # 0 for none
+    node: str = ""  # its address within a cluster
+    nodes: tuple["ServerReport", ...] = ()  # none where there is one server
 
 
 async def check_server(client: Redis) -> ServerReport:
-    """The report of a server that can hold a catalogue.
+    """The report of a server, or of every primary of a cluster, that can hold a catalogue.
 
-    Raises StoreUnavailable when it is older than 6.2 or may evict keys.
+    Raises StoreUnavailable when one is older than 6.2, may evict keys or does not answer.
     """
+    if not isinstance(client, ClusterRedis):
+        return await _checked(client)
+    async with translated():
+        primaries = await client.primaries()
+    nodes = tuple([await _checked(node, address) for address, node in primaries])
+    return ServerReport(
+        version=" and ".join(sorted({node.version for node in nodes})),
+        maxmemory_policy=nodes[0].maxmemory_policy,
+        persistence=max((node.persistence for node in nodes), key=_PERSISTENCE.index),
+        used_bytes=sum(node.used_bytes for node in nodes),
+        limit_bytes=sum(node.limit_bytes for node in nodes),
+        nodes=nodes,
+    )
+
+
+async def _checked(client: Redis, address: str = "") -> ServerReport:
+    name = f"the store's node {address}" if address else "the store"
     async with translated():
         info = await client.info()
     version, policy = str(info["redis_version"]), str(info["maxmemory_policy"])
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_VERSION:
-        raise StoreUnavailable(f"the store is Redis {version}: 6.2 or newer is needed, or Valkey")
+        raise StoreUnavailable(f"{name} is Redis {version}: 6.2 or newer is needed, or Valkey")
     if policy != "noeviction":
         raise StoreUnavailable(
-            f"the store may evict items (maxmemory-policy is {policy}): "
+            f"{name} may evict items (maxmemory-policy is {policy}): "
             "set maxmemory-policy to noeviction on the server"
+        )
+    if info.get("cluster_enabled") and not address:
+        raise StoreUnavailable(
+            "the store is a node of a Redis Cluster: write redis+cluster:// in the store URL"
         )
     return ServerReport(
         version=str(info.get("valkey_version", version)),
@@ -72,6 +98,7 @@ async def check_server(client: Redis) -> ServerReport:
         persistence="aof" if info["aof_enabled"] else await _snapshots(client),
         used_bytes=int(info["used_memory"]),
         limit_bytes=int(info["maxmemory"]),
+        node=address,
     )
 
 
@@ -96,8 +123,12 @@ class EmbeddedServer:
         self._process = process
 
     @classmethod
-    async def start(cls, folder: Path) -> "EmbeddedServer":
+    async def start(cls, folder: Path, *, fsync: Fsync = "everysec") -> "EmbeddedServer":
         """The server over `folder`, as soon as it has read its data and answers.
+
+        `fsync` says how much a power loss may cost: a second, or, at the price of slower
+        writes, nothing. An append-only file that ends within a write is read up to there; the
+        rest is kept in the folder, and the log tells of it.
 
         Raises StoreUnavailable when another process owns the folder, when the folder cannot be
         written or when the server gives up; the message says what to do.
@@ -109,15 +140,15 @@ class EmbeddedServer:
             await _own(lock, folder)
             path = _socket_path(folder)
             _record(lock, path)
-            log = folder / _LOG_FILE
-            seen = log.stat().st_size if log.exists() else 0
-            process = _spawn(binary, folder, path, lock)
+            options = {"appendfsync": fsync, "aof-load-truncated": "no"}
             try:
-                await _answering(process, path, log, seen)
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
+                process = await _started(binary, folder, path, lock, options)
+            except StoreUnavailable as error:
+                if ENDS_WITHIN_A_WRITE not in str(error):
+                    raise
+                options["aof-load-truncated"] = "yes"
+                with keeping_the_rest(folder):
+                    process = await _started(binary, folder, path, lock, options)
         except BaseException:
             lock.close()
             raise
@@ -252,7 +283,24 @@ def _url(path: Path) -> str:
     return f"unix://{quote(str(path))}"
 
 
-def _spawn(binary: Path, folder: Path, path: Path, lock: IO[str]) -> subprocess.Popen[bytes]:
+async def _started(
+    binary: Path, folder: Path, path: Path, lock: IO[str], options: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    log = folder / _LOG_FILE
+    seen = log.stat().st_size if log.exists() else 0
+    process = _spawn(binary, folder, path, lock, options)
+    try:
+        await _answering(process, path, log, seen)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+def _spawn(
+    binary: Path, folder: Path, path: Path, lock: IO[str], more: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -261,8 +309,9 @@ def _spawn(binary: Path, folder: Path, path: Path, lock: IO[str]) -> subprocess.
         "logfile": str(folder / _LOG_FILE),
         "save": "",
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "databases": "1",  # a damaged SELECT must not lead the data into another one
         "maxmemory-policy": "noeviction",
+        **more,
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     with (folder / _LOG_FILE).open("ab") as log:
@@ -312,7 +361,7 @@ async def _answering(process: subprocess.Popen[bytes], path: Path, log: Path, se
     with log.open("rb") as lines:
         lines.seek(seen)
         tail = lines.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-    if any("append only file" in line for line in tail):
+    if any("append only file" in line or ".aof" in line for line in tail):
         advice = (
             f"restore {log.parent / 'appendonlydir'} from a backup, or move it away to start empty"
         )

@@ -13,8 +13,10 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
+from tree.errors import CorruptSnapshot
 from tree.snapshot import SemanticTree
 from tree.store import wire
+from tree.store.head import Head
 from tree.store.keys import CatalogKeys
 
 SNAPSHOT_TTL_S = 600  # of one that is not yet, or no longer, in place
@@ -49,11 +51,25 @@ class Snapshots:
         await self._client.set(space, state, nx=True, ex=SNAPSHOT_TTL_S)
         return generation
 
-    async def read(self, generation: str) -> tuple[SemanticTree, str]:
-        """The tree and the token of its version. Raises CorruptSnapshot."""
+    async def of(self, head: Head) -> tuple[SemanticTree, str]:
+        """The snapshot in place, and the token of its version. Raises CorruptSnapshot."""
+        tree, token = await self.read(head.generation, head.space)
+        if tree.version != head.snapshot:
+            raise CorruptSnapshot(
+                f"the head names snapshot {head.snapshot}, but {tree.version} is in its place"
+            )
+        return tree, token
+
+    async def read(self, generation: str, fingerprint: str) -> tuple[SemanticTree, str]:
+        """A tree in the space of that fingerprint, and its token. Raises CorruptSnapshot."""
         key = self._keys.snapshot(generation)
         packed, token = await self._fields(key, ["header", "token"])
         header = wire.read_header(packed)
+        if header.fingerprint != fingerprint:
+            raise CorruptSnapshot(
+                f"the head names a snapshot in the space {fingerprint!r}, "
+                f"but one in {header.fingerprint!r} is in its place"
+            )
         state = cast(bytes | None, await self._client.get(self._keys.space(header.fingerprint)))
         space = wire.read_space(header, state)
         assembly = wire.Assembly(header)
@@ -61,7 +77,9 @@ class Snapshots:
             numbers = range(start, min(start + _CHUNKS_AT_ONCE, header.chunks))
             chunks = await self._fields(key, list(map(str, numbers)))
             await asyncio.to_thread(assembly.add, chunks)
-        return await asyncio.to_thread(assembly.tree, space), (token or b"").decode()
+        return await asyncio.to_thread(assembly.tree, space), (token or b"").decode(
+            errors="replace"
+        )
 
     async def discard(self, generation: str) -> None:
         """Remove one that did not come to its place."""

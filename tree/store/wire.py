@@ -1,13 +1,15 @@
 """What the store holds, as bytes: log entries, item records, and snapshots.
 
-A snapshot is a header and chunks of about a thousand items, each piece MessagePack behind a CRC-32
-of it. A chunk holds a run of nodes, parents first, and the items of the leaves among them as
-columns, leaf by leaf. So a snapshot is written and read with a few chunks in memory, whatever its
-size.
+Each piece stands behind a CRC-32 of it: an append-only file has no checksums of its own.
+
+A snapshot is a header and chunks of about a thousand items, in MessagePack. A chunk holds a run of
+nodes, parents first, and the items of the leaves among them as columns, leaf by leaf. So a
+snapshot is written and read with a few chunks in memory, whatever its size.
 """
 
+import logging
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from tree.edits import DropItem, Edit, NodeSpec, PutItem
+from tree.edits import decode as decode_edits
 from tree.edits import encode as encode_edits
 from tree.errors import CorruptSnapshot, InvalidEdit
 from tree.item import Item
@@ -25,6 +28,9 @@ from tree.vectors import DIMENSIONS, FACETS
 
 CHUNK_ITEMS = 1_000
 _CRC_BYTES = 4
+_TOLD_AT_MOST = 1_000
+
+_log = logging.getLogger(__name__)
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -75,13 +81,13 @@ def encode(tree: SemanticTree) -> tuple[Header, Iterator[bytes]]:
 
 
 def pack_header(header: Header) -> bytes:
-    return _sealed(_encoder.encode(header))
+    return seal(_encoder.encode(header))
 
 
 def read_header(data: bytes | None) -> Header:
     """Raises CorruptSnapshot when `data` is missing or damaged."""
     try:
-        return _header_decoder.decode(_opened(data, "the header of the snapshot"))
+        return _header_decoder.decode(unseal(data, "the header of the snapshot"))
     except msgspec.DecodeError as error:
         raise CorruptSnapshot(f"the header of the snapshot is unreadable: {error}") from error
 
@@ -89,12 +95,12 @@ def read_header(data: bytes | None) -> Header:
 def pack_space(space: Space) -> bytes:
     """The state of a space, compressed when that makes it smaller."""
     squeezed = zlib.compress(space.state, level=1)
-    return _sealed(min(b"z" + squeezed, b"=" + space.state, key=len))
+    return seal(min(b"z" + squeezed, b"=" + space.state, key=len))
 
 
 def read_space(header: Header, data: bytes | None) -> Space:
     """The space that `header` names. Raises CorruptSnapshot."""
-    body = _opened(data, f"the state of the embedder {header.embedder} ({header.fingerprint})")
+    body = unseal(data, f"the state of the embedder {header.embedder} ({header.fingerprint})")
     state = zlib.decompress(body[1:]) if body[:1] == b"z" else body[1:]
     return Space(header.embedder, header.fingerprint, state)
 
@@ -121,9 +127,9 @@ class Assembly:
         """The whole tree. Raises CorruptSnapshot when the chunks do not make one."""
         header = self._header
         try:
-            return SemanticTree.plant(
-                self._rows,
+            return SemanticTree.assemble(
                 self._specs,
+                self._rows,
                 self._leaf_sizes,
                 version=header.version,
                 settings=header.settings,
@@ -136,15 +142,11 @@ class Assembly:
             raise CorruptSnapshot(message) from error
 
     def _add(self, data: bytes | None) -> None:
-        header = self._header
-        what = f"chunk {self._chunks} of {header.chunks} of snapshot version {header.version}"
-        body = _opened(data, what)
+        chunk = _read_chunk(self._header, self._chunks, data)
         try:
-            chunk = _chunk_decoder.decode(body)
-            if chunk.number != self._chunks:
-                raise ValueError(f"it is chunk {chunk.number}")
             self._take(chunk)
-        except (msgspec.DecodeError, ValueError, IndexError) as error:
+        except (ValueError, IndexError) as error:
+            what = _chunk_name(self._header, self._chunks)
             raise CorruptSnapshot(f"{what} is unreadable: {error}") from error
         self._chunks += 1
 
@@ -166,13 +168,30 @@ class Assembly:
         self._leaf_facets.append(compass.reshape(-1, FACETS, DIMENSIONS))
 
 
+def items_in_chunk(header: Header, number: int, data: bytes | None) -> int:
+    """How many items a chunk holds. Raises CorruptSnapshot."""
+    return len(_read_chunk(header, number, data).ids)
+
+
 def pack_edits(edits: Sequence[Edit]) -> bytes:
     """The edits as the log keeps them: without the records, which stand beside it."""
     bare = [
         msgspec.structs.replace(edit, record=b"") if isinstance(edit, PutItem) else edit
         for edit in edits
     ]
-    return encode_edits(bare)
+    return seal(encode_edits(bare))
+
+
+def read_edits(version: int, data: bytes | None) -> list[Edit]:
+    """The edits that led to `version`. Raises CorruptSnapshot."""
+    try:
+        return decode_edits(unseal(data, f"log entry {version}"))
+    except InvalidEdit as error:
+        raise CorruptSnapshot(f"log entry {version} is unreadable: {error}") from error
+
+
+def pack_item(item: Item) -> bytes:
+    return seal(item.record())
 
 
 def records(edits: Sequence[Edit]) -> dict[str, bytes | None]:
@@ -184,18 +203,87 @@ def records(edits: Sequence[Edit]) -> dict[str, bytes | None]:
     for edit in edits:
         match edit:
             case PutItem():
-                outcome[edit.id] = edit.record
+                outcome[edit.id] = edit.record and seal(edit.record)
             case DropItem():
                 outcome[edit.id] = None
     return outcome
 
 
-def read_item(item_id: str, record: bytes) -> Item:
+def read_item(item_id: str, data: bytes | None) -> Item:
     """The item of a record. Raises CorruptSnapshot."""
+    what = f"the record of item {item_id!r}"
     try:
-        return Item.model_validate_json(record)
+        item = Item.model_validate_json(unseal(data, what))
     except ValidationError as error:
-        raise CorruptSnapshot(f"the record of item {item_id!r} is unreadable: {error}") from error
+        raise CorruptSnapshot(f"{what} is unreadable: {error}") from error
+    if item.id != item_id:
+        raise CorruptSnapshot(f"{what} is that of {item.id!r}")
+    return item
+
+
+class RecordReader:
+    """Reads item records; one that is damaged is left out, and told of once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def items(self, found: Mapping[str, bytes | None]) -> dict[str, Item]:
+        """The items of some records by id; None for one that is not there."""
+        items: dict[str, Item] = {}
+        for item_id, record in found.items():
+            if record is None:
+                continue
+            try:
+                items[item_id] = read_item(item_id, record)
+            except CorruptSnapshot as error:
+                self._tell(item_id, error)
+        return items
+
+    def _tell(self, item_id: str, error: CorruptSnapshot) -> None:
+        if item_id not in self._told and len(self._told) < _TOLD_AT_MOST:
+            self._told.add(item_id)
+            _log.error("%s: it is left out; put the item again, or delete it", error)
+
+
+def record_flaws(found: Mapping[str, bytes | None]) -> dict[str, str]:
+    """What is wrong with some records, by id; those that are not there included."""
+    flaws: dict[str, str] = {}
+    for item_id, record in found.items():
+        try:
+            read_item(item_id, record)
+        except CorruptSnapshot as error:
+            flaws[item_id] = str(error)
+    return flaws
+
+
+def seal(body: bytes) -> bytes:
+    """`body` behind its CRC-32."""
+    return zlib.crc32(body).to_bytes(_CRC_BYTES, "big") + body
+
+
+def unseal(data: bytes | None, what: str) -> bytes:
+    """What `seal` was given. Raises CorruptSnapshot, which names `what`, if it is not that."""
+    if data is None:
+        raise CorruptSnapshot(f"{what} is missing")
+    body = data[_CRC_BYTES:]
+    if zlib.crc32(body).to_bytes(_CRC_BYTES, "big") != data[:_CRC_BYTES]:
+        raise CorruptSnapshot(f"{what} is damaged")
+    return body
+
+
+def _chunk_name(header: Header, number: int) -> str:
+    return f"chunk {number} of {header.chunks} of snapshot version {header.version}"
+
+
+def _read_chunk(header: Header, number: int, data: bytes | None) -> _Chunk:
+    what = _chunk_name(header, number)
+    try:
+        chunk = _chunk_decoder.decode(unseal(data, what))
+    except msgspec.DecodeError as error:
+        raise CorruptSnapshot(f"{what} is unreadable: {error}") from error
+    if chunk.number != number:
+        raise CorruptSnapshot(f"{what} is unreadable: it is chunk {chunk.number}")
+    return chunk
 
 
 def _groups(tree: SemanticTree) -> Iterator[list[Node]]:
@@ -230,17 +318,4 @@ def _packed(tree: SemanticTree, number: int, nodes: list[Node]) -> bytes:
         domains=list(domains),
         domain_codes=np.array([domains[name] for name in columns.domains], np.uint16).tobytes(),
     )
-    return _sealed(_encoder.encode(chunk))
-
-
-def _sealed(body: bytes) -> bytes:
-    return zlib.crc32(body).to_bytes(_CRC_BYTES, "big") + body
-
-
-def _opened(data: bytes | None, what: str) -> bytes:
-    if data is None:
-        raise CorruptSnapshot(f"{what} is missing")
-    body = data[_CRC_BYTES:]
-    if zlib.crc32(body).to_bytes(_CRC_BYTES, "big") != data[:_CRC_BYTES]:
-        raise CorruptSnapshot(f"{what} is damaged")
-    return body
+    return seal(_encoder.encode(chunk))

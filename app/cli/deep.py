@@ -1,0 +1,190 @@
+"""The thorough part of `doctor`: every catalogue piece by piece, and what is missing by name."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from tree.embedders import EmbedderCache
+from tree.errors import TreeError
+from tree.inspect import violations
+from tree.item import Item
+from tree.snapshot import SemanticTree
+from tree.vectors import Int8Matrix
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from tree.store.documents import Documents
+    from tree.store.protocol import TreeStore
+
+_NAMED_AT_MOST = 100
+_SHOWN = 3
+_READ = 2_000
+_ROUNDING = 2  # of 127: texts read in other batches are summed in another order
+_RESTORE = (
+    "restore the store's data from a backup; or save what can be read (unillmrec export --records "
+    "-c {name} -o FILE), DELETE /v1/catalogs/{name}, create it again and import the file"
+)
+_ADVICE = {
+    "head": _RESTORE,
+    "snapshot": _RESTORE,
+    "log": _RESTORE,
+    "waiting": "put these items again",
+    "strays": "put these items again, then delete those that are not wanted",
+    "tree": "unillmrec rebuild --catalog {name}",
+    "records": "put these items again, or delete them",
+}
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    finding: str
+    advice: str = ""
+    flaws: list[str] = []
+
+
+class _Findings:
+    """What was found in the parts of a catalogue: how much was looked at, and flaws by part."""
+
+    def __init__(self, bar: "Progress", label: str) -> None:
+        self._bar = bar
+        self._row = bar.add_task(label, total=None, unit="pieces")
+        self.looked: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.flaws: dict[str, list[str]] = {}
+
+    def expect(self, pieces: int) -> None:
+        """That many pieces are still to be looked at."""
+        self._bar.update(self._row, total=self.looked.total() + pieces)
+
+    def add(self, part: str, count: int, flaws: Iterable[str] = ()) -> None:
+        self.looked[part] += count
+        self._bar.update(self._row, completed=self.looked.total())
+        for flaw in flaws:
+            self.counts[part] += 1
+            named = self.flaws.setdefault(part, [])
+            if len(named) < _NAMED_AT_MOST:
+                named.append(flaw)
+
+    def close(self) -> None:
+        self._bar.remove_task(self._row)
+
+
+async def catalogue_checks(name: str, store: "TreeStore", bar: "Progress") -> AsyncIterator[Check]:
+    """One check per damaged part of a catalogue; a single one when it is whole."""
+    found = _Findings(bar, name)
+    try:
+        async for looked in store.survey():
+            found.add(looked.part, looked.count, looked.flaws)
+        await _tree(store, found)
+    except TreeError as error:
+        found.add("head", 0, [str(error)])
+    finally:
+        found.close()
+    for part, flaws in found.flaws.items():
+        yield Check(
+            name=f"catalogue {name}, {part}",
+            status="fail",
+            finding=summary(found.counts[part], flaws),
+            advice=_ADVICE[part].format(name=name),
+            flaws=flaws,
+        )
+    if not found.flaws:
+        counts = ", ".join(f"{part} {count:,}" for part, count in found.looked.items() if count)
+        yield Check(
+            name=f"catalogue {name}, in depth",
+            status="ok",
+            finding=f"whole, piece by piece: {counts}",
+        )
+
+
+async def document_check(documents: "Documents") -> Check:
+    """Whether every document can be read."""
+    looked, flaws = 0, list[str]()
+    async for count, some in documents.flaws():
+        looked += count
+        flaws += some
+    if flaws:
+        return Check(
+            name="documents",
+            status="fail",
+            finding=summary(len(flaws), flaws),
+            advice="the settings of a catalogue: remove the key and create the catalogue again, "
+            "its items stay; whatever else: it expires by itself",
+            flaws=flaws[:_NAMED_AT_MOST],
+        )
+    return Check(name="documents", status="ok", finding=f"all {looked:,} can be read")
+
+
+def summary(count: int, flaws: Sequence[str]) -> str:
+    """The first flaws, and how many there are."""
+    shown = "; ".join(flaws[:_SHOWN])
+    return shown if count <= _SHOWN else f"{count:,} flaws: {shown}; …"
+
+
+async def _tree(store: "TreeStore", found: _Findings) -> None:
+    """The tree by its own rules, and the record of every item in it."""
+    try:
+        tree = await store.load()
+    except TreeError as error:
+        if not found.flaws:
+            found.add("head", 0, [str(error)])
+        return
+    found.add("tree", tree.node_count, await asyncio.to_thread(violations, tree))
+    found.expect(len(tree))
+    embedders = EmbedderCache()
+    ids = tree.item_ids()
+    while some := list(islice(ids, _READ)):
+        flaws = await _record_flaws(store, tree, some, embedders)
+        if flaws:  # unless somebody has written or deleted these items meanwhile
+            now = await store.load()
+            left = [item_id for item_id in flaws if item_id in now]
+            flaws = await _record_flaws(store, now, left, embedders)
+        found.add("records", len(some), flaws.values())
+
+
+async def _record_flaws(
+    store: "TreeStore", tree: SemanticTree, ids: Sequence[str], embedders: EmbedderCache
+) -> dict[str, str]:
+    """What is wrong with the records of items of the tree: gone, damaged, or of another time."""
+    if not ids:
+        return {}
+    records = await store.items(ids)
+    flaws: dict[str, str] = {}
+    if absent := [item_id for item_id in ids if item_id not in records]:
+        flaws = await store.flaws(absent)
+    items = list(records.values())
+    embedder = embedders.of(tree.space)
+    vectors = await asyncio.to_thread(embedder.encode, [item.text for item in items])
+    for item, vector in zip(items, vectors, strict=True):
+        if other := ", ".join(_differences(tree, item, vector)):
+            flaws[item.id] = (
+                f"the record of item {item.id!r} is not the one that its place was made for: "
+                f"another {other}"
+            )
+    return flaws
+
+
+def _differences(tree: SemanticTree, item: Item, vector: Int8Matrix) -> Iterator[str]:
+    row, rows = tree.row(item.id), tree.rows
+    if row is None:
+        return
+    if np.abs(rows.vectors[row].astype(np.int16) - vector).max() > _ROUNDING:
+        yield "text"
+    if rows.domains[int(rows.domain[row])] != item.domain:
+        yield "domain"
+    if rows.popularity[row] != np.float32(item.popularity or 0.0):
+        yield "popularity"
+    expires_at = item.expires_at.timestamp() if item.expires_at else np.inf
+    if rows.expires_at[row] != expires_at:
+        yield "expiry"
+    if bool(rows.hidden[row]) != item.hidden:
+        yield "visibility"

@@ -1,0 +1,34 @@
+"""Random schedules of writes, rebuilds, activations and crashes, with hypothesis."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.faults.schedules import Schedules, Server
+
+ANY_DURATION = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    asyncio.run(server.running.stop())
+
+
+def test_any_schedule_leaves_every_replica_with_the_model(server):
+    run_state_machine_as_test(
+        lambda: Schedules(server),
+        settings=settings(ANY_DURATION, max_examples=25, stateful_step_count=30),
+    )
+
+
+@pytest.mark.long
+def test_many_long_schedules_do_too(server):
+    run_state_machine_as_test(
+        lambda: Schedules(server),
+        settings=settings(ANY_DURATION, max_examples=400, stateful_step_count=80),
+    )
