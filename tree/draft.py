@@ -1,6 +1,8 @@
 """`Draft`: a batch of edits on one version of a tree, until it is the next one."""
 
 import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -25,17 +27,26 @@ class Draft:
         self._rows = rows
         self._settings = settings
         self._specs: dict[int, NodeSpec | None] = {}  # None: dropped
-        self._members: dict[int, dict[str, int]] = {}  # rows by item id, of the touched leaves
+        self._members: dict[int, dict[int, None]] = {}  # rows of the touched leaves, in order
         self._place: dict[str, tuple[int, int] | None] = {}  # leaf and row of the touched items
         self._count = nodes[ROOT].count
+        self._since = rows.size  # where its own rows begin
         self.gone: set[int] = set()  # rows that the next version no longer holds
         self.next_node = next_node
 
-    def take(self, edit: Edit) -> None:
-        """The next edit of the batch. Raises InvalidEdit, after which the draft is of no use."""
+    def take(self, edits: Iterable[Edit]) -> None:
+        """The edits of the batch. Raises InvalidEdit, after which the draft is of no use."""
+        for are_puts, run in groupby(edits, lambda edit: isinstance(edit, PutItem)):
+            if are_puts:
+                self._put([edit for edit in run if isinstance(edit, PutItem)])
+            else:
+                for edit in run:
+                    self._take(edit)
+
+    def _take(self, edit: Edit) -> None:
         match edit:
             case PutItem():
-                self._put(edit)
+                self._put([edit])
             case DropItem():
                 self._leave(edit.id)
             case Relabel():
@@ -57,62 +68,80 @@ class Draft:
             raise InvalidEdit(f"the root reaches {nodes[ROOT].count} of {self._count} items")
         return nodes
 
-    def _put(self, edit: PutItem) -> None:
-        if self._spec(edit.leaf).children:
-            raise InvalidEdit(f"node {edit.leaf} is not a leaf")
-        if len(edit.vector) != DIMENSIONS:
-            raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
-        self._leave(edit.id)
+    def _put(self, edits: Sequence[PutItem]) -> None:
+        """A run of puts, whose rows are appended at once."""
+        for row, edit in enumerate(edits, self._rows.size):
+            if self._spec(edit.leaf).children:
+                raise InvalidEdit(f"node {edit.leaf} is not a leaf")
+            if len(edit.vector) != DIMENSIONS:
+                raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
+            self._leave(edit.id)
+            self._members_of(edit.leaf)[row] = None
+            self._place[edit.id] = (edit.leaf, row)
+        self._count += len(edits)
         columns = Columns(
-            [edit.id],
-            np.frombuffer(edit.vector, np.int8)[None],
-            np.array([edit.popularity], np.float32),
-            np.array([math.inf if edit.expires_at is None else edit.expires_at]),
-            np.array([edit.hidden]),
-            [edit.domain],
+            [edit.id for edit in edits],
+            np.frombuffer(b"".join(edit.vector for edit in edits), np.int8).reshape(-1, DIMENSIONS),
+            np.array([edit.popularity for edit in edits], np.float32),
+            np.array([math.inf if e.expires_at is None else e.expires_at for e in edits]),
+            np.array([edit.hidden for edit in edits]),
+            [edit.domain for edit in edits],
         )
-        row = int(self._rows.append(columns, edit.leaf)[0])
-        self._members_of(edit.leaf)[edit.id] = row
-        self._place[edit.id] = (edit.leaf, row)
-        self._count += 1
+        self._rows.append(columns, [edit.leaf for edit in edits])
 
     def _leave(self, item_id: str) -> None:
         """The item goes from where it is, if it is anywhere."""
         place = self._whereabouts(item_id)
         if place is not None:
             leaf, row = place
-            del self._members_of(leaf)[item_id]
+            del self._members_of(leaf)[row]
             self.gone.add(row)
             self._place[item_id] = None
             self._count -= 1
 
     def _reshape(self, edit: Reshape) -> None:
         claimed = [self._claimed(spec) for spec in edit.put]
-        for spec, members in zip(edit.put, claimed, strict=True):
-            self._put_node(spec, members)
+        leaves = np.repeat([spec.id for spec in edit.put], [len(rows) for rows in claimed])
+        rows = np.array([row for rows in claimed for row in rows], np.int32)
+        moved = self._settled_in(rows, leaves.astype(np.int32))
+        start = 0
+        for spec, old in zip(edit.put, claimed, strict=True):
+            new = moved[start : start + len(old)]
+            start += len(old)
+            self._place.update(
+                (item_id, (spec.id, row)) for item_id, row in zip(spec.items, new, strict=True)
+            )
+            self._put_node(spec, dict.fromkeys(new))
         for node_id in edit.drop:
             self._drop_node(node_id)
 
-    def _claimed(self, spec: NodeSpec) -> dict[str, int]:
-        """The items of `spec`, by now in no other leaf, with the rows where they stand for it."""
+    def _claimed(self, spec: NodeSpec) -> list[int]:
+        """The rows of the items of `spec`, by now in no leaf."""
         if spec.children and spec.items:
             raise InvalidEdit(f"node {spec.id} would have children and items")
-        members: dict[str, int] = {}
+        rows: list[int] = []
         for item_id in spec.items:
             place = self._whereabouts(item_id)
             if place is None:
                 raise InvalidEdit(f"node {spec.id} claims {item_id!r}, which is not there")
             leaf, row = place
-            if self._members_of(leaf).pop(item_id, None) is None:
+            members = self._members_of(leaf)
+            if row not in members:
                 raise InvalidEdit(f"{item_id!r} is claimed twice")
-            if leaf != spec.id:
-                self.gone.add(row)
-                row = int(self._rows.move(np.array([row], np.int32), spec.id)[0])
-            self._place[item_id] = (spec.id, row)
-            members[item_id] = row
-        return members
+            del members[row]
+            rows.append(row)
+        return rows
 
-    def _put_node(self, spec: NodeSpec, members: dict[str, int]) -> None:
+    def _settled_in(self, rows: IntArray, leaves: IntArray) -> list[int]:
+        """The rows where what stands in `rows` stands in `leaves`."""
+        mine = rows >= self._since  # seen by nobody else, so they may change
+        self._rows.leaf[rows[mine]] = leaves[mine]
+        away = self._rows.leaf[rows] != leaves
+        self.gone.update(rows[away].tolist())
+        rows[away] = self._rows.move(rows[away], leaves[away])
+        return rows.tolist()
+
+    def _put_node(self, spec: NodeSpec, members: dict[int, None]) -> None:
         known = spec.id in self._specs or spec.id in self._nodes
         if known and (left := self._members_of(spec.id)):
             raise InvalidEdit(f"node {spec.id} would lose {len(left)} items")
@@ -138,16 +167,15 @@ class Draft:
             raise InvalidEdit(f"node {node_id} was dropped")
         return spec
 
-    def _members_of(self, node_id: int) -> dict[str, int]:
+    def _members_of(self, node_id: int) -> dict[int, None]:
         members = self._members.get(node_id)
         if members is None:
             self._spec(node_id)
-            rows = self._nodes[node_id].rows.tolist()
-            members = self._members[node_id] = {self._rows.id(row): row for row in rows}
+            members = self._members[node_id] = dict.fromkeys(self._nodes[node_id].rows.tolist())
         return members
 
     def _member_rows(self, leaf: int) -> IntArray:
-        return np.array(list(self._members_of(leaf).values()), np.int32)
+        return np.array(list(self._members_of(leaf)), np.int32)
 
     def _whereabouts(self, item_id: str) -> tuple[int, int] | None:
         if item_id in self._place:

@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -15,7 +16,6 @@ from tree.vectors import DIMENSIONS, Int8Matrix, quantise
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import HashingVectorizer
 
 LEXICAL = "lexical"
 
@@ -26,6 +26,11 @@ _BATCH = 2_000
 # How often a word counts against each n-gram of its letters. At 1 a wish for "endurance at sea"
 # finds titles that share endings; at 30 names in other spellings are missed.
 _WORD_COUNT = 3
+_WORD = re.compile(r"\b\w+\b")
+_KEPT_WORDS = 32_768  # some 8 MB
+_KEPT_LENGTH = 64
+
+_Buckets = npt.NDArray[np.int32]
 
 
 class Embedder(Protocol):
@@ -168,7 +173,20 @@ def fit_sample(texts: Sequence[str]) -> list[str]:
 
 def _features(texts: Sequence[str]) -> "csr_matrix":
     """Hashed n-gram counts, damped to 1 + ln(count): float32[len(texts), buckets]."""
-    counts = _vectorizer().transform(texts)
+    from scipy.sparse import csr_matrix
+
+    reader = _reader()
+    found = [reader.buckets(text) for text in texts]
+    row = np.repeat(np.arange(len(texts)) * _BUCKETS, [len(buckets) for buckets in found])
+    grams = np.concatenate([np.zeros(0, np.int32), *found]) + row
+    grams.sort()  # numpy's sort of integers takes a fifth of csr_matrix.sum_duplicates
+    first = np.flatnonzero(np.diff(grams, prepend=-1))
+    times = np.diff(first, append=len(grams)).astype(np.float32)
+    ends = np.searchsorted(grams[first], np.arange(len(texts) + 1) * _BUCKETS)
+    counts = csr_matrix(
+        (times, (grams[first] % _BUCKETS).astype(np.int32), ends.astype(np.int32)),
+        (len(texts), _BUCKETS),
+    )
     np.log(counts.data, out=counts.data)
     counts.data += 1
     return counts
@@ -181,27 +199,61 @@ def _weigh(counts: "csr_matrix", weights: npt.NDArray[np.float32]) -> "csr_matri
     return normalize(counts, copy=False)
 
 
-_shared: "HashingVectorizer | None" = None
+class _Reader:
+    """The buckets that a text's n-grams are hashed to.
 
+    N-grams of letters lie inside a word, and words come again, so those of a word are kept:
+    hashing them was nine tenths of what an embedding took.
+    """
 
-def _vectorizer() -> "HashingVectorizer":
-    global _shared  # noqa: PLW0603 - stateless; building its analysers per call costs 1 ms
-    if _shared is None:
-        from sklearn.feature_extraction.text import HashingVectorizer
+    def __init__(self) -> None:
+        from sklearn.utils import murmurhash3_32
 
-        characters = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5)).build_analyzer()
-        words = HashingVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2)).build_analyzer()
-        _shared = HashingVectorizer(
-            analyzer=_both(characters, words),
-            n_features=_BUCKETS,
-            norm=None,
-            alternate_sign=False,
-            dtype=np.float32,
+        self._hash: Callable[[str], int] = murmurhash3_32
+        self._spelled: dict[str, _Buckets] = {}
+        self._said: dict[str, int] = {}
+
+    def buckets(self, text: str) -> "_Buckets":
+        """One for every n-gram, as often as it counts, in no order."""
+        text = text.lower()
+        spelled, said = self._spelled, self._said
+        letters = [
+            self._spell(word) if (known := spelled.get(word)) is None else known
+            for word in text.split()
+        ]
+        names = _WORD.findall(text)
+        names += list(map(" ".join, itertools.pairwise(names)))
+        words = np.array(
+            [said[name] if name in said else self._say(name) for name in names], np.int32
         )
-    return _shared
+        return np.concatenate([*letters, *[words] * _WORD_COUNT])
+
+    def _spell(self, word: str) -> "_Buckets":
+        """Those of 3 to 5 characters of a word, whose ends count as blanks."""
+        padded = f" {word} "
+        grams = [
+            self._bucket(padded[start : start + size])
+            for size in range(3, 6)
+            for start in range(len(padded) - size + 1)
+        ]
+        buckets = np.array(grams, np.int32)
+        if len(word) <= _KEPT_LENGTH:
+            if len(self._spelled) >= _KEPT_WORDS:
+                self._spelled = {}  # not cleared: another thread may be reading
+            self._spelled[word] = buckets
+        return buckets
+
+    def _say(self, name: str) -> int:
+        """That of a word or of two in a row."""
+        bucket = self._bucket(f"\0{name}")
+        if len(name) <= _KEPT_LENGTH:
+            if len(self._said) >= 2 * _KEPT_WORDS:
+                self._said = {}
+            self._said[name] = bucket
+        return bucket
+
+    def _bucket(self, gram: str) -> int:
+        return abs(self._hash(gram)) % _BUCKETS
 
 
-def _both(
-    characters: Callable[[str], list[str]], words: Callable[[str], list[str]]
-) -> Callable[[str], list[str]]:
-    return lambda text: characters(text) + [f"\0{word}" for word in words(text)] * _WORD_COUNT
+_reader = cache(_Reader)  # one for all embedders: it knows nothing of theirs

@@ -90,9 +90,11 @@ class Node:
 
     def facets(self, rows: Rows) -> Int8Matrix:
         """int8[FACETS, DIMENSIONS]: the directions that stand for it, found from what it holds."""
-        return facets(
-            self.slate.reshape(-1, DIMENSIONS) if self.children else rows.vectors[self.rows]
-        )
+        return facets(self.holding(rows))
+
+    def holding(self, rows: Rows) -> Int8Matrix:
+        """The vectors that its facets sum up: of its items, or its children's facets."""
+        return self.slate.reshape(-1, DIMENSIONS) if self.children else rows.vectors[self.rows]
 
     def spec(self, items: tuple[str, ...] = ()) -> NodeSpec:
         """The node as an edit would put it, with `items`."""

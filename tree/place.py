@@ -3,8 +3,11 @@
 No model is asked. An item follows its categories down, then the nearest facets with a small beam.
 """
 
-import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from tree import reshape
 from tree.build import Key
@@ -12,10 +15,13 @@ from tree.edits import DropItem, Edit, PutItem
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
-from tree.vectors import Int8Matrix, cosines
+from tree.vectors import FloatArray, Int8Matrix, cosines, inverse_norms
 from tree.working_copy import WorkingCopy
 
 _BEAM = 3
+
+_Numbers = npt.NDArray[np.int64]
+_Reached = tuple[_Numbers, FloatArray, _Numbers, npt.NDArray[np.bool_]]
 
 
 def plan(
@@ -35,8 +41,8 @@ def plan(
         work.drop(item_id)
         edits.append(DropItem(item_id))
     if vectors is not None:
-        for item, vector in zip(items, vectors, strict=True):
-            leaf = route(tree, item.key, vector)
+        leaves = route(tree, [item.key for item in items], vectors)
+        for item, vector, leaf in zip(items, vectors, leaves, strict=True):
             work.put(item, vector, leaf)
             edits.append(put_edit(item, leaf, vector))
     reshape.rebalance(work)
@@ -67,37 +73,76 @@ def put_edit(item: Item, leaf: int, vector: Int8Matrix) -> PutItem:
     )
 
 
-def route(tree: SemanticTree, key: Key, vector: Int8Matrix) -> int:
-    """The leaf where an item of that key and vector belongs."""
-    best: tuple[float, int] = (-math.inf, ROOT)
-    frontier = [tree.root] if tree.root.children else []
+def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[int]:
+    """The leaf where each item of those keys and vectors belongs.
+
+    All items go down level by level, so that a node is looked at once for all that reach it.
+    """
+    scale = inverse_norms(vectors)
+    best = np.full(len(keys), -np.inf, np.float32)
+    leaves = np.full(len(keys), ROOT, np.int64)
+    frontier = {ROOT: np.arange(len(keys))} if tree.root.children and len(keys) else {}
     while frontier:
-        scored: list[tuple[float, Node]] = []
-        for node in frontier:
-            near = cosines(
-                node.slate.reshape(-1, node.slate.shape[-1]), node.slate_scale.ravel(), vector[None]
-            )
-            scores = near.reshape(len(node.children), -1).max(axis=1).tolist()
-            children = tree.children(node)
-            fitting = _fitting(children, key)
-            scored += [
-                (score, child)
-                for score, child in zip(scores, children, strict=True)
-                if child.id in fitting
-            ]
-        scored.sort(key=lambda pair: (-pair[0], pair[1].id))
-        for score, node in scored:
-            if node.is_leaf and score > best[0]:
-                best = (score, node.id)
-        frontier = [node for _, node in scored[:_BEAM] if not node.is_leaf]
-    return best[1]
+        found = []
+        for at, who in frontier.items():
+            node = tree.node(at)
+            found.append(_reached(node, tree.children(node), keys, vectors, scale, who))
+        items, scores, nodes, inner = (
+            np.concatenate(column) for column in zip(*found, strict=True)
+        )
+        order = np.lexsort((nodes, -scores, items))
+        items, scores, nodes, inner = items[order], scores[order], nodes[order], inner[order]
+        ends = np.flatnonzero(~inner)
+        who, first = np.unique(items[ends], return_index=True)  # each item's best leaf
+        nearer = scores[ends[first]] > best[who]
+        best[who[nearer]] = scores[ends[first[nearer]]]
+        leaves[who[nearer]] = nodes[ends[first[nearer]]]
+        rank = np.arange(len(items)) - np.searchsorted(items, items)
+        onward = np.flatnonzero((rank < _BEAM) & inner)
+        onward = onward[np.argsort(nodes[onward], kind="stable")]
+        into, starts = np.unique(nodes[onward], return_index=True)
+        groups = np.split(items[onward], starts[1:])
+        frontier = dict(zip(into.tolist(), groups, strict=True)) if len(into) else {}
+    return leaves.tolist()
 
 
-def _fitting(children: Sequence[Node], key: Key) -> set[int]:
-    """The children that stand for the item's category; else those for none; else all."""
-    named = {child.id for child in children if child.key and key[: len(child.key)] == child.key}
-    open_to_all = {child.id for child in children if not child.key}
-    return named or open_to_all or {child.id for child in children}
+def _reached(
+    node: Node,
+    children: Sequence[Node],
+    keys: Sequence[Key],
+    vectors: Int8Matrix,
+    scale: FloatArray,
+    items: _Numbers,
+) -> _Reached:
+    """Items, scores, children, and whether these are inner nodes, of all pairs that fit."""
+    slate = node.slate.reshape(-1, node.slate.shape[-1])
+    near = cosines(slate, node.slate_scale.ravel(), vectors[items], scale[items])
+    scores = near.reshape(len(node.children), -1, len(items)).max(axis=1)
+    fitting = _fitting(children, [keys[item] for item in items])
+    child, item = np.nonzero(fitting)
+    inner = np.array([bool(each.children) for each in children])
+    return items[item], scores[child, item], np.array(node.children)[child], inner[child]
+
+
+def _fitting(children: Sequence[Node], keys: Sequence[Key]) -> npt.NDArray[np.bool_]:
+    """bool[children, keys]: who stands for the key's category; else those for none; else all."""
+    if not any(child.key for child in children):
+        return np.ones((len(children), len(keys)), bool)
+    named: dict[Key, list[int]] = defaultdict(list)
+    for at, child in enumerate(children):
+        named[child.key].append(at)
+    depths = sorted({len(key) for key in named} - {0})
+    everybody = list(range(len(children)))
+
+    def fit(key: Key) -> list[int]:
+        known = [at for depth in depths if depth <= len(key) for at in named.get(key[:depth], ())]
+        return known or named.get((), everybody)
+
+    fits = {key: fit(key) for key in set(keys)}
+    fitting = np.zeros((len(children), len(keys)), bool)
+    for item, key in enumerate(keys):
+        fitting[fits[key], item] = True
+    return fitting
 
 
 def _shape_edits(work: WorkingCopy) -> list[Edit]:

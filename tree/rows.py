@@ -82,21 +82,21 @@ class Rows:
         self.expires_at[start:stop] = columns.expires_at
         self.hidden[start:stop] = columns.hidden
         self.domain[start:stop] = [self._domain_code(name) for name in columns.domains]
-        for number, item_id in enumerate(columns.ids, start):
-            self._id_bytes += item_id.encode("utf-8", "surrogatepass")
-            self._id_ends[number] = len(self._id_bytes)
+        names = [item_id.encode("utf-8", "surrogatepass") for item_id in columns.ids]
+        self._id_ends[start:stop] = np.cumsum([len(name) for name in names]) + len(self._id_bytes)
+        self._id_bytes += b"".join(names)
         self.size = stop
         return np.arange(start, stop, dtype=np.int32)
 
-    def move(self, rows: IntArray, leaf: int) -> IntArray:
-        """Copies of `rows` that stand in another leaf, not yet indexed."""
-        return self.append(self.columns(rows), leaf)
+    def move(self, rows: IntArray, leaves: npt.ArrayLike) -> IntArray:
+        """Copies of `rows` that stand in other leaves, not yet indexed."""
+        return self.append(self.columns(rows), leaves)
 
     def publish(self, version: int, since: int, gone: Iterable[int]) -> None:
         """Make the rows from `since` on findable and stamp the rows `gone`, as of `version`."""
-        for row in gone:
-            self.died[row] = version
-            self.dead += 1
+        last = np.fromiter(gone, np.int64)
+        self.died[last] = version
+        self.dead += len(last)
         if since:
             for row in range(since, self.size):
                 item_id = self.id(row)

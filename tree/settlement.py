@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from tree.edits import NodeSpec
 from tree.errors import InvalidEdit
 from tree.node import ROOT, Node, Nodes, TreeSettings, noted_facets
 from tree.rows import IntArray, Rows
-from tree.vectors import Int8Matrix
+from tree.vectors import Int8Matrix, facets_of_groups
 
 
 class Settlement:
@@ -44,10 +45,14 @@ class Settlement:
         alive = {node_id: spec for node_id, spec in self._specs.items() if spec is not None}
         self._adopt(alive)
         self._touch(alive)
-        if ROOT in self._touched:
-            self._settle(ROOT)
-        if lost := sorted(self._touched.keys() - self._ready.keys()):
+        levels = self._levels()
+        if lost := sorted(self._touched.keys() - set(chain.from_iterable(levels))):
             raise InvalidEdit(f"nodes {lost[:5]} hang from nothing")
+        for level in levels:
+            ready = [self._settled(self._touched[node_id]) for node_id in level]
+            self._ready.update((node.id, node) for node in ready)
+            compass = facets_of_groups([node.holding(self._rows) for node in ready])
+            self._compass.update(zip(level, compass, strict=True))
         nodes = self._before
         for node_id, spec in self._specs.items():
             if spec is None and node_id in nodes:
@@ -57,9 +62,25 @@ class Settlement:
         for node in self._ready.values():
             nodes = nodes.insert(node.id, node)
         for child, parent in self._parents.items():
-            if child not in self._ready:
+            if child not in self._ready and nodes[child].parent != parent:
                 nodes = nodes.insert(child, replace(nodes[child], parent=parent))
         return nodes
+
+    def _levels(self) -> list[list[int]]:
+        """The touched nodes below the root, by levels that need those before them: leaves first."""
+        levels: list[list[int]] = []
+
+        def rank(node_id: int) -> int:
+            below = [child for child in self._touched[node_id].children if child in self._touched]
+            level = 1 + max(map(rank, below), default=-1)
+            if level == len(levels):
+                levels.append([])
+            levels[level].append(node_id)
+            return level
+
+        if ROOT in self._touched:
+            rank(ROOT)
+        return levels
 
     def _adopt(self, alive: Mapping[int, NodeSpec]) -> None:
         """Raises InvalidEdit where a child has two parents."""
@@ -88,13 +109,8 @@ class Settlement:
         known = self._before.get(node_id)
         return known.parent if known else None
 
-    def _settle(self, node_id: int) -> Node:
-        if node_id not in self._ready:
-            spec = self._touched[node_id]
-            node = self._inner(spec) if spec.children else self._leaf(spec)
-            self._ready[node_id] = node
-            self._compass[node_id] = node.facets(self._rows)
-        return self._ready[node_id]
+    def _settled(self, spec: NodeSpec) -> Node:
+        return self._inner(spec) if spec.children else self._leaf(spec)
 
     def _leaf(self, spec: NodeSpec) -> Node:
         rows = self._members(spec.id)
@@ -112,8 +128,8 @@ class Settlement:
         return Node.of_children(spec, self._parent(spec.id), children, slate)
 
     def _child(self, spec: NodeSpec, child: int) -> Node:
-        if child in self._touched:
-            return self._settle(child)
+        if child in self._ready:
+            return self._ready[child]
         node = self._before.get(child)
         if node is None or child in self._specs:  # a spec that is not touched is a drop
             raise InvalidEdit(f"node {spec.id} has a child {child} that is not there")

@@ -194,8 +194,7 @@ class SemanticTree:
             base = self._compacted()
         draft = Draft(base._nodes, base.rows, base.settings, base.next_node)
         try:
-            for edit in edits:
-                draft.take(edit)
+            draft.take(edits)
             nodes = draft.settled()
         except BaseException:
             base.rows.truncate(base.size)

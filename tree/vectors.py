@@ -5,7 +5,8 @@ it is compared. Dot products of int8 are exact integers, so a score depends neit
 machine nor on how the work was split over threads.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from os import cpu_count
@@ -20,6 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 DIMENSIONS = 256
 FACETS = 2  # directions by which a node is found
 _ROWS_PER_THREAD = 8_192
+_GROUPED_ROWS = 512  # rows that facets are made of at once: 1 MB as float64
 
 
 def quantise(matrix: npt.NDArray[np.floating]) -> Int8Matrix:
@@ -36,16 +38,24 @@ def inverse_norms(matrix: Int8Matrix) -> FloatArray:
     return np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
 
 
-def cosines(rows: Int8Matrix, scale: FloatArray, queries: Int8Matrix) -> FloatArray:
+def cosines(
+    rows: Int8Matrix,
+    scale: FloatArray,
+    queries: Int8Matrix,
+    query_scale: FloatArray | None = None,
+) -> FloatArray:
     """Cosine of every row to every query: float32[len(rows), len(queries)].
 
-    `scale` is `inverse_norms(rows)`. One thread; see `in_parallel` for large inputs.
+    `scale` is `inverse_norms(rows)`; so is `query_scale` of `queries`, where the caller has it.
+    One thread; see `in_parallel` for large inputs.
     """
     if not len(rows) or not len(queries):
         return np.zeros((len(rows), len(queries)), np.float32)
     packed = numkong.dots_pack(np.ascontiguousarray(queries), dtype="int8")
     dots = np.asarray(numkong.dots_packed(rows, packed))
-    result = np.multiply(dots, inverse_norms(queries), dtype=np.float32, casting="unsafe")
+    if query_scale is None:
+        query_scale = inverse_norms(queries)
+    result = np.multiply(dots, query_scale, dtype=np.float32, casting="unsafe")
     result *= scale[:, None]
     return result
 
@@ -71,33 +81,54 @@ def _threads() -> ThreadPoolExecutor:
 def facets(members: Int8Matrix) -> Int8Matrix:
     """The two directions that stand for `members`: int8[FACETS, dimensions], zero for nobody.
 
-    Two-means from the farthest pair, in integer arithmetic. One centroid finds .80 of a full
-    scan's top 20 in 20 of 1,100 leaves (video games), two find .85.
+    Two-means from the farthest pair. One centroid finds .80 of a full scan's top 20 in 20 of
+    1,100 leaves (video games), two find .85.
     """
-    if not len(members):
-        return np.zeros((FACETS, members.shape[1]), np.int8)
-    if len(members) < FACETS:
-        return np.repeat(members, FACETS, axis=0)
-    wide = members.astype(np.int64)
-    unit = wide * inverse_norms(members).astype(np.float64)[:, None]
-    first = int(np.argmin(unit @ wide.sum(axis=0)))
-    second = int(np.argmin(unit @ unit[first]))
-    poles = unit[[first, second]]
-    side = np.zeros(len(wide), bool)
+    return facets_of_groups([members])[0]
+
+
+def facets_of_groups(groups: Sequence[Int8Matrix]) -> Int8Matrix:
+    """The `facets` of every group: int8[groups, FACETS, dimensions].
+
+    Groups of one size are worked on together: five times as fast as one by one.
+    """
+    found = np.zeros((len(groups), FACETS, DIMENSIONS), np.int8)
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for at, members in enumerate(groups):
+        by_size[len(members)].append(at)
+    for size, places in by_size.items():
+        if 0 < size < FACETS:
+            for at in places:
+                found[at] = groups[at]
+        elif size:
+            tile = max(1, _GROUPED_ROWS // size)
+            for start in range(0, len(places), tile):
+                some = places[start : start + tile]
+                found[some] = _two_means(np.stack([groups[at] for at in some]))
+    return found
+
+
+def _two_means(groups: Int8Matrix) -> Int8Matrix:
+    """int8[groups, FACETS, dimensions] of int8[groups, members, dimensions]."""
+    unit = groups * inverse_norms(groups).astype(np.float64)[..., None]
+    everyone = np.arange(len(groups))
+    first = np.argmin(unit @ groups.sum(axis=1, dtype=np.float64)[..., None], axis=1)[:, 0]
+    second = np.argmin(unit @ unit[everyone, first][..., None], axis=1)[:, 0]
+    poles = np.stack([unit[everyone, first], unit[everyone, second]], axis=1)
+    whole = np.zeros(len(groups), bool)  # all members lean to one side
     for _ in range(3):
-        lean = np.round(unit @ poles.T, 9)  # ties must not hang on the order of summation
-        side = lean[:, 1] > lean[:, 0]
-        if not side.any() or side.all():
-            return np.repeat(_direction(unit), FACETS, axis=0)
-        poles = np.stack([_mean_direction(unit[~side]), _mean_direction(unit[side])])
+        # Ties must not hang on the order of summation.
+        lean = np.round(unit @ poles.transpose(0, 2, 1), 9)
+        side = lean[..., 1] > lean[..., 0]
+        whole |= ~side.any(axis=1) | side.all(axis=1)
+        sides = np.stack([~side, side], axis=1).astype(np.float64)
+        poles = _directions(sides @ unit)
+    if whole.any():
+        poles[whole] = _directions(unit[whole].sum(axis=1))[:, None]
     return quantise(poles.astype(np.float32))
 
 
-def _direction(unit: npt.NDArray[np.float64]) -> Int8Matrix:
-    return quantise(_mean_direction(unit)[None].astype(np.float32))
-
-
-def _mean_direction(unit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    mean = unit.mean(axis=0)
-    length = np.linalg.norm(mean)
-    return mean / length if length else mean
+def _directions(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scaled to length 1 along the last axis; zero stays zero."""
+    length = np.linalg.norm(sums, axis=-1, keepdims=True)
+    return np.divide(sums, length, out=sums, where=length > 0)

@@ -183,6 +183,13 @@ class WorkingCopy:
         self.hang(parent, [*children[:at], *others, *children[at + 1 :]])
         self.remove(node)
 
+    def beside(self, node: int, others: Sequence[int]) -> None:
+        """`others` hang next to a node, from its parent."""
+        parent = self.parent(node)
+        children = self.spec(parent).children
+        at = children.index(node) + 1
+        self.hang(parent, [*children[:at], *others, *children[at:]])
+
     def remove(self, node: int) -> None:
         """The node is gone; whoever takes its place or its children sees to them."""
         self._dropped.add(node)

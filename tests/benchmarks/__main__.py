@@ -12,13 +12,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import data, models, quality, serving, size
+from tests.benchmarks import data, living, models, quality, serving, size
 from tests.benchmarks.figures import Figure, show
 
 _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "quality": ("Shape of the tree and quality of the answers", True, quality.real),
     "serving": ("Over HTTP, 64,031 items", True, serving.real),
     "inserts": ("Over HTTP, 100,000 made-up items", False, serving.synthetic),
+    "ingest": ("Ingestion over HTTP into 100,000 made-up items", False, living.ingest),
     "size": ("Large catalogues", False, size.builds),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),
     "models-1m": ("With a model, 1,000,000 made-up items", False, models.million),

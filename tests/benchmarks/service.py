@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from tree.store.server import running_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Service:
 
     port: int
     data_dir: Path
+    pid: int
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """The JSON answer. Raises RuntimeError for any status but 2xx."""
@@ -49,28 +52,53 @@ class Service:
 
 
 @contextmanager
-def running() -> Iterator[Service]:
-    """A service with one worker on an empty data folder, stopped and removed at the end."""
+def running(**settings: str) -> Iterator[Service]:
+    """A service with one worker on an empty data folder, stopped and removed at the end.
+
+    `settings` are those of the service, by the names that they have in its environment.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="unillmrec-bench-")
+    with temporary as folder, _serving(Path(folder), settings) as service:
+        yield service
+
+
+@contextmanager
+def joined(service: Service, replicas: int, **settings: str) -> Iterator[list[Service]]:
+    """More services on the store of one that runs."""
+    url = running_url(service.data_dir)
+    assert url is not None
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unillmrec-bench-")))
+        shared = {**settings, "REDIS_URL": url}
+        yield [
+            stack.enter_context(_serving(folder / str(number), shared))
+            for number in range(replicas)
+        ]
+
+
+@contextmanager
+def _serving(folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="unillmrec-bench-") as folder:
-        data_dir = Path(folder) / "data"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
-        environment["UNILLMREC_DATA_DIR"] = str(data_dir)
-        log = Path(folder) / "service.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(port)],
-                env=environment, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        service = Service(port, data_dir)
-        try:
-            _await_ready(service, process, log)
-            yield service
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+    data_dir = folder / "data"
+    data_dir.mkdir(parents=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
+    environment["UNILLMREC_DATA_DIR"] = str(data_dir)
+    environment.update((f"UNILLMREC_{name}", value) for name, value in settings.items())
+    log = folder / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve", "--port", str(port)],
+            env=environment, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    service = Service(port, data_dir, process.pid)
+    try:
+        _await_ready(service, process, log)
+        yield service
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
 
 
 def _await_ready(service: Service, process: subprocess.Popen[bytes], log: Path) -> None:
