@@ -2,5 +2,6 @@
 
 from app.curate.curator import Curator, RebuildParams
 from app.curate.importer import ImportParams
+from app.curate.writer import TooManyWrites
 
-__all__ = ["Curator", "ImportParams", "RebuildParams"]
+__all__ = ["Curator", "ImportParams", "RebuildParams", "TooManyWrites"]

@@ -17,9 +17,14 @@ from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 
 COMMIT_ITEMS = 1_000
+_MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
 _RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
+
+
+class TooManyWrites(Exception):
+    """More arrives than can be written: try again in a moment."""
 
 
 @dataclass(slots=True)
@@ -69,9 +74,15 @@ class Writer:
         self._patching = asyncio.Lock()  # patches of one process need not race each other
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
-        """One caller's write, of disjoint ids; per id whether it was created, or was there."""
+        """One caller's write, of disjoint ids; per id whether it was created, or was there.
+
+        Raises TooManyWrites.
+        """
         if not puts and not deletes:
             return {}
+        waiting = sum(len(other.ids) for other in self._queue.writes)
+        if waiting > _MOST_WAITING:
+            raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
         return await self._done(_Write(puts, deletes, asyncio.get_running_loop().create_future()))
 
     async def place(self, ids: Collection[str]) -> int:

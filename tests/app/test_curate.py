@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.curate import ImportParams, RebuildParams
+from app.curate import ImportParams, RebuildParams, TooManyWrites
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
 from tree import inspect
@@ -244,3 +244,12 @@ async def test_patches_of_many_writers_all_arrive(shop):
     await asyncio.gather(*map(mark, range(40)))
     assert len((await shop.store.items(["i1"]))["i1"].attributes) == 40
     assert await shop.curator.patch("nope", lambda item: item) is None
+
+
+async def test_writes_that_come_too_fast_are_refused_and_the_others_kept(shop):
+    batches = [[thing(n) for n in range(start, start + 1_000)] for start in range(0, 30_000, 1_000)]
+    done = await asyncio.gather(*map(shop.curator.put, batches), return_exceptions=True)
+    refused = [at for at, one in enumerate(done) if isinstance(one, TooManyWrites)]
+    assert 0 < len(refused) < 15
+    kept = {item.id for at, batch in enumerate(batches) if at not in refused for item in batch}
+    assert await held(shop) == kept
