@@ -24,6 +24,13 @@ class Format(StrEnum):
     GRAPHML = "graphml"
 
 
+class EngineName(StrEnum):
+    """Where a tree is built."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Mode(StrEnum):
     """What is built anew."""
 
@@ -48,12 +55,21 @@ def rebuild(
     mode: Annotated[Mode, typer.Option(help="What to build anew.")] = Mode.FULL,
     root: Annotated[int | None, typer.Option(min=0, help="The node of mode subtree.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Where to build it, if not as the settings say.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="The Ray cluster: auto, host:6379 or ray://host:10001.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the tree anew; the catalogue can be used and changed meanwhile."""
     if (mode is Mode.SUBTREE) != (root is not None):
         raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
-    job = run(_rebuild(catalog, mode, root, dry_run, quiet=as_json))
+    work = _rebuild(
+        catalog, mode, root, dry_run, engine=engine, ray_address=ray_address, quiet=as_json
+    )
+    job = run(work)
     if as_json:
         print_json(job)
     elif job.result:
@@ -96,9 +112,16 @@ def _summary(tree: SemanticTree) -> str:
 
 
 async def _rebuild(
-    catalog: str, mode: Mode, root: int | None, dry_run: bool, *, quiet: bool
+    catalog: str,
+    mode: Mode,
+    root: int | None,
+    dry_run: bool,
+    *,
+    engine: EngineName | None,
+    ray_address: str | None,
+    quiet: bool,
 ) -> Job:
-    async with opened(catalog) as (parts, found):
+    async with opened(catalog, build_engine=engine, ray_address=ray_address) as (parts, found):
         job = await found.curator.start_rebuild(mode=mode.value, root=root, dry_run=dry_run)
         job = await watch(job, parts.jobs.get, quiet=quiet)
     ended_well(job)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from app.curate.building import engine_for
 from app.curate.imports import ImportReport, Unreadable, read_items
 from app.curate.rebuilder import Rebuilder
 from app.curate.writer import COMMIT_ITEMS, Writer
@@ -48,7 +49,7 @@ class Curator:
         self._embedders = embedders
         self._growth = settings.rebuild_growth
         self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
-        self._rebuilder = Rebuilder(store, embedders, settings.build_processes)
+        self._rebuilder = Rebuilder(store, embedders, engine_for(settings))
         self._building = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
 

@@ -1,9 +1,9 @@
 """`Rebuilder`: a tree grown anew beside the one in use, and put in its place in one step."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from app.curate.building import Catalogue, build, labels_of
+from app.curate.building import OpenEngine, build, labels_of
 from app.jobs import Report
 from tree import place
 from tree.edits import DropItem, Edit, PutItem, Relabel
@@ -23,17 +23,17 @@ class Rebuilder:
     published; if somebody commits in between, that is done again for the rest.
     """
 
-    def __init__(self, store: TreeStore, embedders: EmbedderCache, processes: int) -> None:
+    def __init__(self, store: TreeStore, embedders: EmbedderCache, engine: OpenEngine) -> None:
         self._store = store
         self._embedders = embedders
-        self._processes = processes
+        self._engine = engine
 
     async def full(self, report: Report, *, publish: bool = True) -> SemanticTree:
         """A new vector space and a new tree over all items, the staged ones included."""
         for _ in range(_ATTEMPTS):
             base = await self._store.load()
-            catalogue = await self._catalogue(base, report)
-            draft = await build(catalogue, base.settings, report, processes=self._processes)
+            catalogue = await self._catalogue(base)
+            draft = await build(catalogue, base.settings, report, engine=self._engine)
             draft = _with_locked_labels(draft, base)
             if not publish:
                 return draft
@@ -64,8 +64,8 @@ class Rebuilder:
     async def labels(self, report: Report, *, publish: bool = True) -> SemanticTree:
         """The same tree with its labels made anew; locked ones stay."""
         tree = await self._store.load()
-        catalogue = await self._catalogue(tree, report, staged=False)
-        specs = await labels_of(tree, catalogue, report, processes=self._processes)
+        catalogue = await self._catalogue(tree, staged=False)
+        specs = await labels_of(tree, catalogue, report, engine=self._engine)
         edits = [Relabel(spec.id, spec.label, spec.signpost) for spec in specs if not spec.locked]
         if not publish:
             return tree.at_version(tree.version).apply(edits)
@@ -83,24 +83,13 @@ class Rebuilder:
             report.advance(len(some))
         return tree
 
-    async def _catalogue(
-        self, tree: SemanticTree, report: Report, *, staged: bool = True
-    ) -> Catalogue:
+    async def _catalogue(self, tree: SemanticTree, *, staged: bool = True) -> "_Stored":
         """Every item with a record, in the order of the leaves, then what waits for a place."""
-        ids = list(tree.item_ids())
+        ids = await asyncio.to_thread(lambda: list(tree.item_ids()))
         if staged:
             waiting = {item async for batch in self._store.staged() for item in batch}
             ids += sorted(item for item in waiting if item not in tree)
-        report.phase("reading", len(ids))
-        catalogue = Catalogue()
-        for start in range(0, len(ids), _READ):
-            some = ids[start : start + _READ]
-            records = await self._store.items(some)
-            for item_id in some:
-                if item_id in records:
-                    catalogue.add(records[item_id])
-            report.advance(len(some))
-        return catalogue
+        return _Stored(self._store, ids)
 
     async def _publish(self, draft: SemanticTree, base: int) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
@@ -128,6 +117,25 @@ class Rebuilder:
             draft = draft.apply(place.plan(draft, items, vectors))
         gone = [item for item in left if item in draft]
         return draft.apply(place.plan(draft, drops=gone)) if gone else draft
+
+
+class _Stored:
+    """See Source: items of a store by their ids, without those that are deleted meanwhile."""
+
+    def __init__(self, store: TreeStore, ids: Sequence[str]) -> None:
+        self._store = store
+        self._ids = ids
+
+    @property
+    def size(self) -> int:
+        """See Source."""
+        return len(self._ids)
+
+    async def read(self, step: int = 1) -> AsyncIterator[dict[str, bytes]]:
+        """See Source."""
+        ids = self._ids[::step]
+        for start in range(0, len(ids), _READ):
+            yield await self._store.records(ids[start : start + _READ])
 
 
 def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree:

@@ -96,11 +96,12 @@ class MemoryTreeStore:
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
-        return {
-            item_id: wire.read_item(item_id, self._records[item_id])
-            for item_id in ids
-            if item_id in self._records
-        }
+        records = await self.records(ids)
+        return {item_id: wire.read_item(item_id, record) for item_id, record in records.items()}
+
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """See TreeStore."""
+        return {item_id: self._records[item_id] for item_id in ids if item_id in self._records}
 
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""

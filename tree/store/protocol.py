@@ -85,6 +85,10 @@ class TreeStore(Protocol):
         """The records of some items, staged ones included; unknown ids are left out."""
         ...
 
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """`items` as they are stored, for `wire.read_item` in another process; in that order."""
+        ...
+
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """Keep items durably before they have a place in the tree (an import does).
 

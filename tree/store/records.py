@@ -35,12 +35,18 @@ class RedisRecords:
     @translated()
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
-        found: dict[str, Item] = {}
+        records = await self.records(ids)
+        return {item_id: wire.read_item(item_id, record) for item_id, record in records.items()}
+
+    @translated()
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """See TreeStore."""
+        found: dict[str, bytes] = {}
         for batch in batched(iter(ids), RECORDS_AT_ONCE):
             records = await self._client.mget([self._keys.item(item_id) for item_id in batch])
             for item_id, record in zip(batch, records, strict=True):
                 if record is not None:
-                    found[item_id] = wire.read_item(item_id, cast(bytes, record))
+                    found[item_id] = cast(bytes, record)
         return found
 
     @translated()
