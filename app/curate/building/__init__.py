@@ -28,7 +28,7 @@ from tree.vectors import Int8Matrix
 __all__ = ["Listed", "OpenEngine", "Source", "build", "engine_for", "labels_of", "local"]
 
 _BATCH = 4_000
-_AT_ONCE = 16_384  # items of a subtree that one task shapes
+_AT_ONCE = 16_384  # items of a subtree that one task shapes, or names
 _ROWS_AT_ONCE = 8_192
 _BATCHES_PER_WORKER = 2  # under way: one at work, one on its way
 
@@ -39,8 +39,9 @@ async def build(
     report: Report,
     *,
     engine: OpenEngine = local(),  # noqa: B008 - opened below
+    at_once: int = _AT_ONCE,
 ) -> SemanticTree:
-    """The tree of a catalogue, as version 1.
+    """The tree of a catalogue, as version 1. A task shapes or names `at_once` items at most.
 
     Reports the phases fitting, embedding, clustering and labelling. Raises JobFailed where the
     engine cannot be had, CorruptSnapshot for a record that is none.
@@ -59,12 +60,12 @@ async def build(
         crop = await workers.share(harvested)
         del harvested
         report.phase("clustering", crop.value.size)
-        top, leaf_facets = await _clustered(crop, settings, workers, report)
+        top, leaf_facets = await _clustered(crop, settings, workers, report, at_once)
         specs, next_node = await asyncio.to_thread(number_whole, top)
         members = await asyncio.to_thread(leaf_members, top)
         del top
         report.phase("labelling", crop.value.size)
-        specs = await labelled(specs, members, crop, terms, workers, report)
+        specs = await labelled(specs, members, crop, terms, workers, report, at_once)
         rows = await _filled(crop.value, specs, members)
     return await asyncio.to_thread(
         SemanticTree.plant,
@@ -98,7 +99,7 @@ async def labels_of(
         crop = await workers.share(harvested)
         report.phase("labelling", crop.value.size)
         members = await asyncio.to_thread(_standing, tree, crop.value)
-        return await labelled(specs, members, crop, terms, workers, report)
+        return await labelled(specs, members, crop, terms, workers, report, _AT_ONCE)
 
 
 def _to_be_named(tree: SemanticTree) -> list[NodeSpec]:
@@ -164,14 +165,14 @@ async def _harvested(
 
 
 async def _clustered(
-    crop: Shared[Crop], settings: TreeSettings, workers: Engine, report: Report
+    crop: Shared[Crop], settings: TreeSettings, workers: Engine, report: Report, at_once: int
 ) -> tuple[Branch, Int8Matrix]:
     """The shape of the tree, and the facets of its leaves; subtrees are shaped side by side."""
     ground = await workers.share(await asyncio.to_thread(work.Ground.of, crop.value, settings))
 
     async def grown(plot: Plot) -> tuple[Branch, Int8Matrix]:
         size = len(plot.members)
-        if size <= _AT_ONCE or not (parts := await workers.run(work.split, crop, ground, plot)):
+        if size <= at_once or not (parts := await workers.run(work.split, crop, ground, plot)):
             result = await workers.run(work.grow, crop, ground, plot)
             report.advance(size)
             return result

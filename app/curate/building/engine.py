@@ -69,9 +69,12 @@ def engine_for(settings: Settings) -> OpenEngine:
     return local(settings.build_processes)
 
 
-def local(processes: int = 0) -> OpenEngine:
-    """How to open an engine on the cores of this machine; 0 for one process per core."""
-    return partial(_local, processes)
+def local(processes: int = 0, *, alone_below: int = _IN_PROCESS_BELOW) -> OpenEngine:
+    """How to open an engine on the cores of this machine; 0 for one process per core.
+
+    A catalogue of fewer items than `alone_below` is left to a thread.
+    """
+    return partial(_local, processes, alone_below)
 
 
 async def together(work: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
@@ -86,9 +89,9 @@ async def together(work: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
 
 
 @asynccontextmanager
-async def _local(processes: int, items: int) -> AsyncIterator[Engine]:
+async def _local(processes: int, alone_below: int, items: int) -> AsyncIterator[Engine]:
     """Processes of low priority for a large catalogue, a thread for a small one."""
-    if items < _IN_PROCESS_BELOW:
+    if items < alone_below:
         with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
             yield InProcess(thread)
         return

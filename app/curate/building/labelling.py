@@ -15,8 +15,6 @@ from tree.build import Members
 from tree.edits import NodeSpec
 from tree.labels import Labeller
 
-_AT_ONCE = 16_384  # items of a subtree that one task names
-
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
@@ -38,6 +36,7 @@ async def labelled(
     labeller: Shared[Labeller],
     workers: Engine,
     report: Report,
+    at_once: int,
 ) -> list[NodeSpec]:
     """What `Labeller.label` returns, in many tasks: siblings are named by what they hold alone.
 
@@ -68,14 +67,14 @@ async def labelled(
         known.update({spec.id: spec for spec in named if spec.id != top or top == root})
         report.advance(extent.size)
 
-    if extents[root].size > _AT_ONCE:
+    if extents[root].size > at_once:
         known[root] = structs.replace(specs[0], label=specs[0].label or "All items")
     tasks = []
     pending = [root]
     while pending:
         top = pending.pop()
         spec = specs[extents[top].specs.start]
-        if spec.children and extents[top].size > _AT_ONCE:
+        if spec.children and extents[top].size > at_once:
             tasks.append(children(spec))
             pending.extend(reversed(spec.children))
         else:

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import app
@@ -16,6 +18,9 @@ from tree.errors import TreeError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>.+):(?P<port>\d+)")
+_REACH_S = 5
+_CONNECT_S = 60
 
 _in_use = 0  # a process has one connection to Ray, and may have several builds
 _connecting = asyncio.Lock()
@@ -39,7 +44,7 @@ async def ray_engine(address: str) -> AsyncIterator[Engine]:
         ) from error
     async with _connecting:
         if not _in_use:  # in a thread: Ray takes over SIGTERM where it is the main one
-            await asyncio.to_thread(_connect, ray, address)
+            await _connect(ray, address)
         _in_use += 1
     engine = RayEngine(ray)
     try:
@@ -52,18 +57,29 @@ async def ray_engine(address: str) -> AsyncIterator[Engine]:
                 await asyncio.to_thread(ray.shutdown)
 
 
-def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optional import has no type
+async def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optional import has no type
+    init = partial(
+        ray.init,
+        address=address,
+        runtime_env={"py_modules": [app, tree, prompts]},
+        log_to_driver=False,
+        configure_logging=False,
+    )
     try:
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": [app, tree, prompts]},
-            log_to_driver=False,
-            configure_logging=False,
-        )
-    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
+        if named := _HOST_AND_PORT.fullmatch(address):
+            await _reach(named["host"].strip("[]"), int(named["port"]))
+        await asyncio.wait_for(asyncio.to_thread(init), _CONNECT_S)
+    except (OSError, RuntimeError, ValueError) as error:  # both kinds of timeout are an OSError
+        reason = str(error) or f"nothing within {_CONNECT_S} s"
         raise JobFailed(
-            "engine_unavailable", f"no Ray cluster answers at {address!r}: {error}"
+            "engine_unavailable", f"no Ray cluster answers at {address!r}: {reason}"
         ) from error
+
+
+async def _reach(host: str, port: int) -> None:
+    """Raises OSError at once where nobody listens: Ray would try for minutes."""
+    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _REACH_S)
+    writer.close()
 
 
 class RayEngine:
