@@ -160,8 +160,11 @@ class Labeller:
         The title of a row is `title(positions[row])`.
         """
         lengths = np.diff(rows.ends, prepend=0)
-        columns, place = np.unique(rows.terms, return_inverse=True)
-        owner = np.repeat(np.repeat(np.arange(len(labels)), np.diff(bounds)), lengths)
+        present = np.bincount(rows.terms, minlength=len(self._words)) > 0
+        columns = np.flatnonzero(present)
+        place = (np.cumsum(present, dtype=np.int32) - 1)[rows.terms]
+        siblings = np.arange(len(labels), dtype=np.int32)
+        owner = np.repeat(np.repeat(siblings, np.diff(bounds)), lengths)
         shape = (len(labels), len(columns))
         counts = np.bincount(owner * len(columns) + place, minlength=shape[0] * shape[1])
         scores = _scores(counts.reshape(shape), np.diff(bounds))
@@ -185,7 +188,7 @@ class Labeller:
             names.append((name, " — e.g. ".join(filter(None, (more, "; ".join(titles))))))
         return names
 
-    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int32]) -> list["_Phrase"]:
+    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int64]) -> list["_Phrase"]:
         """The best terms of a node, best first; those that overlap grow together.
 
         "Smash", "Super Smash" and "Smash Bros" are one phrase: a longer term takes the place of

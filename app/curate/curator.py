@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
 from app.curate.labelling import ModelLabels
 from app.curate.rebuilder import Rebuilder
@@ -73,7 +74,7 @@ class Curator:
         self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
         self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, self._labels, settings)
-        self._rebuilder = Rebuilder(store, embedders, self._labels, settings.build_processes)
+        self._rebuilder = Rebuilder(store, embedders, self._labels, engine_for(settings))
         self._importer = Importer(store, settings.uploads)
         self._building = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
