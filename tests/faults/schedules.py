@@ -435,6 +435,7 @@ class Schedules(RuleBasedStateMachine):
         replica = self.replicas[at]
 
         async def crashed() -> None:
+            await replica.die()  # but for this upload
             replica.store.go.set()
             tree = await replica.store.load()
             work = (
