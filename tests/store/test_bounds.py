@@ -13,7 +13,7 @@ from tree.store.documents import RedisDocuments
 from tree.store.keys import DocumentKeys, Lifetime, document_lifetime
 from tree.store.redis import LOG_ENTRIES
 
-KINDS = sorted(names._DOCUMENT_KEYS)
+KINDS = sorted(names.DOCUMENT_KINDS)
 EXPIRING = [kind for kind in KINDS if document_lifetime(kind) is Lifetime.EXPIRING]
 HOUR_S = 3_600
 
