@@ -5,6 +5,7 @@ import ctypes
 import gc
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _DAMAGED = "unillmrec doctor --deep says what is missing"
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
+_LONGEST_IMPORT_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         async with services(settings, lagged=metrics.lagged) as parts:
+            await asyncio.to_thread(_sweep, settings)
             await _warm(parts.catalogs)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
@@ -232,6 +235,15 @@ async def _check_models(models: Models) -> None:
             logger.warning("the model %s gives no usable answer", unusable)
     except ModelUnavailable as error:
         logger.warning("answers are embedded ones until the model is back: %s", error)
+
+
+def _sweep(settings: Settings) -> None:
+    """Remove uploads that no job can name any more: their process was lost as they came in."""
+    kept_s = max(settings.job_ttl_s, _LONGEST_IMPORT_S)
+    for path in settings.uploads.glob("*"):
+        with suppress(OSError):  # another process may be at it
+            if time.time() - path.stat().st_mtime > kept_s:
+                path.unlink()
 
 
 async def _warm(catalogs: Catalogs) -> None:
