@@ -243,6 +243,11 @@ class Settings(BaseSettings):
         """The folder of imports that are not done yet."""
         return self.data_dir / "uploads"
 
+    @property
+    def builds(self) -> Path:
+        """The folder of what processes share in a build."""
+        return self.data_dir / "builds"
+
 
 def table() -> str:
     """The settings as the Markdown table of the README."""

@@ -1,7 +1,7 @@
 """What curators do with a catalogue: put and delete items, import files, rebuild the tree."""
 
 from app.curate.curator import Curator, RebuildParams
-from app.curate.importer import ImportParams, tidy
+from app.curate.importer import ImportParams
 from app.curate.writer import TooManyWrites
 
-__all__ = ["Curator", "ImportParams", "RebuildParams", "TooManyWrites", "tidy"]
+__all__ = ["Curator", "ImportParams", "RebuildParams", "TooManyWrites"]

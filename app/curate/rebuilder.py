@@ -60,9 +60,8 @@ class Rebuilder:
             damage.clear()
             catalogue = await self._catalogue(base, damage)
             draft = await build(catalogue, base.settings, report, engine=self._engine)
-            draft = _with_locked_labels(draft, base)
             if not publish:
-                return draft
+                return _with_locked_labels(draft, base)
             report.phase("publishing", len(draft))
             try:
                 return await self._publish(draft, base.version, stamp, "rebuild")
@@ -90,10 +89,7 @@ class Rebuilder:
             report.phase("publishing", len(draft))
             try:
                 return await self._publish(
-                    _with_locked_labels(draft, base),
-                    base.version,
-                    NEVER_STAGED,
-                    f"version {version} again",
+                    draft, base.version, NEVER_STAGED, f"version {version} again"
                 )
             except StaleVersion:
                 continue
@@ -193,6 +189,7 @@ class Rebuilder:
             if now.version != base:
                 draft = await self._rebased(draft, await self._store.changes(since=base))
                 base = now.version
+            draft = _with_locked_labels(draft, now)  # such as were locked meanwhile, too
             try:
                 return await self._store.replace(draft, base=base, stamp=stamp, note=note)
             except StaleVersion:
@@ -275,6 +272,6 @@ def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree
     edits = [
         Relabel(node.id, locked[node.key].label, locked[node.key].signpost, locked=True)
         for node in (draft.walk() if locked else ())
-        if node.key in locked
+        if node.key in locked and (node.label, node.locked) != (locked[node.key].label, True)
     ]
     return draft.apply(edits) if edits else draft

@@ -17,6 +17,7 @@ from tree.errors import CorruptSnapshot
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
+from tree.store.wire import pack_item
 
 PROCESSES = local(2, alone_below=0)
 
@@ -110,7 +111,7 @@ class Watched:
     async def read(self, step: int = 1) -> AsyncIterator[dict[str, bytes]]:
         items, read = iter(self._items[::step]), 0
         while batch := list(islice(items, 1_000)):
-            yield {item.id: item.record() for item in batch}
+            yield {item.id: pack_item(item) for item in batch}
             read += len(batch)
             if self._report.job.progress.phase == "embedding":
                 self.ahead = max(self.ahead, read - self._report.job.progress.done)

@@ -66,15 +66,18 @@ def engine_for(settings: Settings) -> OpenEngine:
         from app.curate.building.ray_engine import ray_engine
 
         return lambda _items: ray_engine(settings.ray_address)
-    return local(settings.build_processes)
+    return local(settings.build_processes, folder=settings.builds)
 
 
-def local(processes: int = 0, *, alone_below: int = _IN_PROCESS_BELOW) -> OpenEngine:
+def local(
+    processes: int = 0, *, folder: Path | None = None, alone_below: int = _IN_PROCESS_BELOW
+) -> OpenEngine:
     """How to open an engine on the cores of this machine; 0 for one process per core.
 
-    A catalogue of fewer items than `alone_below` is left to a thread.
+    A catalogue of fewer items than `alone_below` is left to a thread. What the processes share
+    lies below `folder`, some 400 B an item, until the build is done.
     """
-    return partial(_local, processes, alone_below)
+    return partial(_local, processes, folder, alone_below)
 
 
 async def together(work: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
@@ -89,14 +92,18 @@ async def together(work: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
 
 
 @asynccontextmanager
-async def _local(processes: int, alone_below: int, items: int) -> AsyncIterator[Engine]:
+async def _local(
+    processes: int, folder: Path | None, alone_below: int, items: int
+) -> AsyncIterator[Engine]:
     """Processes of low priority for a large catalogue, a thread for a small one."""
     if items < alone_below:
         with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
             yield InProcess(thread)
         return
-    with tempfile.TemporaryDirectory(prefix="unillmrec-build-") as folder:
-        engine = Processes(processes or os.cpu_count() or 1, Path(folder))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="unillmrec-build-", dir=folder) as own:
+        engine = Processes(processes or os.cpu_count() or 1, Path(own))
         try:
             yield engine
         finally:
