@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from app.curate.importer import Importer, ImportParams
 from app.curate.labelling import ModelLabels
+from app.curate.naming import LeafNames
 from app.curate.rebuilder import Rebuilder
 from app.curate.refresher import LabelRefresher
 from app.curate.writer import COMMIT_ITEMS, Writer
@@ -20,9 +21,8 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion, UnknownVersion
+from tree.errors import UnknownVersion
 from tree.item import Item
-from tree.labels import relabel
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
@@ -68,6 +68,7 @@ class Curator:
         self._embedders = embedders
         self._growth = settings.rebuild_growth
         self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
+        self._names = LeafNames(store, self._writer.relabel)
         self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, self._labels, settings)
         self._rebuilder = Rebuilder(store, embedders, self._labels, settings.build_processes)
@@ -106,7 +107,7 @@ class Curator:
         """Name what a commit has reshaped; rebuild once the catalogue has outgrown its tree."""
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
-            self._in_background(self._name(fresh))
+            self._names.note(fresh)
             self._refresher.note(tree, edits)
         if not self._building.locked() and self._outgrown(tree, len(tree)):
             self._in_background(self._start_by_itself(RebuildParams()))
@@ -119,17 +120,6 @@ class Curator:
         task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
-
-    async def _name(self, nodes: Sequence[int]) -> None:
-        """Label some nodes by what they hold; another write in between makes it somebody else's."""
-        tree = await self._store.load()
-        leaves = [node for node in nodes if tree.has_node(node) and tree.node(node).is_leaf]
-        near = {node for leaf in leaves for node in (leaf, *(n.id for n in tree.siblings(leaf)))}
-        ids = [item for node in near if tree.node(node).is_leaf for item in tree.item_ids(node)]
-        records = await self._store.items(ids)
-        if len(records) == len(ids) and (edits := relabel(tree, leaves, records)):
-            with suppress(StaleVersion):
-                await self._store.commit(edits, base=tree.version)
 
     async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
@@ -289,6 +279,8 @@ class Curator:
     async def aclose(self) -> None:
         """Finish what was begun after the last writes, or leave it to the next start."""
         await self._refresher.aclose()
+        await self._names.aclose(_CHORES_S)
+        await self._writer.aclose(_CHORES_S)
         if self._chores:
             _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
             for chore in pending:
