@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.curate import Curator
+from app.curate import Curator, TextReader
 from app.jobs import Job, JobRunning, Jobs, Report
 from app.llm import Models
 from app.recommend import Manner, Recommender
@@ -27,6 +27,7 @@ from tree.store.protocol import TreeStore
 DEFAULT_CATALOG = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _STOP_S = 15.0
+_LOOK_S = 0.5  # how long a request waits to hear that its catalogue still exists
 _TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
 _UNSEEN_S = 10.0  # how much longer while the registry does not answer
 
@@ -92,6 +93,7 @@ class Catalogs:
         self._stores = stores
         self._settings = settings
         self._embedders = EmbedderCache()
+        self._texts = TextReader(self._embedders)
         self._lagged = lagged
         self._open: dict[str, Catalog] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
@@ -117,15 +119,19 @@ class Catalogs:
         catalog = self._open.get(name)
         if catalog and time.monotonic() - self._seen[name] < _TRUSTED_S:
             return catalog
+        # Not under the lock: while the store is silent, requests would time out one by one.
+        try:
+            async with asyncio.timeout(_LOOK_S if catalog else None):
+                known = _NAME.fullmatch(name)
+                data = await self._documents.get("catalog", name) if known else None
+        except (TimeoutError, StoreUnavailable):
+            if catalog is None:
+                raise
+            # What needs the store says so itself, by its own deadline; and in a cluster, the
+            # registry's node may be down while the catalogue's is not.
+            self._seen[name] = time.monotonic() + _UNSEEN_S
+            return catalog
         async with self._lock:
-            try:
-                data = await self._documents.get("catalog", name) if _NAME.fullmatch(name) else None
-            except StoreUnavailable:
-                if name not in self._open:
-                    raise
-                # In a cluster, the registry's node may be down while the catalogue's is not.
-                self._seen[name] = time.monotonic() + _UNSEEN_S
-                return self._open[name]
             if data is None:
                 await self._close(name)
                 raise UnknownCatalog(f"there is no catalogue {name!r}: create it first")
@@ -188,6 +194,7 @@ class Catalogs:
         """Let go of every catalogue, after what its curator still has to finish."""
         for name in list(self._open):
             await self._close(name)
+        await self._texts.aclose()
 
     def _made(self, name: str, settings: CatalogSettings) -> Catalog:
         store = self._stores(name, settings)
@@ -203,6 +210,7 @@ class Catalogs:
                 self._settings,
                 self._models,
                 settings.language,
+                self._texts,
             ),
             Recommender(
                 name,

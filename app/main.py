@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from app import __version__, api
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
+from app.curate import tidy
 from app.jobs import Jobs
 from app.llm import (
     STAGES,
@@ -108,6 +109,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         async with services(settings, lagged=metrics.lagged) as parts:
             await _warm(parts.catalogs)
+            in_use = {str(job.params.get("upload")) for job in await parts.jobs.list()}
+            await asyncio.to_thread(tidy, settings.uploads, in_use)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
             metrics.watch(parts.catalogs)

@@ -25,5 +25,9 @@ class StoreUnavailable(TreeError):
     """The store does not answer, or refuses to write; the message says what to do."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The store does not answer at all: whoever waits for it behind others need not try too."""
+
+
 class CorruptSnapshot(TreeError):
     """What the store holds cannot be read back whole; the message names what is missing."""

@@ -1,11 +1,13 @@
 """A tree as others want to see it: checked, counted, drawn, exported."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from tree.node import ROOT, Node
@@ -160,6 +162,24 @@ def graphml(tree: SemanticTree, top: int = ROOT, depth: int | None = None) -> st
         for name in ("label", "signpost", "path"):
             attributes[name] = _NOT_XML.sub("", attributes[name])
     return "\n".join(nx.generate_graphml(graph))
+
+
+def digest(tree: SemanticTree) -> str:
+    """A hash of all that a version holds but its number: equal on every replica of it.
+
+    Covers settings and space, every node with its label, and every leaf's items in their order
+    with vectors and facts. O(items · dimensions).
+    """
+    found = hashlib.blake2b(digest_size=16)
+    encode = msgspec.msgpack.Encoder(order="sorted").encode
+    found.update(encode((tree.settings, tree.space.fingerprint, tree.next_node)))
+    for node in tree.walk():
+        found.update(encode(tree.spec(node)))
+        held = tree.rows.columns(node.rows)
+        for column in (held.vectors, held.popularity, held.expires_at, held.hidden):
+            found.update(column.tobytes())
+        found.update(encode(held.domains))
+    return found.hexdigest()
 
 
 def violations(tree: SemanticTree) -> list[str]:

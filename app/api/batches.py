@@ -1,7 +1,6 @@
 """Many items at once."""
 
 from collections.abc import Iterator, Sequence
-from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 from app.api.access import TheCatalog
 from app.api.bodies import json_body
 from app.api.problems import Flaw, flaws_of
-from app.api.schema import READS_JSON, problems, takes
+from app.api.schema import READS_JSON, WRITES, problems, takes
 from tree.item import Item, ItemId
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
@@ -66,7 +65,7 @@ class BatchResponse(BaseModel):
 @router.post(
     "/items:batch",
     operation_id="batch_items",
-    responses=problems(*READS_JSON, HTTPStatus.INSUFFICIENT_STORAGE),
+    responses=problems(*READS_JSON, *WRITES),
     openapi_extra=takes(BatchRequest),
 )
 async def batch_items(

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from app.api.access import TheCatalog
 from app.api.bodies import MERGE_PATCH, json_object, merge_patch
 from app.api.problems import Flaw, flaws_of, invalid, unknown_item
-from app.api.schema import READS_JSON, problems, takes
+from app.api.schema import READS_JSON, WRITES, problems, takes
 from app.catalogs import Catalog
 from tree.errors import CorruptSnapshot
 from tree.item import Item, ItemId
@@ -37,7 +37,7 @@ class WriteQuery(BaseModel):
     "/items/{item_id:path}",
     operation_id="put_item",
     responses={
-        **problems(*READS_JSON, HTTPStatus.INSUFFICIENT_STORAGE),
+        **problems(*READS_JSON, *WRITES),
         201: {"model": Item, "description": "Created"},
     },
     openapi_extra=takes(ITEM_CONTENT),
@@ -61,7 +61,7 @@ async def put_item(
 @router.patch(
     "/items/{item_id:path}",
     operation_id="patch_item",
-    responses=problems(*READS_JSON, HTTPStatus.INSUFFICIENT_STORAGE),
+    responses=problems(*READS_JSON, *WRITES),
     openapi_extra=takes(ITEM_CONTENT, *MERGE_PATCH),
 )
 async def patch_item(
@@ -91,7 +91,7 @@ async def get_item(catalog: TheCatalog, item_id: _Id) -> Item:
     "/items/{item_id:path}",
     operation_id="delete_item",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problems(),
+    responses=problems(*WRITES),
 )
 async def delete_item(
     catalog: TheCatalog,

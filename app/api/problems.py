@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route
 
 from app.catalogs import InvalidCatalogName, UnknownCatalog
+from app.curate import TooManyWrites
 from app.jobs import JobRunning
 from app.llm import AnswerDegraded, ModelRejected
 from app.recommend.recommender import DeadlineExceeded
@@ -41,6 +42,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     InvalidCatalogName: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
     UnknownNode: (HTTPStatus.NOT_FOUND, "unknown_node"),
     UnknownVersion: (HTTPStatus.NOT_FOUND, "unknown_version"),
+    TooManyWrites: (HTTPStatus.TOO_MANY_REQUESTS, "too_many_writes"),
     JobRunning: (HTTPStatus.CONFLICT, "job_running"),
     InvalidEdit: (HTTPStatus.CONFLICT, "conflict"),
     StaleVersion: (HTTPStatus.CONFLICT, "conflict"),
@@ -195,7 +197,7 @@ def _translated(error: Exception) -> Refused:
         status = HTTPStatus.GATEWAY_TIMEOUT
     elif isinstance(error, AnswerDegraded) and error.reason == "budget":
         pass  # another try would cost as much
-    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
+    elif status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(_RETRY_AFTER_S)
     translated = Refused(status, code, str(error), headers=headers)
     translated.__cause__ = error

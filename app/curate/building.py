@@ -5,13 +5,16 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 
 import numpy as np
 
-from app.jobs import Report
+from app.jobs import JobFailed, Report
 from tree.build import Branch, Key, Members, common_names, grow, leaf_members, number_whole
 from tree.edits import NodeSpec
 from tree.embedders import EmbedderCache, LexicalEmbedder, fit_sample
@@ -153,9 +156,17 @@ def _workers(size: int, processes: int) -> Iterator[Executor]:
         return
     context = get_context("forkserver")
     context.set_forkserver_preload(["app.curate.building", "sklearn.feature_extraction.text"])
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as workers:
+    with ProcessPoolExecutor(
+        processes or os.cpu_count(), mp_context=context, initializer=_end_with_parent
+    ) as workers:
         try:
             yield workers
+        except BrokenProcessPool as error:
+            raise JobFailed(
+                "worker_killed",
+                "a process of this build was killed, perhaps for want of memory: "
+                "lower UNILLMREC_BUILD_PROCESSES, or start it again",
+            ) from error
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
             raise
@@ -164,6 +175,18 @@ def _workers(size: int, processes: int) -> Iterator[Executor]:
 # -- what a worker does; module-level, so that it can be sent to one
 
 _embedders = EmbedderCache(size=1)
+
+
+def _end_with_parent() -> None:
+    """A worker whose process is killed would wait for work for ever, and keep its memory."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True, name="watch").start()
 
 
 def _fit(sample: list[str], population: int, seed: int) -> Space:

@@ -1,6 +1,7 @@
 """`Curator`: all changes of one catalogue go through here."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from app.curate.labelling import ModelLabels
 from app.curate.naming import LeafNames
 from app.curate.rebuilder import Rebuilder
 from app.curate.refresher import LabelRefresher
+from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
 from app.llm import Models
@@ -21,12 +23,14 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import UnknownVersion
+from tree.errors import TreeError, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
 from tree.store.protocol import TreeStore
+
+logger = logging.getLogger(__name__)
 
 RebuildMode = Literal["full", "relabel", "subtree"]
 
@@ -61,13 +65,16 @@ class Curator:
         settings: Settings,
         models: Models | None = None,
         language: str = "en",
+        texts: TextReader | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._jobs = jobs
         self._embedders = embedders
         self._growth = settings.rebuild_growth
-        self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
+        self._writer = Writer(
+            store, embedders, settings.commit_window_ms / 1000, self._look_after, texts
+        )
         self._names = LeafNames(store, self._writer.relabel)
         self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, self._labels, settings)
@@ -117,9 +124,15 @@ class Curator:
         return size >= max(_FIRST_FIT, self._growth * fitted_on)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._done_or_told(work))
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+
+    async def _done_or_told(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except TreeError as error:  # nobody waits for a chore; the next write brings it up again
+            logger.warning("a chore of catalogue %s is left undone: %s", self._catalog, error)
 
     async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):

@@ -1,6 +1,8 @@
 """`Importer`: a file of items goes to the staging area, from wherever it was left off."""
 
 import asyncio
+import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from app.curate.imports import ImportReport, Unreadable, read_items
 from app.jobs import JobFailed, Report
 from tree.store.protocol import TreeStore
+
+_ABANDONED_S = 86_400.0  # another process may be receiving an upload that has no job yet
 
 
 class ImportParams(BaseModel):
@@ -19,6 +23,16 @@ class ImportParams(BaseModel):
     upload: str  # the name of a file in the folder of uploads
     on_error: Literal["skip", "abort"] = "skip"
     dry_run: bool = False
+
+
+def tidy(uploads: Path, in_use: Collection[str]) -> int:
+    """Remove uploads that no job reads, of processes that were killed; how many."""
+    old = time.time() - _ABANDONED_S
+    found = uploads.iterdir() if uploads.is_dir() else ()
+    abandoned = [one for one in found if one.name not in in_use and one.stat().st_mtime < old]
+    for one in abandoned:
+        one.unlink(missing_ok=True)
+    return len(abandoned)
 
 
 class Importer:
@@ -63,13 +77,15 @@ class Importer:
         """`outcome` for the whole file; the items are staged when there is a `job_id` to mark."""
         path = self.path(params)
         report.phase(phase, path.stat().st_size, "bytes")
+        report.advance(outcome.position)
         batches = read_items(path, outcome)
         try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                if job_id and batch.items:
+            while items := await asyncio.to_thread(next, batches, None):
+                if job_id:
                     mark = outcome.model_dump_json().encode()
-                    await self._store.stage(batch.items, (job_id, mark))
-                report.advance(batch.bytes_read)
+                    await self._store.stage(items, (job_id, mark))
+                report.advance(outcome.position - report.job.progress.done)
+            report.advance(outcome.position - report.job.progress.done)
         except Unreadable as error:
             raise JobFailed("unreadable", str(error), outcome.result()) from error
         return outcome

@@ -5,7 +5,6 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +29,7 @@ class ImportReport(BaseModel):
     """What became of the lines; blank ones are neither accepted nor rejected."""
 
     read: int = 0  # lines, from the start of the file
+    position: int = 0  # and bytes
     accepted: int = 0
     rejected: int = 0
     errors: list[LineError] = Field(default_factory=list)
@@ -53,46 +53,44 @@ class Unreadable(Exception):
     """The file as a whole cannot be read any further."""
 
 
-@dataclass(slots=True)
-class Batch:
-    """Some accepted items, and how many bytes of the file were read for them."""
-
-    items: list[Item]
-    bytes_read: int
-
-
-def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterator[Batch]:
+def read_items(path: Path, report: ImportReport, *, size: int = 1_000) -> Iterator[list[Item]]:
     """The acceptable items of a file, in batches; `report` is true of all lines up to the batch.
 
-    Lines that `report` has read already are passed over. Memory does not depend on the file's
-    size. Raises Unreadable when its compression is broken.
+    Goes on where `report` has come to. Memory does not depend on the file's size. Raises
+    Unreadable when its compression is broken.
     """
     with path.open("rb") as raw:
         zipped = raw.read(2) == _GZIP_MAGIC
-        raw.seek(0)
+        raw.seek(0 if zipped else report.position)
         lines = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
         batch: list[Item] = []
-        read = 0
-        number = 0
-        done = report.read
         try:
+            if zipped:
+                _pass_over(lines, report.read)
             while line := lines.readline(MAX_LINE_BYTES + 1):
-                number += 1
+                report.read += 1
                 whole = _rest_of(line, lines)
-                if number <= done:
-                    continue
-                report.read = number
-                item = _item(line if whole else None, number, report)
+                item = _item(line if whole else None, report.read, report)
                 if item is not None:
                     batch.append(item)
-                if len(batch) >= size:
-                    position = raw.tell()
-                    yield Batch(batch, position - read)
-                    batch, read = [], position
+                if len(batch) == size:
+                    report.position = raw.tell()
+                    yield batch
+                    batch = []
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Batch(batch, raw.tell() - read)
-            raise Unreadable(f"the compression breaks off after line {number}: {error}") from error
-        yield Batch(batch, raw.tell() - read)
+            if batch:
+                yield batch
+            raise Unreadable(
+                f"the compression breaks off after line {report.read}: {error}"
+            ) from error
+        report.position = raw.tell()
+        if batch:
+            yield batch
+
+
+def _pass_over(lines: IO[bytes], count: int) -> None:
+    for _ in range(count):
+        _rest_of(lines.readline(MAX_LINE_BYTES + 1), lines)
 
 
 def _rest_of(line: bytes, lines: IO[bytes]) -> bool:

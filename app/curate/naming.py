@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from tree.edits import Relabel
-from tree.errors import StoreUnavailable
+from tree.errors import TreeError
 from tree.labels import relabel
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
@@ -51,7 +51,7 @@ class LeafNames:
     async def _work(self) -> None:
         while self._queue:
             start = time.monotonic()
-            with suppress(StoreUnavailable):  # a label can wait for the store
+            with suppress(TreeError):  # the next split of the family brings it up again
                 await self._name_family()
             now = time.monotonic()
             if len(self._queue) > _AT_ONCE and not self._closing:

@@ -27,14 +27,18 @@ class Vectors:
         alike = [part.known for part in parts if part.fingerprint == fingerprint]
         return cls(fingerprint, {key: row for known in alike for key, row in known.items()})
 
+    def learn(self, fingerprint: str, items: Sequence[Item], rows: Int8Matrix) -> None:
+        """The `rows` of some items, in the space of that fingerprint."""
+        if self.fingerprint != fingerprint:
+            self.fingerprint, self.known = fingerprint, {}
+        self.known.update(zip((item.id for item in items), rows, strict=True))
+
     def read(self, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
         """int8[items, DIMENSIONS], of which only those not known are embedded now."""
-        if self.fingerprint != embedder.space.fingerprint:
-            self.fingerprint, self.known = embedder.space.fingerprint, {}
-        fresh = [item for item in items if item.id not in self.known]
-        if fresh:
-            rows = embedder.encode([item.text for item in fresh])
-            self.known.update(zip((item.id for item in fresh), rows, strict=True))
+        space = embedder.space.fingerprint
+        known = self.known if space == self.fingerprint else {}
+        if fresh := [item for item in items if item.id not in known]:
+            self.learn(space, fresh, embedder.encode([item.text for item in fresh]))
         if not items:
             return np.zeros((0, DIMENSIONS), np.int8)
         return np.stack([self.known[item.id] for item in items])

@@ -10,20 +10,27 @@ from random import random
 from msgspec import structs
 
 from app.curate.placement import Placement, Vectors
+from app.curate.texts import TextReader
 from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion
+from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
 from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 
 COMMIT_ITEMS = 1_000
+_MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
 _RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
+_TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
-_SHARED_ITEMS = 4_000  # of writes that wait for each other: a larger commit costs less per item
+_SHARED_ITEMS = 2_000  # of writes that wait for each other: a larger commit costs less per item
 _FIRST_BACK_OFF_S = 0.01
 _BACK_OFF_S = 0.2
+
+
+class TooManyWrites(Exception):
+    """More arrives than can be written: try again in a moment."""
 
 
 @dataclass(slots=True)
@@ -57,7 +64,8 @@ class _Queue:
 class Writer:
     """Writes that arrive within `window_s` share a commit; who loses a race decides again.
 
-    `committed` is told of every new version and the edits that led to it.
+    `committed` is told of every new version and the edits that led to it. `texts` is closed by
+    whoever gave it.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Writer:
         embedders: EmbedderCache,
         window_s: float,
         committed: Callable[[SemanticTree, Sequence[Edit]], None],
+        texts: TextReader | None = None,
     ) -> None:
         self._store = store
         self._embedders = embedders
@@ -73,18 +82,36 @@ class Writer:
         self._committed = committed
         self._queue = _Queue()
         self._patching = asyncio.Lock()  # patches of one process need not race each other
-        self._embedding = asyncio.Lock()  # two threads that read texts only hinder each other
+        self._texts = texts or TextReader(embedders)
+        self._own_texts = texts is None
+        self._reading = asyncio.Lock()  # one batch is read while another is committed, not more
+        self._arriving = 0  # items whose texts are being read
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
-        """One caller's write, of disjoint ids; per id whether it was created, or was there."""
+        """One caller's write, of disjoint ids; per id whether it was created, or was there.
+
+        Raises TooManyWrites.
+        """
         if not puts and not deletes:
             return {}
+        waiting = self._arriving + sum(len(other.ids) for other in self._queue.writes)
+        if waiting > _MOST_WAITING:
+            raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
         if len(puts) > _INLINE_ITEMS:  # its texts are read while another commit is under way
-            embedder = self._embedders.of((await self._store.load()).space)
-            async with self._embedding:
-                await asyncio.to_thread(write.vectors.read, embedder, list(puts.values()))
+            self._arriving += len(puts)
+            try:
+                await self._read(write)
+            finally:
+                self._arriving -= len(puts)
         return await self._done(write)
+
+    async def _read(self, write: _Write) -> None:
+        space = (await self._store.load()).space
+        async with self._reading:
+            items = list(write.puts.values())
+            rows = await self._texts.encode(space, [item.text for item in items])
+        write.vectors.learn(space.fingerprint, items, rows)
 
     async def place(self, ids: Collection[str]) -> int:
         """Give staged items their place by their newest records; how many were still staged.
@@ -111,6 +138,8 @@ class Writer:
         """Commit what waits, as far as `timeout_s` allows."""
         if self._queue.worker is not None:
             await asyncio.wait([self._queue.worker], timeout=timeout_s)
+        if self._own_texts:
+            await self._texts.aclose()
 
     def _start(self) -> None:
         if self._queue.worker is None or self._queue.worker.done():
@@ -121,16 +150,25 @@ class Writer:
         while (batch := self._next_batch()) or self._queue.labels:
             try:
                 done = await self._commit(batch)
+            except StoreUnreachable as error:  # the others would each wait as long, in a row
+                self._fail([*batch, *self._queue.alone, *self._queue.writes], error)
+                self._queue.alone.clear()
+                self._queue.writes.clear()
             except Exception as error:  # noqa: BLE001 - belongs to the caller who waits
                 if len(batch) > 1:  # one write must not fail the others: each on its own
                     self._queue.alone.extend(batch)
-                elif batch and not batch[0].done.cancelled():
-                    batch[0].done.set_exception(error)
+                else:
+                    self._fail(batch, error)
             else:
                 for write in batch:
                     if not write.done.cancelled():
                         ids = write.ids & done.keys()
                         write.done.set_result({item: done[item] for item in ids})
+
+    def _fail(self, writes: Sequence[_Write], error: Exception) -> None:
+        for write in writes:
+            if not write.done.cancelled():
+                write.done.set_exception(error)
 
     def _next_batch(self) -> list[_Write]:
         """The oldest writes that fit one commit and touch no item twice."""
@@ -206,7 +244,12 @@ class Writer:
 
         No patch overwrites another write: `change` is called again when somebody was faster.
         """
-        async with self._patching:
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._patching.acquire()
+        except TimeoutError as error:
+            raise StoreUnreachable("the patches before this one get no answer") from error
+        try:
             for _ in range(_RETRIES):
                 tree = await self._store.load()
                 record = (await self._store.items([item_id])).get(item_id)
@@ -220,6 +263,8 @@ class Writer:
                     continue
                 self._committed(after, edits)
                 return item
+        finally:
+            self._patching.release()
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:

@@ -3,10 +3,12 @@
 import asyncio
 import gzip
 import json
+import os
+import time
 
 import pytest
 
-from app.curate import ImportParams, RebuildParams
+from app.curate import ImportParams, RebuildParams, TooManyWrites, tidy
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
 from tree import inspect
@@ -244,3 +246,22 @@ async def test_patches_of_many_writers_all_arrive(shop):
     await asyncio.gather(*map(mark, range(40)))
     assert len((await shop.store.items(["i1"]))["i1"].attributes) == 40
     assert await shop.curator.patch("nope", lambda item: item) is None
+
+
+async def test_writes_that_come_too_fast_are_refused_and_the_others_kept(shop):
+    batches = [[thing(n) for n in range(start, start + 1_000)] for start in range(0, 30_000, 1_000)]
+    done = await asyncio.gather(*map(shop.curator.put, batches), return_exceptions=True)
+    refused = [at for at, one in enumerate(done) if isinstance(one, TooManyWrites)]
+    assert 0 < len(refused) < 15
+    kept = {item.id for at, batch in enumerate(batches) if at not in refused for item in batch}
+    assert await held(shop) == kept
+
+
+def test_uploads_that_nobody_reads_are_removed_after_a_day(tmp_path):
+    for name, age_s in (("old", 90_000), ("read", 90_000), ("new", 60)):
+        (tmp_path / name).write_bytes(b"{}")
+        then = time.time() - age_s
+        os.utime(tmp_path / name, (then, then))
+    assert tidy(tmp_path, {"read"}) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "read"]
+    assert tidy(tmp_path / "nowhere", ()) == 0

@@ -24,7 +24,7 @@ _BATCH = 1_000
 _CLIENTS = 4  # per API process
 _INGEST_S = 20.0
 _READS_PER_S = 20.0
-_VISITS = 40
+_VISITS = 20
 _NO_REBUILD = {"REBUILD_GROWTH": "1000"}  # a rebuild beside it has figures of its own
 
 

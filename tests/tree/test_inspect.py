@@ -8,11 +8,12 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from tree.edits import NodeSpec
+from tree.edits import DropItem, NodeSpec, Relabel, Reshape
 from tree.errors import UnknownNode
 from tree.inspect import (
     Outline,
     as_graph,
+    digest,
     graphml,
     node_link,
     outline,
@@ -105,6 +106,31 @@ def test_statistics(tree):
     assert found.gini == pytest.approx(2 / 9)
     empty = statistics(SemanticTree.empty(SPACE))
     assert (empty.items, empty.leaves, empty.mean_leaf, empty.gini) == (0, 1, 0.0, 0.0)
+
+
+def test_a_digest_is_of_the_content_alone(tree):
+    same = digest(tree)
+    assert digest(tree.at_version(7)) == same
+    assert digest(tree.apply([Relabel(3, "Kart", "")])) == same
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        DropItem("a"),
+        Relabel(3, "Karts", ""),
+        Relabel(3, "Kart", "", locked=True),
+        Reshape((), (NodeSpec(3, "Kart", items=("b", "a", "c")),)),
+    ],
+)
+def test_a_digest_tells_trees_apart(tree, edit):
+    assert digest(tree.apply([edit])) != digest(tree)
+
+
+def test_a_digest_covers_the_vectors(tree):
+    before = digest(tree)
+    tree.rows.vectors[0, 0] += 1
+    assert digest(tree) != before
 
 
 def test_a_good_tree_has_no_violations(tree):

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
-from tree.errors import StoreUnavailable
+from tree.errors import StoreUnavailable, StoreUnreachable
 from tree.store.cluster import Address, ClusterRedis
 
 _PORT = 6379
@@ -23,6 +23,11 @@ _REFUSALS = (
     exceptions.ClusterError,
     exceptions.RedisClusterException,
 )
+
+# uvloop, asked to write to a connection that was just reset, raises a RuntimeError of its own.
+_RESET = "the handler is closed"
+
+_SILENCE = (exceptions.ConnectionError, exceptions.TimeoutError)
 
 # By class, or by a word of the message: Redis 6.2 wraps what goes wrong within a script.
 _ADVICE: tuple[tuple[type[Exception], str, str], ...] = (
@@ -124,7 +129,7 @@ def _one_server(url: str, timeout_s: float) -> Redis:
         retry=Retry(
             ExponentialWithJitterBackoff(cap=0.5, base=0.05),
             retries=3,
-            supported_errors=(exceptions.ConnectionError,),
+            supported_errors=(exceptions.ConnectionError, RuntimeError),  # type: ignore[arg-type]  # see _RESET
         ),
     )
 
@@ -132,6 +137,8 @@ def _one_server(url: str, timeout_s: float) -> Redis:
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Raises StoreUnavailable, with advice, for whatever the server or the network refuses.
+
+    That is StoreUnreachable when nobody answers.
 
     A cancellation that comes while the client sends is lost in Python 3.11's `asyncio.wait_for`
     when the send is done in the same step: it is raised here once the operation has ended.
@@ -141,7 +148,12 @@ async def translated() -> AsyncIterator[None]:
     try:
         yield
     except _REFUSALS as error:
-        raise StoreUnavailable(f"{_advice(error)} ({error})") from error
+        kind = StoreUnreachable if isinstance(error, _SILENCE) else StoreUnavailable
+        raise kind(f"{_advice(error)} ({error})") from error
+    except RuntimeError as error:
+        if _RESET not in str(error):
+            raise
+        raise StoreUnreachable(f"{_advice(exceptions.ConnectionError())} ({error})") from error
     if task and task.cancelling() > cancelled:
         raise asyncio.CancelledError
 

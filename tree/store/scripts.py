@@ -2,7 +2,8 @@
 
 All are safe to send twice, which a client does after a lost connection: the token that a script
 brings tells it that it ran before. All write first with a command that a full server refuses,
-because a script that fails half-way is not rolled back.
+because a script that fails half-way is not rolled back; but a commit that only removes items
+begins with removing, after which the server lets it go on: that is how one makes room.
 """
 
 # KEYS  head, log, staged; then the records to write; then the records to remove
@@ -16,9 +17,12 @@ COMMIT = """
 local head = redis.call('HMGET', KEYS[1], 'token', 'edits', 'snapshot')
 if head[1] ~= ARGV[2] then
     if (head[1] or '') ~= ARGV[1] then return false end
+    local written = tonumber(ARGV[7])
+    for i = 4 + written, #KEYS do
+        if written == 0 then redis.call('DEL', KEYS[i]) end
+    end
     redis.call('XADD', KEYS[2], ARGV[3] .. '-0',
         'edits', ARGV[4], 'token', ARGV[2], 'after', ARGV[1])
-    local written = tonumber(ARGV[7])
     for i = 1, written do redis.call('SET', KEYS[3 + i], ARGV[7 + i]) end
     for i = 4 + written, #KEYS do redis.call('DEL', KEYS[i]) end
     local leaving = 8 + written

@@ -98,7 +98,7 @@ async def test_a_split_is_labelled_later(demo, labelled):
     async def named() -> bool:
         tree = await demo.store.load()
         fresh = [node for node in tree.leaves() if node.id not in known]
-        return any(node.label.startswith("New ") for node in fresh)  # twins may keep theirs
+        return any(node.label.startswith("New ") for node in fresh)
 
     await eventually(named)
 
