@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.curate import Curator
+from app.curate import Curator, TextReader
 from app.jobs import Job, JobRunning, Jobs, Report
 from app.llm import Models
 from app.recommend import Manner, Recommender
@@ -93,6 +93,7 @@ class Catalogs:
         self._stores = stores
         self._settings = settings
         self._embedders = EmbedderCache()
+        self._texts = TextReader(self._embedders)
         self._lagged = lagged
         self._open: dict[str, Catalog] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
@@ -193,6 +194,7 @@ class Catalogs:
         """Let go of every catalogue, after what its curator still has to finish."""
         for name in list(self._open):
             await self._close(name)
+        await self._texts.aclose()
 
     def _made(self, name: str, settings: CatalogSettings) -> Catalog:
         store = self._stores(name, settings)
@@ -208,6 +210,7 @@ class Catalogs:
                 self._settings,
                 self._models,
                 settings.language,
+                self._texts,
             ),
             Recommender(
                 name,

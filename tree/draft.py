@@ -70,6 +70,7 @@ class Draft:
 
     def _put(self, edits: Sequence[PutItem]) -> None:
         """A run of puts, whose rows are appended at once."""
+        self._look_up([edit.id for edit in edits])
         for row, edit in enumerate(edits, self._rows.size):
             if self._spec(edit.leaf).children:
                 raise InvalidEdit(f"node {edit.leaf} is not a leaf")
@@ -100,6 +101,7 @@ class Draft:
             self._count -= 1
 
     def _reshape(self, edit: Reshape) -> None:
+        self._look_up([item_id for spec in edit.put for item_id in spec.items])
         claimed = [self._claimed(spec) for spec in edit.put]
         leaves = np.repeat([spec.id for spec in edit.put], [len(rows) for rows in claimed])
         rows = np.array([row for rows in claimed for row in rows], np.int32)
@@ -176,6 +178,16 @@ class Draft:
 
     def _member_rows(self, leaf: int) -> IntArray:
         return np.array(list(self._members_of(leaf)), np.int32)
+
+    def _look_up(self, ids: Sequence[str]) -> None:
+        """Note where items are that are about to be asked for: cheaper than one by one."""
+        new = [item_id for item_id in ids if item_id not in self._place]
+        rows = self._rows.find_all(new, self._rows.head, self._since)
+        leaves = self._rows.leaf
+        self._place.update(
+            (item_id, None if row is None else (int(leaves[row]), row))
+            for item_id, row in zip(new, rows, strict=True)
+        )
 
     def _whereabouts(self, item_id: str) -> tuple[int, int] | None:
         if item_id in self._place:

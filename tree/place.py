@@ -29,19 +29,25 @@ def plan(
     items: Sequence[Item] = (),
     vectors: Int8Matrix | None = None,
     drops: Collection[str] = (),
+    *,
+    leaves: Sequence[int] | None = None,
 ) -> list[Edit]:
     """Edits on `tree` that put `items` (with one row of `vectors` each) and drop `drops`.
+
+    `leaves` are those that `route` gives, where the caller has them.
 
     The ids of `items` are distinct and not in `drops`. The edits keep every invariant of the
     tree. O(items · depth · fan-out), plus the size of what has to be grown anew.
     """
     work = WorkingCopy(tree)
+    work.look_up([*drops, *(item.id for item in items)])
     edits: list[Edit] = []
     for item_id in drops:
         work.drop(item_id)
         edits.append(DropItem(item_id))
     if vectors is not None:
-        leaves = route(tree, [item.key for item in items], vectors)
+        if leaves is None:
+            leaves = route(tree, [item.key for item in items], vectors)
         for item, vector, leaf in zip(items, vectors, leaves, strict=True):
             work.put(item, vector, leaf)
             edits.append(put_edit(item, leaf, vector))

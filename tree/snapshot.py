@@ -117,6 +117,10 @@ class SemanticTree:
         """The row of a live item; None when the tree does not hold it."""
         return self.rows.find(item_id, self.version, self.size)
 
+    def rows_of(self, ids: Sequence[str]) -> list[int | None]:
+        """The `row` of each of `ids`."""
+        return self.rows.find_all(ids, self.version, self.size)
+
     def path(self, node_id: int) -> list[Node]:
         """The nodes from below the root down to `node_id` (the root's own path is empty)."""
         steps: list[Node] = []

@@ -32,11 +32,21 @@ class WorkingCopy:
         self._keys: dict[str, Key] = {}
         self._spellings: dict[str, str] = {}
         self._home: dict[str, int] = {}
+        self._absent: set[str] = set()  # items that are not in the tree
         self._dropped: set[int] = set()
         self._reshaped: set[int] = set()
         self._touched: dict[int, None] = {}  # leaves that items came to or left, in order
 
     # -- items
+
+    def look_up(self, ids: Sequence[str]) -> None:
+        """Note where items are that are about to come or go: cheaper than one by one."""
+        leaves = self._tree.rows.leaf
+        for item_id, row in zip(ids, self._tree.rows_of(ids), strict=True):
+            if row is not None:
+                self._home[item_id] = int(leaves[row])
+            else:
+                self._absent.add(item_id)
 
     def put(self, item: Item, vector: Int8Matrix, leaf: int) -> None:
         """The item stands in `leaf`, and no longer where it was."""
@@ -52,11 +62,14 @@ class WorkingCopy:
         """The item is gone; nothing happens when it is not there."""
         home = self._home.pop(item_id, None)
         if home is None:
+            if item_id in self._absent:
+                return
             leaf = self._tree.leaf_of(item_id)
             if leaf is None:
                 return
             home = leaf.id
         self.content(home).remove(item_id)
+        self._absent.add(item_id)
         self._touched[home] = None
         self.count -= 1
 

@@ -2,6 +2,7 @@
 
 from app.curate.curator import Curator, RebuildParams
 from app.curate.importer import ImportParams
+from app.curate.texts import TextReader
 from app.curate.writer import TooManyWrites
 
-__all__ = ["Curator", "ImportParams", "RebuildParams", "TooManyWrites"]
+__all__ = ["Curator", "ImportParams", "RebuildParams", "TextReader", "TooManyWrites"]

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
 from app.curate.labelling import ModelLabels
+from app.curate.naming import LeafNames
 from app.curate.rebuilder import Rebuilder
 from app.curate.refresher import LabelRefresher
+from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
 from app.llm import Models
@@ -22,9 +24,8 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion, TreeError, UnknownVersion
+from tree.errors import TreeError, UnknownVersion
 from tree.item import Item
-from tree.labels import relabel
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
@@ -65,13 +66,17 @@ class Curator:
         settings: Settings,
         models: Models | None = None,
         language: str = "en",
+        texts: TextReader | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._jobs = jobs
         self._embedders = embedders
         self._growth = settings.rebuild_growth
-        self._writer = Writer(store, embedders, settings.commit_window_ms / 1000, self._look_after)
+        self._writer = Writer(
+            store, embedders, settings.commit_window_ms / 1000, self._look_after, texts
+        )
+        self._names = LeafNames(store, self._writer.relabel)
         self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, self._labels, settings)
         self._rebuilder = Rebuilder(store, embedders, self._labels, engine_for(settings))
@@ -110,7 +115,7 @@ class Curator:
         """Name what a commit has reshaped; rebuild once the catalogue has outgrown its tree."""
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
-            self._in_background(self._name(fresh))
+            self._names.note(fresh)
             self._refresher.note(tree, edits)
         if not self._building.locked() and self._outgrown(tree, len(tree)):
             self._in_background(self._start_by_itself(RebuildParams()))
@@ -129,17 +134,6 @@ class Curator:
             await work
         except TreeError as error:  # nobody waits for a chore; the next write brings it up again
             logger.warning("a chore of catalogue %s is left undone: %s", self._catalog, error)
-
-    async def _name(self, nodes: Sequence[int]) -> None:
-        """Label some nodes by what they hold; another write in between makes it somebody else's."""
-        tree = await self._store.load()
-        leaves = [node for node in nodes if tree.has_node(node) and tree.node(node).is_leaf]
-        near = {node for leaf in leaves for node in (leaf, *(n.id for n in tree.siblings(leaf)))}
-        ids = [item for node in near if tree.node(node).is_leaf for item in tree.item_ids(node)]
-        records = await self._store.items(ids)
-        if len(records) == len(ids) and (edits := relabel(tree, leaves, records)):
-            with suppress(StaleVersion):
-                await self._store.commit(edits, base=tree.version)
 
     async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
@@ -299,6 +293,8 @@ class Curator:
     async def aclose(self) -> None:
         """Finish what was begun after the last writes, or leave it to the next start."""
         await self._refresher.aclose()
+        await self._names.aclose(_CHORES_S)
+        await self._writer.aclose(_CHORES_S)
         if self._chores:
             _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
             for chore in pending:

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
+from random import random
 
 from msgspec import structs
 
-from tree import place
-from tree.edits import Edit, PutItem, Relabel
+from app.curate.placement import Placement, Vectors
+from app.curate.texts import TextReader
+from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
@@ -21,6 +24,9 @@ _MOST_WAITING = 20_000  # items; more callers are told to come back, so that mem
 _RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
+_SHARED_ITEMS = 2_000  # of writes that wait for each other: a larger commit costs less per item
+_FIRST_BACK_OFF_S = 0.01
+_BACK_OFF_S = 0.2
 
 
 class TooManyWrites(Exception):
@@ -38,6 +44,7 @@ class _Write:
     deletes: frozenset[str]
     done: asyncio.Future[dict[str, bool]]
     places: frozenset[str] = frozenset()
+    vectors: Vectors = field(default_factory=Vectors)
 
     @property
     def ids(self) -> Set[str]:
@@ -50,13 +57,15 @@ class _Queue:
 
     writes: list[_Write] = field(default_factory=list)
     alone: deque[_Write] = field(default_factory=deque)
+    labels: dict[int, tuple[Node, Relabel]] = field(default_factory=dict)
     worker: asyncio.Task[None] | None = None
 
 
 class Writer:
     """Writes that arrive within `window_s` share a commit; who loses a race decides again.
 
-    `committed` is told of every new version and the edits that led to it.
+    `committed` is told of every new version and the edits that led to it. `texts` is closed by
+    whoever gave it.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class Writer:
         embedders: EmbedderCache,
         window_s: float,
         committed: Callable[[SemanticTree, Sequence[Edit]], None],
+        texts: TextReader | None = None,
     ) -> None:
         self._store = store
         self._embedders = embedders
@@ -72,6 +82,10 @@ class Writer:
         self._committed = committed
         self._queue = _Queue()
         self._patching = asyncio.Lock()  # patches of one process need not race each other
+        self._texts = texts or TextReader(embedders)
+        self._own_texts = texts is None
+        self._reading = asyncio.Lock()  # one batch is read while another is committed, not more
+        self._arriving = 0  # items whose texts are being read
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
         """One caller's write, of disjoint ids; per id whether it was created, or was there.
@@ -80,10 +94,24 @@ class Writer:
         """
         if not puts and not deletes:
             return {}
-        waiting = sum(len(other.ids) for other in self._queue.writes)
+        waiting = self._arriving + sum(len(other.ids) for other in self._queue.writes)
         if waiting > _MOST_WAITING:
             raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
-        return await self._done(_Write(puts, deletes, asyncio.get_running_loop().create_future()))
+        write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
+        if len(puts) > _INLINE_ITEMS:  # its texts are read while another commit is under way
+            self._arriving += len(puts)
+            try:
+                await self._read(write)
+            finally:
+                self._arriving -= len(puts)
+        return await self._done(write)
+
+    async def _read(self, write: _Write) -> None:
+        space = (await self._store.load()).space
+        async with self._reading:
+            items = list(write.puts.values())
+            rows = await self._texts.encode(space, [item.text for item in items])
+        write.vectors.learn(space.fingerprint, items, rows)
 
     async def place(self, ids: Collection[str]) -> int:
         """Give staged items their place by their newest records; how many were still staged.
@@ -93,15 +121,33 @@ class Writer:
         future = asyncio.get_running_loop().create_future()
         return len(await self._done(_Write({}, frozenset(), future, frozenset(ids))))
 
+    def relabel(self, tree: SemanticTree, edits: Sequence[Relabel]) -> None:
+        """Take labels made for `tree` along with the next commit, where they still fit.
+
+        A commit of their own would make a batch that is being placed lose its race.
+        """
+        self._queue.labels.update((edit.node, (tree.node(edit.node), edit)) for edit in edits)
+        self._start()
+
     async def _done(self, write: _Write) -> dict[str, bool]:
         self._queue.writes.append(write)
+        self._start()
+        return await asyncio.shield(write.done)
+
+    async def aclose(self, timeout_s: float) -> None:
+        """Commit what waits, as far as `timeout_s` allows."""
+        if self._queue.worker is not None:
+            await asyncio.wait([self._queue.worker], timeout=timeout_s)
+        if self._own_texts:
+            await self._texts.aclose()
+
+    def _start(self) -> None:
         if self._queue.worker is None or self._queue.worker.done():
             self._queue.worker = asyncio.create_task(self._work())
-        return await asyncio.shield(write.done)
 
     async def _work(self) -> None:
         await asyncio.sleep(self._window_s)
-        while batch := self._next_batch():
+        while (batch := self._next_batch()) or self._queue.labels:
             try:
                 done = await self._commit(batch)
             except StoreUnreachable as error:  # the others would each wait as long, in a row
@@ -132,7 +178,7 @@ class Writer:
         touched: set[str] = set()
         for write in self._queue.writes:
             ids = write.ids
-            if batch and (len(touched) + len(ids) > COMMIT_ITEMS or touched & ids):
+            if batch and (len(touched) + len(ids) > _SHARED_ITEMS or touched & ids):
                 break
             batch.append(write)
             touched |= ids
@@ -143,43 +189,55 @@ class Writer:
         puts = {item.id: item for write in batch for item in write.puts.values()}
         deletes = {item_id for write in batch for item_id in write.deletes}
         places = {item_id for write in batch for item_id in write.places}
-        for _ in range(_RETRIES):
+        labels, self._queue.labels = self._queue.labels, {}
+        placement = Placement(Vectors.joined([write.vectors for write in batch]))
+        for attempt in range(_RETRIES):
+            if attempt:  # whoever loses often waits longer, at random, while others go through
+                await asyncio.sleep(random() * min(_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**attempt))
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
             waiting = await self._store.waiting(places)
-            unknown = [item for item in (*puts, *deletes) if item not in tree]
+            ids = [*puts, *deletes]
+            unknown = [
+                item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
+            ]
             staged = await self._store.items(unknown) if unknown else {}
-            known = {item: item in tree or item in staged for item in (*puts, *deletes)}
+            lacking = set(unknown) - staged.keys()
+            known = {item: item not in lacking for item in ids}
             gone = [item for item in deletes if known[item]]
-            edits = [
+            planned = await self._planned(
+                tree, placement, [*puts.values(), *waiting.values()], gone
+            )
+            edits: list[Edit] = [
                 structs.replace(edit, record=b"")  # it is in the store already, perhaps newer
                 if isinstance(edit, PutItem) and edit.id in waiting
                 else edit
-                for edit in await self._planned(tree, [*puts.values(), *waiting.values()], gone)
+                for edit in planned
             ]
+            edits += _fitting(tree, labels, edits)
             if not edits:
                 return {item: known[item] == (item in deletes) for item in known}
             try:
                 after = await self._store.commit(edits, base=tree.version, stamp=stamp)
             except StaleVersion:
                 continue
-            self._committed(after, edits)
+            if puts or deletes or waiting:
+                self._committed(after, edits)
             done = {item: known[item] == (item in deletes) for item in known}
             return done | dict.fromkeys(waiting, True)
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def _planned(
-        self, tree: SemanticTree, items: Sequence[Item], drops: Sequence[str]
+        self,
+        tree: SemanticTree,
+        placement: Placement,
+        items: Sequence[Item],
+        drops: Sequence[str],
     ) -> list[Edit]:
-        embedder = self._embedders.of(tree.space)
-
-        def planned() -> list[Edit]:
-            vectors = embedder.encode([item.text for item in items])
-            return place.plan(tree, items, vectors, drops)
-
+        work = partial(placement.plan, tree, self._embedders.of(tree.space), items, drops)
         if len(items) + len(drops) <= _INLINE_ITEMS:
-            return planned()
-        return await asyncio.to_thread(planned)
+            return work()
+        return await asyncio.to_thread(work)
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
         """The item as `change` makes it from its newest record; None when there is no such item.
@@ -198,7 +256,7 @@ class Writer:
                 if record is None:
                     return None
                 item = change(record)
-                edits = await self._planned(tree, [item], ())
+                edits = await self._planned(tree, Placement(Vectors()), [item], ())
                 try:
                     after = await self._store.commit(edits, base=tree.version)
                 except StaleVersion:
@@ -226,3 +284,24 @@ class Writer:
                 continue
             return after.node(node_id)
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
+
+
+def _fitting(
+    tree: SemanticTree, labels: Mapping[int, tuple[Node, Relabel]], edits: Sequence[Edit]
+) -> list[Relabel]:
+    """Labels of nodes that are named as they were, and that `edits` leave alone."""
+    reshaped = {
+        node
+        for edit in edits
+        if isinstance(edit, Reshape)
+        for node in (*edit.drop, *(spec.id for spec in edit.put))
+    }
+    return [
+        edit
+        for node, (was, edit) in labels.items()
+        if node not in reshaped and tree.has_node(node) and _named_alike(tree.node(node), was)
+    ]
+
+
+def _named_alike(now: Node, was: Node) -> bool:
+    return (now.label, now.signpost, now.locked) == (was.label, was.signpost, was.locked)

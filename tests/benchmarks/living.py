@@ -24,7 +24,7 @@ _BATCH = 1_000
 _CLIENTS = 4  # per API process
 _INGEST_S = 20.0
 _READS_PER_S = 20.0
-_VISITS = 40
+_VISITS = 20
 _NO_REBUILD = {"REBUILD_GROWTH": "1000"}  # a rebuild beside it has figures of its own
 
 
@@ -231,7 +231,7 @@ def _visibility(writer: Service, reader: Service) -> list[float]:
         path = f"/v1/catalogs/{_CATALOG}/items/{urllib.parse.quote(item_id)}"
         writer.call("PUT", path, {"title": title, "description": item.description})
         start = time.perf_counter()
-        body = {"instruction": title, "limit": 20}
+        body = {"instruction": f"{title} {item.description}"[:1_000], "limit": 20}
         while True:
             answer = reader.call("POST", f"/v1/catalogs/{_CATALOG}/recommend", body)
             if any(found["item_id"] == item_id for found in answer["items"]):
