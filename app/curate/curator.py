@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
-from app.curate.labelling import ModelLabels
+from app.curate.labels import LabelRefresher, ModelLabels
 from app.curate.naming import LeafNames
 from app.curate.rebuilder import Rebuilder
-from app.curate.refresher import LabelRefresher
 from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report

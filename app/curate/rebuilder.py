@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from app.curate.building import OpenEngine, build, labels_of
-from app.curate.labelling import Labels, ModelLabels
+from app.curate.labels import Labels, ModelLabels
 from app.jobs import JobFailed, Report
 from app.llm import ModelRejected
 from tree import place

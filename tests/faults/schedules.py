@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from redis.asyncio import Redis
 
-from app.curate.labelling import ModelLabels
+from app.curate.labels.model import ModelLabels
 from app.curate.rebuilder import Rebuilder
 from app.curate.writer import Writer
 from app.jobs import Report
