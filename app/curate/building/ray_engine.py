@@ -63,7 +63,7 @@ async def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optiona
     init = partial(
         ray.init,
         address=address,
-        runtime_env={"py_modules": [app, tree, prompts]},
+        runtime_env={"py_modules": [package.__path__[0] for package in (app, tree, prompts)]},
         log_to_driver=False,
         configure_logging=False,
     )
