@@ -3,8 +3,11 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,10 +122,10 @@ class Watched:
 
 async def test_the_store_is_read_no_faster_than_the_workers_work():
     report = Report.unwatched()
-    source = Watched(things(40_000, lambda n: (f"c{n % 7}",)), report)
+    source = Watched(things(20_000, lambda n: (f"c{n % 7}",)), report)
     tree = await build(source, TreeSettings(), report, engine=local(1))
     assert len(tree) == source.size
-    assert source.ahead <= 4 * 4_000
+    assert source.ahead <= 3 * 4_000 + 1_000
 
 
 async def test_killed_workers_are_replaced():
@@ -179,3 +182,35 @@ async def test_ray_is_asked_for_where_it_is_missing():
         with pytest.raises(JobFailed, match=r"pip install 'unillmrec\[ray\]'"):
             async with engine_for(Settings(build_engine="ray"))(10):
                 raise AssertionError("there is no engine") from None
+
+
+ORPHANS = """
+import asyncio, os, signal
+from pathlib import Path
+from app.curate.building import local
+
+async def story():
+    async with local(2, alone_below=0)(9) as engine:
+        shared = await engine.share(["kept in a file"])
+        print(await engine.run(os.getpid), Path(shared.ticket.path).parent, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    asyncio.run(story())
+"""
+
+
+async def test_a_killed_process_leaves_no_workers_and_no_files(tmp_path):
+    script = tmp_path / "story.py"
+    script.write_text(ORPHANS, encoding="utf-8")
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout is not None
+    worker, folder = (await done.stdout.readline()).split()
+    assert await done.wait() == -signal.SIGKILL
+    deadline = asyncio.get_running_loop().time() + 20
+    while Path(f"/proc/{int(worker)}").exists() or Path(folder.decode()).exists():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)

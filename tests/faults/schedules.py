@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from redis.asyncio import Redis
 
-from app.curate.labels.model import ModelLabels
+from app.curate.building import local
+from app.curate.labels import ModelLabels
 from app.curate.rebuilder import Rebuilder
 from app.curate.writer import Writer
 from app.jobs import Report
@@ -153,7 +154,7 @@ class Replica:
         self.store = Gated(client, prefix)
         self.writer = Writer(self.store, embedders, 0.0, lambda tree, edits: None)
         models = Models.none(RedisDocuments(client, prefix=prefix))
-        self.rebuilder = Rebuilder(self.store, embedders, ModelLabels(models, Settings()), 1)
+        self.rebuilder = Rebuilder(self.store, embedders, ModelLabels(models, Settings()), local())
         self.rebuild: Rebuild | None = None
         self.seen: SemanticTree | None = None
         self.held: set[str] = set()  # ids, when it was seen

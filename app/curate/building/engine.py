@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -170,7 +171,9 @@ class Processes:
         context.set_forkserver_preload(
             ["app.curate.building.work", "sklearn.feature_extraction.text"]
         )
-        return ProcessPoolExecutor(self.width, context, initializer=_settle_in)
+        return ProcessPoolExecutor(
+            self.width, context, initializer=_settle_in, initargs=(self._folder,)
+        )
 
 
 # -- in a worker process
@@ -190,13 +193,14 @@ def _called(task: Callable[..., _T], args: list[object]) -> _T:
     return task(*(_mapped(arg.path) if isinstance(arg, _File) else arg for arg in args))
 
 
-def _settle_in() -> None:
+def _settle_in(folder: Path) -> None:
     os.nice(_NICENESS)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Workers wait for tasks for ever when the process that sent them was killed."""
+def _end_with_parent(folder: Path) -> None:
+    """When the process that sends the tasks is killed, workers would wait for ever."""
     if parent := parent_process():
         connection.wait([parent.sentinel])
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)

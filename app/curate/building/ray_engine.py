@@ -5,8 +5,10 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from threading import Thread
 from typing import Any, TypeVar
 
 import app
@@ -61,19 +63,36 @@ async def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optiona
     init = partial(
         ray.init,
         address=address,
-        runtime_env={"py_modules": [app, tree, prompts]},
+        runtime_env={"py_modules": [package.__path__[0] for package in (app, tree, prompts)]},
         log_to_driver=False,
         configure_logging=False,
     )
     try:
         if named := _HOST_AND_PORT.fullmatch(address):
             await _reach(named["host"].strip("[]"), int(named["port"]))
-        await asyncio.wait_for(asyncio.to_thread(init), _CONNECT_S)
+        await asyncio.wait_for(_aside(init), _CONNECT_S)
     except (OSError, RuntimeError, ValueError) as error:  # both kinds of timeout are an OSError
         reason = str(error) or f"nothing within {_CONNECT_S} s"
         raise JobFailed(
             "engine_unavailable", f"no Ray cluster answers at {address!r}: {reason}"
         ) from error
+
+
+async def _aside(call: Callable[[], object]) -> None:
+    """Run it in a thread that nobody waits for at exit: Ray asks an absent cluster for ever."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    done.set_running_or_notify_cancel()
+    Thread(target=run, name="ray", daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 async def _reach(host: str, port: int) -> None:
