@@ -1,8 +1,9 @@
 """`make bench`: every figure beside its target, as tables or, with --json, a line each.
 
     make bench                          all of it (some 25 minutes)
-    make bench ARGS="quality --json"    some sections: quality, serving, inserts, size,
-                                        models, models-1m
+    make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest,
+                                        churn, growth, soak, size, models, models-1m
+    make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
 sections that need them are left out.
@@ -11,8 +12,9 @@ sections that need them are left out.
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from tests.benchmarks import data, living, models, quality, serving, size
+from tests.benchmarks import churn, data, living, models, quality, serving, size
 from tests.benchmarks.figures import Figure, show
 
 _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
@@ -20,6 +22,9 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "serving": ("Over HTTP, 64,031 items", True, serving.real),
     "inserts": ("Over HTTP, 100,000 made-up items", False, serving.synthetic),
     "ingest": ("Ingestion over HTTP into 100,000 made-up items", False, living.ingest),
+    "churn": ("A tree whose items are all replaced", True, churn.real),
+    "growth": ("Cost by size, made-up items", False, churn.growth),
+    "soak": ("Steady writes and reads", False, living.soak),
     "size": ("Large catalogues", False, size.builds),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),
     "models-1m": ("With a model, 1,000,000 made-up items", False, models.million),
@@ -31,7 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("sections", nargs="*", choices=[[], *_SECTIONS], metavar="section")
     parser.add_argument("--json", action="store_true", help="one JSON object per figure")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long the soak lasts")
     arguments = parser.parse_args()
+    _SECTIONS["soak"] = (*_SECTIONS["soak"][:2], partial(living.soak, arguments.minutes))
     reached = True
     for name in arguments.sections or _SECTIONS:
         title, needs_data, figures = _SECTIONS[name]

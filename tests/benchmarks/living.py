@@ -1,5 +1,6 @@
 """Figures of a tree that lives: ingestion, what readers see of it, and how replicas keep up."""
 
+import asyncio
 import http.client
 import json
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.service import Service, joined, running
+from tests.benchmarks.serving import store_memory
 from tree.item import Item
 
 _CATALOG = "made-up"
@@ -25,6 +27,7 @@ _CLIENTS = 4  # per API process
 _INGEST_S = 20.0
 _READS_PER_S = 20.0
 _VISITS = 20
+_SOAK_BATCHES_PER_S = 5.0
 _NO_REBUILD = {"REBUILD_GROWTH": "1000"}  # a rebuild beside it has figures of its own
 
 
@@ -219,6 +222,53 @@ def _posted(connection: http.client.HTTPConnection, path: str, body: bytes) -> i
     response = connection.getresponse()
     response.read()
     return response.status
+
+
+def soak(minutes: float = 1.0) -> Iterator[Figure]:
+    """The memory of a service and of its store under steady writes that leave the size as it is.
+
+    Batches replace the same items over and over, beside readers; the slope is a least-squares fit
+    over the second half, when what grows at first has grown.
+    """
+    items = list(data.synthetic_items(20_000, described=True))
+    bodies = [
+        json.dumps(
+            {
+                "upserts": [
+                    i.model_dump(exclude_defaults=True, mode="json") for i in items[at : at + 100]
+                ]
+            }
+        ).encode()
+        for at in range(0, len(items), 100)
+    ]
+    with running(**_NO_REBUILD) as service:
+        service.call("PUT", f"/v1/catalogs/{_CATALOG}", {})
+        payload = b"\n".join(item.record() for item in items)
+        service.finished(service.call("POST", f"/v1/catalogs/{_CATALOG}/imports", payload))
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        samples: list[tuple[float, int, int]] = []
+        start, number = time.perf_counter(), 0
+        with Readers([service], reads(items)) as readers:
+            while (now := time.perf_counter() - start) < 60 * minutes:
+                _posted(connection, f"/v1/catalogs/{_CATALOG}/items:batch", bodies[number % 200])
+                number += 1
+                if not samples or now - samples[-1][0] >= 1:
+                    samples.append((now, resident(service.pid), _store_bytes(service)))
+                    if len(samples) % 30 == 0:
+                        tell(f"{now:.0f} s: {samples[-1][1] / 2**20:.0f} MiB")
+                time.sleep(max(0.0, start + number / _SOAK_BATCHES_PER_S - time.perf_counter()))
+        connection.close()
+    late = np.array(samples[len(samples) // 2 :], np.float64)
+    for column, what in ((1, "service"), (2, "store")):
+        slope = float(np.polyfit(late[:, 0], late[:, column], 1)[0]) * 60 / 2**20
+        yield Figure(f"memory of the {what} at the end", late[-1, column] / 2**20, "MiB")
+        yield Figure(f"its growth over the second half of {minutes:g} min", slope, "MiB/min")
+    yield Figure("items written meanwhile", 100 * number)
+    yield Figure("failed reads", readers.failed, "", "=", 0)
+
+
+def _store_bytes(service: Service) -> int:
+    return asyncio.run(store_memory(service))
 
 
 def _visibility(writer: Service, reader: Service) -> list[float]:

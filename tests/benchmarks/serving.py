@@ -42,10 +42,10 @@ def synthetic() -> Iterator[Figure]:
     """100k made-up items of 300 B text: single inserts, and what the store holds."""
     items = list(data.synthetic_items(_STORE_ITEMS, described=True))
     with running() as service:
-        before = asyncio.run(_store_memory(service))
+        before = asyncio.run(store_memory(service))
         service.call("PUT", "/v1/catalogs/made-up", {})
         yield from _imported(service, "made-up", items, target=None)
-        each = (asyncio.run(_store_memory(service)) - before) / len(items)
+        each = (asyncio.run(store_memory(service)) - before) / len(items)
         yield Figure("store memory per item of 300 B text", each, "B", "≤", 1_200)
         fresh = [
             item.model_copy(update={"id": f"new/{item.id}", "title": f"{item.title} again"})
@@ -109,7 +109,8 @@ def _answered(service: Service, catalog: str, item: Item) -> bool:
     return item.id in {found["item_id"] for found in answer["items"]}
 
 
-async def _store_memory(service: Service) -> int:
+async def store_memory(service: Service) -> int:
+    """Bytes that the embedded store of a service holds."""
     url = running_url(service.data_dir)
     assert url is not None
     client = connect(url)
