@@ -95,7 +95,7 @@ async def _built(items: Sequence[Item]) -> SemanticTree:
 
 
 async def _quality(tree: SemanticTree) -> tuple[float, float, int]:
-    """R@20 of the newest event of each history, by the beam, its share of a full scan, and readers."""
+    """R@20 of the newest event of each history by the beam, its share of a full scan, readers."""
     settings = Settings(exact_scan_items=0)
     oracle = Oracle(tree, settings)
     hits, shares = [], []
