@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.curate.building import Catalogue, build
+from app.curate.building import Listed, build
 from app.jobs import Report
 from app.settings import Settings
 from tests.benchmarks import data
@@ -88,10 +88,7 @@ def real() -> Iterator[Figure]:
 
 
 async def _built(items: Sequence[Item]) -> SemanticTree:
-    catalogue = Catalogue()
-    for item in items:
-        catalogue.add(item)
-    return await build(catalogue, TreeSettings(), Report.unwatched())
+    return await build(Listed(items), TreeSettings(), Report.unwatched())
 
 
 async def _quality(tree: SemanticTree) -> tuple[float, float, int]:
