@@ -95,7 +95,7 @@ async def _built(items: Sequence[Item]) -> SemanticTree:
 
 
 async def _quality(tree: SemanticTree) -> tuple[float, float, int]:
-    """R@20 of the newest event of each history, by the beam, its share of a full scan, and readers."""
+    """R@20 of items left out of histories, by the beam; its share of a full scan; how many."""
     settings = Settings(exact_scan_items=0)
     oracle = Oracle(tree, settings)
     hits, shares = [], []
@@ -103,11 +103,12 @@ async def _quality(tree: SemanticTree) -> tuple[float, float, int]:
         known = [item for item in history if item in tree]
         if len(known) < 3:
             continue
-        target, past = known[-1], known[:-1]
-        best = oracle.top(past)
-        found = await ranked(tree, oracle, settings, past, 20)
-        hits.append(tree.row(target) in found.tolist())
-        shares.append(len(set(best.tolist()) & set(found.tolist())) / len(best))
+        for target in dict.fromkeys(known):  # few readers stay: each of their items is held out
+            past = [item for item in known if item != target]
+            best = oracle.top(past)
+            found = await ranked(tree, oracle, settings, past, 20)
+            hits.append(tree.row(target) in found.tolist())
+            shares.append(len(set(best.tolist()) & set(found.tolist())) / len(best))
         if len(hits) >= _READERS:
             break
     return float(np.mean(hits)), float(np.mean(shares)), len(hits)
