@@ -20,7 +20,7 @@ $(installed): requirements.lock pyproject.toml .ci/venv
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(installed) ## Start the service on the bundled catalogue and show what it recommends
@@ -33,6 +33,14 @@ serve: $(installed) ## Serve on http://127.0.0.1:8000 until stopped
 .PHONY: test
 test: $(installed) ## Run the tests
 	@$(bin)/python -m pytest --quiet --no-header --tb=short $(ARGS)
+
+.PHONY: test-ray
+test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray
+	@test -x .venv-ray/bin/pip || $(bin)/python -m venv --clear .venv-ray
+	@.venv-ray/bin/python -m pip -qq --disable-pip-version-check install $$($(bin)/python -c \
+	    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')
+	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray tests/app/test_ray.py $(ARGS)
 
 .PHONY: lint
 lint: $(installed) ## Check style, types and the import rule
@@ -61,6 +69,6 @@ lock: ## Pin the newest dependencies in requirements.lock (needs uv)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; data stays
-	@rm -rf .venv build dist *.egg-info \
+	@rm -rf .venv .venv-ray build dist *.egg-info \
 	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app tree prompts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -4,7 +4,9 @@ import asyncio
 import ctypes
 import gc
 import logging
+import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from fastapi import FastAPI
 
 from app import __version__, api
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
-from app.curate import tidy
 from app.jobs import Jobs
 from app.llm import (
     STAGES,
@@ -43,6 +44,7 @@ _DAMAGED = "unillmrec doctor --deep says what is missing"
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
+_LONGEST_IMPORT_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         async with services(settings, lagged=metrics.lagged) as parts:
+            await asyncio.to_thread(_sweep, settings)
             await _warm(parts.catalogs)
-            in_use = {str(job.params.get("upload")) for job in await parts.jobs.list()}
-            await asyncio.to_thread(tidy, settings.uploads, in_use)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
             metrics.watch(parts.catalogs)
@@ -235,6 +236,15 @@ async def _check_models(models: Models) -> None:
             logger.warning("the model %s gives no usable answer", unusable)
     except ModelUnavailable as error:
         logger.warning("answers are embedded ones until the model is back: %s", error)
+
+
+def _sweep(settings: Settings) -> None:
+    """Remove what lost processes have left: uploads that no job can name, files of builds."""
+    kept_s = max(settings.job_ttl_s, _LONGEST_IMPORT_S)
+    for path in (*settings.uploads.glob("*"), *settings.builds.glob("*")):
+        with suppress(OSError):  # another process may be at it
+            if time.time() - path.stat().st_mtime > kept_s:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 async def _warm(catalogs: Catalogs) -> None:

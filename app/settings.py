@@ -204,7 +204,16 @@ class Settings(BaseSettings):
         description="A catalogue that has grown by this factor since its last build is rebuilt.",
     )
     build_processes: int = Field(
-        default=0, ge=0, description="Processes that read texts in a build; 0 for one per core."
+        default=0, ge=0, description="Processes of a build on this machine; 0 for one per core."
+    )
+    build_engine: Literal["local", "ray"] = Field(
+        default="local", description="Where trees are built: here, or on a Ray cluster."
+    )
+    ray_address: str = Field(
+        default="auto",
+        min_length=1,
+        description="That cluster: `auto` for the one of this machine, `host:6379`, or "
+        "`ray://host:10001` from outside.",
     )
     kept_versions: int = Field(
         default=2,
@@ -233,6 +242,11 @@ class Settings(BaseSettings):
     def uploads(self) -> Path:
         """The folder of imports that are not done yet."""
         return self.data_dir / "uploads"
+
+    @property
+    def builds(self) -> Path:
+        """The folder of what processes share in a build."""
+        return self.data_dir / "builds"
 
 
 def table() -> str:

@@ -8,8 +8,9 @@ near-equal clusters (see `clustering`), and groups too small for a leaf share on
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from tree.clustering import balanced_parts, packed_parts, unit
 from tree.edits import NodeSpec
 from tree.node import ROOT, TreeSettings
-from tree.vectors import Int8Matrix, quantise
+from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
 
 Members = npt.NDArray[np.int64]
 Key = tuple[str, ...]
@@ -30,11 +31,27 @@ _COHERENCE_SAMPLE = 20_000
 _MOST_NAMES = 2_000  # of one level; more are no categories but names, authors, brands
 _NO_MORE = "\0"  # where a key ends; no name of an item may hold it
 _BEYOND_KEYS = 1_000  # a depth that no key has: below a cluster, categories no longer count
+_TILE = 65_536  # rows converted to float32 at a time
+_NOBODY: Members = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The normalised keys of many items: item i has `table[codes[i]]`."""
+
+    codes: npt.NDArray[np.int32]
+    table: Sequence[Key]
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> "Keys":
+        known: dict[Key, int] = {}
+        codes = np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int32)
+        return cls(codes, list(known))
 
 
 @dataclass(slots=True)
 class Branch:
-    """A node under construction; `members` are positions in the input of `grow`."""
+    """A node under construction; `members` are positions in the input of `grow`, for a leaf."""
 
     members: Members
     names: tuple[str, ...] = ()  # the categories it stands for, largest first; () for a cluster
@@ -61,9 +78,9 @@ def grow(
     """
     if levels is None:
         levels = settings.depth_limit(len(vectors))
-    builder = _Builder(vectors, keys, settings, names, progress)
+    shaper = Shaper(vectors, Keys.of(keys), settings, names)
     with threadpool_limits(limits=1):  # BLAS splits sums by thread count: not the same bits
-        return builder.branch(np.arange(len(vectors)), depth, levels)
+        return shaper.grow(Plot(np.arange(len(vectors)), depth, levels), progress)
 
 
 def leaf_target(settings: TreeSettings) -> int:
@@ -126,80 +143,105 @@ def _preorder(top: Branch) -> list[Branch]:
     return branches
 
 
-class _Builder:
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Items that are to become one node and what is below it."""
+
+    members: Members
+    depth: int  # so many key components are the same for all of them
+    levels: int  # so many may follow below
+    names: tuple[str, ...] = ()
+    key: Key = ()
+
+
+class Shaper:
+    """Decides how a plot is parted.
+
+    Each plot stands for itself: whatever order or process they are shaped in, the same tree
+    comes out. The caller holds BLAS to one thread.
+    """
+
     def __init__(
         self,
         vectors: Int8Matrix,
-        keys: Sequence[Key],
+        keys: Keys,
         settings: TreeSettings,
-        names: Callable[[str], str],
-        progress: Callable[[int], None],
+        names: Callable[[str], str] = str,
     ) -> None:
+        """See `grow`."""
         self._vectors = vectors
         self._keys = keys
         self._settings = settings
         self._names = names
-        self._progress = progress
         self._leaf_target = leaf_target(settings)
 
-    def branch(
-        self, members: Members, depth: int, levels: int, names: tuple[str, ...] = (), key: Key = ()
-    ) -> Branch:
-        """`depth` key components are the same for all `members`; `levels` may follow below."""
+    def grow(self, plot: Plot, progress: Callable[[int], None] = lambda _placed: None) -> Branch:
+        """The node of a plot with all that is below it."""
+        parts = self.split(plot)
+        if not parts:
+            progress(len(plot.members))
+            return Branch(plot.members, plot.names, plot.key)
+        return Branch(_NOBODY, plot.names, plot.key, [self.grow(part, progress) for part in parts])
+
+    def split(self, plot: Plot) -> list[Plot]:
+        """The plots of its children, in order; none for a leaf."""
+        members, depth = plot.members, plot.depth
         if len(members) <= self._settings.leaf_capacity:
-            self._progress(len(members))
-            return Branch(members, names, key)
+            return []
         while (
             (shared := self._groups(members, depth)) and len(shared) == 1 and _NO_MORE not in shared
         ):
             depth += 1
-        children = self._by_category(shared, depth, levels)
-        if children is None:
-            children = [
-                self.branch(part, _BEYOND_KEYS, levels - 1) for part in self._by_content(members)
-            ]
-        return Branch(members, names, key, children)
+        return self._by_category(shared, depth, plot.levels) or [
+            Plot(part, _BEYOND_KEYS, plot.levels - 1) for part in self._by_content(members)
+        ]
 
-    def _groups(self, members: Members, depth: int) -> dict[str, list[int]]:
-        """Members by their key component at `depth`, `_NO_MORE` where the key is shorter."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for member in members.tolist():
-            key = self._keys[member]
-            groups[key[depth] if depth < len(key) else _NO_MORE].append(member)
-        return groups
+    def _groups(self, members: Members, depth: int) -> dict[str, Members]:
+        """Members by their key component at `depth`, `_NO_MORE` where the key is shorter.
 
-    def _by_category(
-        self, groups: dict[str, list[int]], depth: int, levels: int
-    ) -> list[Branch] | None:
-        """Children that follow the categories; None where that would leave the tree too deep."""
+        Groups come in the order of their first members.
+        """
+        codes, first, owner = np.unique(
+            self._keys.codes[members], return_index=True, return_inverse=True
+        )
+        keys = [self._keys.table[code] for code in codes.tolist()]
+        parts = [key[depth] if depth < len(key) else _NO_MORE for key in keys]
+        numbers: dict[str, int] = {}
+        for at in np.argsort(first).tolist():
+            numbers.setdefault(parts[at], len(numbers))
+        group = np.array([numbers[part] for part in parts])[owner]
+        bounds = np.cumsum(np.bincount(group))[:-1]
+        inside = np.split(members[np.argsort(group, kind="stable")], bounds)
+        return dict(zip(numbers, inside, strict=True))
+
+    def _by_category(self, groups: dict[str, Members], depth: int, levels: int) -> list[Plot]:
+        """Children that follow the categories; none where that would leave the tree too deep."""
         if not 1 < len(groups) <= _MOST_NAMES or (depth > 0 and not self._agrees(groups)):
-            return None
+            return []
         bundles = self._bundled(groups)
         sizes = [sum(len(groups[name]) for name in bundle) for bundle in bundles]
         deepest = max(levels_needed(size, self._settings) for size in sizes)
         if len(bundles) == 1 or deepest > levels - 1:
-            return None
+            return []
         children = []
         for bundle in bundles:
-            inside = np.sort(np.concatenate([np.array(groups[name]) for name in bundle]))
+            inside = np.sort(np.concatenate([groups[name] for name in bundle]))
             names = tuple(self._names(name) for name in bundle if name not in ("", _NO_MORE))
             if len(bundle) == 1 and bundle[0] != _NO_MORE:
-                key = self._keys[int(inside[0])][: depth + 1]
-                children.append(self.branch(inside, depth + 1, levels - 1, names, key))
+                key = self._keys.table[self._keys.codes[inside[0]]][: depth + 1]
+                children.append(Plot(inside, depth + 1, levels - 1, names, key))
             else:
-                children.append(self.branch(inside, depth, levels - 1, names))
+                children.append(Plot(inside, depth, levels - 1, names))
         return children
 
-    def _agrees(self, groups: dict[str, list[int]]) -> bool:
+    def _agrees(self, groups: dict[str, Members]) -> bool:
         """Whether the items of a category lie together in the vector space too.
 
         Where they do not, following the names scatters what is alike: the first genre of a film
         (.57 agree; news .98, music .97) costs a beam of 20 leaves ten points of recall.
         """
-        members = [np.array(group) for group in groups.values()]
-        centroids = unit(
-            np.stack([self._vectors[group].astype(np.float32).mean(axis=0) for group in members])
-        )
+        members = list(groups.values())
+        centroids = unit(np.stack([self._mean(group) for group in members]))
         stride = 1 + sum(map(len, members)) // _COHERENCE_SAMPLE
         at_home = seen = 0
         for own, group in enumerate(members):
@@ -208,7 +250,7 @@ class _Builder:
             seen += len(nearest)
         return at_home >= _COHERENT * seen
 
-    def _bundled(self, groups: dict[str, list[int]]) -> list[list[str]]:
+    def _bundled(self, groups: dict[str, Members]) -> list[list[str]]:
         """Names of the groups that make one child each, largest group first in every bundle."""
         fan_out, capacity = self._settings.fan_out, self._settings.leaf_capacity
         order = sorted(groups, key=lambda name: (-len(groups[name]), name))
@@ -222,12 +264,10 @@ class _Builder:
         return bundles
 
     def _packed(
-        self, bundles: list[list[str]], groups: dict[str, list[int]], parts: int
+        self, bundles: list[list[str]], groups: dict[str, Members], parts: int
     ) -> list[list[str]]:
-        members = [[member for name in bundle for member in groups[name]] for bundle in bundles]
-        centroids = quantise(
-            np.stack([self._vectors[inside].astype(np.float32).mean(axis=0) for inside in members])
-        )
+        members = [np.concatenate([groups[name] for name in bundle]) for bundle in bundles]
+        centroids = quantise(np.stack([self._mean(inside) for inside in members]))
         weights = np.array([len(inside) for inside in members])
         packed: dict[int, list[str]] = defaultdict(list)
         for label, bundle in zip(
@@ -241,21 +281,41 @@ class _Builder:
         height = levels_needed(len(members), self._settings)
         parts = min(self._settings.fan_out, math.ceil(leaves ** (1 / height) - 1e-9))
         seed = self._settings.seed * 1_000_003 + len(members)
-        labels = balanced_parts(self._vectors[members], parts, seed)
+        labels = balanced_parts(self._vectors, parts, seed, rows=members)
         return [members[labels == part] for part in range(parts)]
 
+    def _mean(self, members: Members) -> FloatArray:
+        total = np.zeros((1, DIMENSIONS), np.float32)
+        for start in range(0, len(members), _TILE):
+            rows = self._vectors[members[start : start + _TILE]].astype(np.float32)
+            total = np.concatenate([total, rows]).sum(axis=0, keepdims=True)
+        return total[0] / np.float32(len(members))
 
-def common_names(paths: Sequence[tuple[str, ...]], keys: Sequence[Key]) -> Callable[[str], str]:
-    """The most frequent spelling of every normalised key component."""
+
+def common_names(
+    paths: Sequence[tuple[str, ...]],
+    keys: Sequence[Key],
+    counts: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> Callable[[str], str]:
+    """The most frequent spelling of every normalised key component.
+
+    `paths` and their `keys` may be distinct ones with the `counts` of their items.
+    """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for path, key in zip(paths, keys, strict=True):
+    for path, key, count in zip(
+        paths, keys, np.ones(len(keys), int) if counts is None else counts, strict=True
+    ):
         for name, part in zip(path, key, strict=True):
-            spellings[part][name] += 1
+            spellings[part][name] += int(count)
     best = {
         part: min(counts, key=lambda name: (-counts[name], name))
         for part, counts in spellings.items()
     }
-    return lambda part: titled(best.get(part, part))
+    return partial(_spelled, best)  # no lambda: it travels to other processes
+
+
+def _spelled(best: Mapping[str, str], part: str) -> str:
+    return titled(best.get(part, part))
 
 
 def titled(name: str) -> str:

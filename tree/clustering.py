@@ -27,20 +27,26 @@ def unit(matrix: npt.NDArray[np.generic]) -> _Matrix:
     return np.divide(rows, lengths, out=rows, where=lengths > 0)
 
 
-def balanced_parts(vectors: Int8Matrix, parts: int, seed: int) -> Labels:
+def balanced_parts(
+    vectors: Int8Matrix, parts: int, seed: int, *, rows: npt.NDArray[np.int64] | None = None
+) -> Labels:
     """A part 0 … parts-1 for every row; the sizes of two parts differ by at most 1.
 
-    The same input and seed give the same parts. O(rows · parts · dimensions) time, and
-    O(rows · parts) memory beside the vectors.
+    `rows` are the rows of `vectors` that it is about, by default all. The same input and seed
+    give the same parts. O(rows · parts · dimensions) time, and O(rows · parts) memory beside the
+    vectors.
     """
+    if rows is None:
+        rows = np.arange(len(vectors))
     if parts <= 1:
-        return np.zeros(len(vectors), np.int64)
-    if parts >= len(vectors):
-        return np.arange(len(vectors))
-    centroids = _train(vectors, parts, np.random.default_rng(seed))
-    affinity = np.empty((len(vectors), parts), np.float32)
-    for start in range(0, len(vectors), _TILE):
-        affinity[start : start + _TILE] = unit(vectors[start : start + _TILE]) @ centroids.T
+        return np.zeros(len(rows), np.int64)
+    if parts >= len(rows):
+        return np.arange(len(rows))
+    centroids = _train(vectors, rows, parts, np.random.default_rng(seed))
+    affinity = np.empty((len(rows), parts), np.float32)
+    for start in range(0, len(rows), _TILE):
+        tile = unit(vectors[rows[start : start + _TILE]])
+        affinity[start : start + _TILE] = tile @ centroids.T
     return _settle(affinity - _prices(affinity, _PRICE_STEPS))
 
 
@@ -68,11 +74,13 @@ def packed_parts(vectors: Int8Matrix, weights: npt.NDArray[np.int64], parts: int
     return np.unique(owner, return_inverse=True)[1]
 
 
-def _train(vectors: Int8Matrix, parts: int, rng: np.random.Generator) -> _Matrix:
+def _train(
+    vectors: Int8Matrix, rows: npt.NDArray[np.int64], parts: int, rng: np.random.Generator
+) -> _Matrix:
     wanted = _POINTS_PER_PART * parts
-    if len(vectors) > wanted:
-        vectors = vectors[np.sort(rng.choice(len(vectors), wanted, replace=False))]
-    points = unit(vectors)
+    if len(rows) > wanted:
+        rows = rows[np.sort(rng.choice(len(rows), wanted, replace=False))]
+    points = unit(vectors[rows])
     centroids = _spread(points, parts, rng)
     for _ in range(_ROUNDS):
         affinity = points @ centroids.T

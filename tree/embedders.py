@@ -167,8 +167,12 @@ class EmbedderCache:
 
 def fit_sample(texts: Sequence[str]) -> list[str]:
     """The texts to fit on: all, or an even stride through them."""
-    stride = max(1, -(-len(texts) // _FIT_SAMPLE))
-    return list(itertools.islice(texts, 0, None, stride))
+    return list(itertools.islice(texts, 0, None, sample_stride(len(texts))))
+
+
+def sample_stride(count: int) -> int:
+    """The stride of `fit_sample` through so many texts."""
+    return max(1, -(-count // _FIT_SAMPLE))
 
 
 def _features(texts: Sequence[str]) -> "csr_matrix":

@@ -25,8 +25,7 @@ _Floats = npt.NDArray[np.float64]
 
 _MOST_TERMS = 2**16
 _SAMPLE = 100_000
-_IN_LABEL = _IN_SIGNPOST = 3  # phrases
-_EXEMPLARS = 2
+_IN_LABEL, _IN_SIGNPOST, _EXEMPLARS = 3, 3, 2  # phrases, phrases, titles
 _CANDIDATES = 60  # terms looked at for a node
 _KINDRED = 0.6  # of a term's score: what a longer one with the same words needs
 _LONGEST = 5  # words of a phrase
@@ -160,10 +159,11 @@ class Labeller:
         The title of a row is `title(positions[row])`.
         """
         lengths = np.diff(rows.ends, prepend=0)
-        columns, place = np.unique(rows.terms, return_inverse=True)
-        owner = np.repeat(np.repeat(np.arange(len(labels)), np.diff(bounds)), lengths)
-        shape = (len(labels), len(columns))
-        counts = np.bincount(owner * len(columns) + place, minlength=shape[0] * shape[1])
+        present = np.bincount(rows.terms, minlength=len(self._words)) > 0
+        columns, place = present.nonzero()[0], (present.cumsum(dtype=np.int32) - 1)[rows.terms]
+        owner = np.repeat(np.arange(len(labels), dtype=np.int32), np.diff(bounds)).repeat(lengths)
+        shape = len(labels), len(columns)
+        counts = np.bincount(owner * shape[1] + place, minlength=shape[0] * shape[1])
         scores = _scores(counts.reshape(shape), np.diff(bounds))
         phrases = [self._phrases(score, columns) for score in scores]
         weight = np.zeros(shape)
@@ -185,7 +185,7 @@ class Labeller:
             names.append((name, " — e.g. ".join(filter(None, (more, "; ".join(titles))))))
         return names
 
-    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int32]) -> list["_Phrase"]:
+    def _phrases(self, score: _Floats, columns: npt.NDArray[np.int64]) -> list["_Phrase"]:
         """The best terms of a node, best first; those that overlap grow together.
 
         "Smash", "Super Smash" and "Smash Bros" are one phrase: a longer term takes the place of

@@ -68,14 +68,17 @@ def stop(reason: str, code: int = 1) -> NoReturn:
 
 
 @asynccontextmanager
-async def opened(catalog: str) -> AsyncIterator[tuple["Services", "Catalog"]]:
-    """The services, straight over the store, and one catalogue.
+async def opened(
+    catalog: str, **settings: str | None
+) -> AsyncIterator[tuple["Services", "Catalog"]]:
+    """The services, straight over the store, and one catalogue; `settings` win unless None.
 
     Works beside a running service, whose embedded server it then uses.
     """
     from app.main import services
 
-    async with services(Settings(), attach=True) as parts:
+    wanted = {name: value for name, value in settings.items() if value is not None}
+    async with services(Settings.model_validate(wanted), attach=True) as parts:
         yield parts, await parts.catalogs.get(catalog)
 
 

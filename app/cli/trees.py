@@ -25,6 +25,13 @@ class Format(StrEnum):
     GRAPHML = "graphml"
 
 
+class EngineName(StrEnum):
+    """Where a tree is built."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Mode(StrEnum):
     """What is built anew."""
 
@@ -52,13 +59,20 @@ def rebuild(
     max_cost_usd: Annotated[
         float | None, typer.Option(min=0, help="Most that a model may cost which writes labels.")
     ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Where to build it, if not as the settings say.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="The Ray cluster: auto, host:6379 or ray://host:10001.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the tree anew; the catalogue can be used and changed meanwhile."""
     if (mode is Mode.SUBTREE) != (root is not None):
         raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
     params = RebuildParams(mode=mode.value, root=root, dry_run=dry_run, max_cost_usd=max_cost_usd)
-    job = run(_rebuild(catalog, params, quiet=as_json))
+    work = _rebuild(catalog, params, engine=engine, ray_address=ray_address, quiet=as_json)
+    job = run(work)
     if as_json:
         print_json(job)
     elif job.result:
@@ -100,8 +114,15 @@ def _summary(tree: SemanticTree) -> str:
     )
 
 
-async def _rebuild(catalog: str, params: RebuildParams, *, quiet: bool) -> Job:
-    async with opened(catalog) as (parts, found):
+async def _rebuild(
+    catalog: str,
+    params: RebuildParams,
+    *,
+    engine: EngineName | None,
+    ray_address: str | None,
+    quiet: bool,
+) -> Job:
+    async with opened(catalog, build_engine=engine, ray_address=ray_address) as (parts, found):
         job = await found.curator.start_rebuild(params)
         job = await watch(job, parts.jobs.get, quiet=quiet)
     ended_well(job)

@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
-from app.curate.labelling import ModelLabels
+from app.curate.labels import LabelRefresher, ModelLabels
 from app.curate.naming import LeafNames
 from app.curate.rebuilder import Rebuilder
-from app.curate.refresher import LabelRefresher
 from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
@@ -78,7 +78,7 @@ class Curator:
         self._names = LeafNames(store, self._writer.relabel)
         self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, self._labels, settings)
-        self._rebuilder = Rebuilder(store, embedders, self._labels, settings.build_processes)
+        self._rebuilder = Rebuilder(store, embedders, self._labels, engine_for(settings))
         self._importer = Importer(store, settings.uploads)
         self._building = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()

@@ -1,8 +1,6 @@
 """`Importer`: a file of items goes to the staging area, from wherever it was left off."""
 
 import asyncio
-import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from app.curate.imports import ImportReport, Unreadable, read_items
 from app.jobs import JobFailed, Report
 from tree.store.protocol import TreeStore
-
-_ABANDONED_S = 86_400.0  # another process may be receiving an upload that has no job yet
 
 
 class ImportParams(BaseModel):
@@ -23,16 +19,6 @@ class ImportParams(BaseModel):
     upload: str  # the name of a file in the folder of uploads
     on_error: Literal["skip", "abort"] = "skip"
     dry_run: bool = False
-
-
-def tidy(uploads: Path, in_use: Collection[str]) -> int:
-    """Remove uploads that no job reads, of processes that were killed; how many."""
-    old = time.time() - _ABANDONED_S
-    found = uploads.iterdir() if uploads.is_dir() else ()
-    abandoned = [one for one in found if one.name not in in_use and one.stat().st_mtime < old]
-    for one in abandoned:
-        one.unlink(missing_ok=True)
-    return len(abandoned)
 
 
 class Importer:

@@ -12,9 +12,7 @@ from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
 _AT_ONCE = 64  # leaves that are named without a pause
-_PAUSES = (
-    20  # beyond those, times what naming has just taken: a twentieth of the time goes to names
-)
+_PAUSES = 20  # beyond those, times what naming has just taken: a twentieth of the time
 _MOST = 65_536  # leaves that wait: a rebuild of labels mends what was dropped
 
 

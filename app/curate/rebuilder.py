@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 
-from app.curate.building import Catalogue, build, labels_of
-from app.curate.labelling import Labels, ModelLabels
+from app.curate.building import OpenEngine, build, labels_of
+from app.curate.labels import Labels, ModelLabels
 from app.jobs import JobFailed, Report
 from app.llm import ModelRejected
 from tree import place
@@ -39,12 +39,12 @@ class Rebuilder:
     """
 
     def __init__(
-        self, store: TreeStore, embedders: EmbedderCache, labels: ModelLabels, processes: int
+        self, store: TreeStore, embedders: EmbedderCache, labels: ModelLabels, engine: OpenEngine
     ) -> None:
         self._store = store
         self._embedders = embedders
         self._labels = labels
-        self._processes = processes
+        self._engine = engine
 
     async def full(
         self, report: Report, *, publish: bool = True, damage: Damage | None = None
@@ -58,11 +58,10 @@ class Rebuilder:
             base, stamp = await self._store.load(), await self._store.stamp()
             damage = {} if damage is None else damage
             damage.clear()
-            catalogue = await self._catalogue(base, report, damage)
-            draft = await build(catalogue, base.settings, report, processes=self._processes)
-            draft = _with_locked_labels(draft, base)
+            catalogue = await self._catalogue(base, damage)
+            draft = await build(catalogue, base.settings, report, engine=self._engine)
             if not publish:
-                return draft
+                return _with_locked_labels(draft, base)
             report.phase("publishing", len(draft))
             try:
                 return await self._publish(draft, base.version, stamp, "rebuild")
@@ -90,10 +89,7 @@ class Rebuilder:
             report.phase("publishing", len(draft))
             try:
                 return await self._publish(
-                    _with_locked_labels(draft, base),
-                    base.version,
-                    NEVER_STAGED,
-                    f"version {version} again",
+                    draft, base.version, NEVER_STAGED, f"version {version} again"
                 )
             except StaleVersion:
                 continue
@@ -135,8 +131,8 @@ class Rebuilder:
         Nothing is published. Locked labels stay.
         """
         tree = await self._store.load()
-        catalogue = await self._catalogue(tree, report, staged=False)
-        specs = await labels_of(tree, catalogue, report, processes=self._processes)
+        catalogue = await self._catalogue(tree, staged=False)
+        specs = await labels_of(tree, catalogue, report, engine=self._engine)
         edits = [Relabel(spec.id, spec.label, spec.signpost) for spec in specs if not spec.locked]
         return await asyncio.to_thread(lambda: tree.at_version(tree.version).apply(edits)), edits
 
@@ -174,46 +170,17 @@ class Rebuilder:
         return tree
 
     async def _catalogue(
-        self,
-        tree: SemanticTree,
-        report: Report,
-        damage: Damage | None = None,
-        *,
-        staged: bool = True,
-    ) -> Catalogue:
-        """Every item with a record, those that wait for a place included, in the order of ids.
+        self, tree: SemanticTree, damage: Damage | None = None, *, staged: bool = True
+    ) -> "_Stored":
+        """Every item, those that wait for a place included, in the order of ids.
 
         Not in that of the leaves: the same items are to give the same tree.
         """
-        known = set(tree.item_ids())
+        known = await asyncio.to_thread(lambda: set(tree.item_ids()))
         if staged:
             known.update([item async for batch in self._store.staged() for item in batch])
-        ids = sorted(known)
-        report.phase("reading", len(ids))
-        catalogue = Catalogue()
-        for start in range(0, len(ids), _READ):
-            some = ids[start : start + _READ]
-            records = await self._store.items(some)
-            for item_id in some:
-                if item_id in records:
-                    catalogue.add(records[item_id])
-            if damage is not None and len(records) < len(some):
-                damage |= await self._damage([one for one in some if one not in records])
-            report.advance(len(some))
-        if damage:
-            logger.error(
-                "%d items have a damaged record and no place in the new tree, among them %s",
-                len(damage),
-                ", ".join(map(repr, islice(damage, _NAMED_AT_MOST))),
-            )
-        return catalogue
-
-    async def _damage(self, ids: Sequence[str]) -> Damage:
-        """What is wrong with the records of items that nobody has deleted meanwhile."""
-        flaws = await self._store.flaws(ids)
-        now = await self._store.load()
-        waiting = {item async for batch in self._store.staged() for item in batch}
-        return {one: flaw for one, flaw in flaws.items() if one in now or one in waiting}
+        ids = await asyncio.to_thread(sorted, known)
+        return _Stored(self._store, ids, {} if damage is None else damage)
 
     async def _publish(self, draft: SemanticTree, base: int, stamp: int, note: str) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
@@ -222,6 +189,7 @@ class Rebuilder:
             if now.version != base:
                 draft = await self._rebased(draft, await self._store.changes(since=base))
                 base = now.version
+            draft = _with_locked_labels(draft, now)  # such as were locked meanwhile, too
             try:
                 return await self._store.replace(draft, base=base, stamp=stamp, note=note)
             except StaleVersion:
@@ -241,6 +209,46 @@ class Rebuilder:
             draft = draft.apply(place.plan(draft, items, vectors))
         gone = [item for item in left if item in draft]
         return draft.apply(place.plan(draft, drops=gone)) if gone else draft
+
+
+class _Stored:
+    """See Source: items of a store by their ids, without those that are deleted meanwhile.
+
+    Nor those whose record is damaged, of which `damage` tells.
+    """
+
+    def __init__(self, store: TreeStore, ids: Sequence[str], damage: Damage) -> None:
+        self._store = store
+        self._ids = ids
+        self._damage = damage
+
+    @property
+    def size(self) -> int:
+        """See Source."""
+        return len(self._ids)
+
+    async def read(self, step: int = 1) -> AsyncIterator[dict[str, bytes]]:
+        """See Source."""
+        ids = self._ids[::step]
+        for start in range(0, len(ids), _READ):
+            some = ids[start : start + _READ]
+            records = await self._store.records(some)
+            if len(records) < len(some):
+                self._damage |= await self._flaws([one for one in some if one not in records])
+            yield records
+        if self._damage:
+            logger.error(
+                "%d items have a damaged record and no place in the new tree, among them %s",
+                len(self._damage),
+                ", ".join(map(repr, islice(self._damage, _NAMED_AT_MOST))),
+            )
+
+    async def _flaws(self, ids: Sequence[str]) -> Damage:
+        """What is wrong with the records of items that nobody has deleted meanwhile."""
+        flaws = await self._store.flaws(ids)
+        now = await self._store.load()
+        waiting = {item async for batch in self._store.staged() for item in batch}
+        return {one: flaw for one, flaw in flaws.items() if one in now or one in waiting}
 
 
 def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8Matrix) -> bool:
@@ -264,6 +272,6 @@ def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree
     edits = [
         Relabel(node.id, locked[node.key].label, locked[node.key].signpost, locked=True)
         for node in (draft.walk() if locked else ())
-        if node.key in locked
+        if node.key in locked and (node.label, node.locked) != (locked[node.key].label, True)
     ]
     return draft.apply(edits) if edits else draft

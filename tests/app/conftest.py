@@ -10,7 +10,7 @@ import pytest
 
 import app.demo
 from app.curate import Curator
-from app.curate.building import Catalogue, build
+from app.curate.building import Listed, build
 from app.jobs import Job, Jobs, Report
 from app.recommend import Recommender
 from app.settings import Settings
@@ -52,10 +52,7 @@ def demo_tree(demo_items: list[Item]) -> SemanticTree:
 
 async def built(items: list[Item], settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
     """The tree that a rebuild makes of some items."""
-    catalogue = Catalogue()
-    for item in items:
-        catalogue.add(item)
-    return await build(catalogue, settings, Report.unwatched())
+    return await build(Listed(items), settings, Report.unwatched())
 
 
 @pytest.fixture

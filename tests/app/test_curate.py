@@ -3,12 +3,10 @@
 import asyncio
 import gzip
 import json
-import os
-import time
 
 import pytest
 
-from app.curate import ImportParams, RebuildParams, TooManyWrites, tidy
+from app.curate import ImportParams, RebuildParams, TooManyWrites
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
 from tree import inspect
@@ -255,13 +253,3 @@ async def test_writes_that_come_too_fast_are_refused_and_the_others_kept(shop):
     assert 0 < len(refused) < 15
     kept = {item.id for at, batch in enumerate(batches) if at not in refused for item in batch}
     assert await held(shop) == kept
-
-
-def test_uploads_that_nobody_reads_are_removed_after_a_day(tmp_path):
-    for name, age_s in (("old", 90_000), ("read", 90_000), ("new", 60)):
-        (tmp_path / name).write_bytes(b"{}")
-        then = time.time() - age_s
-        os.utime(tmp_path / name, (then, then))
-    assert tidy(tmp_path, {"read"}) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "read"]
-    assert tidy(tmp_path / "nowhere", ()) == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.curate.building import Catalogue, build
+from app.curate.building import Listed, build
 from app.jobs import Report
 from app.recommend import Recommender, RecommendRequest
 from app.settings import Settings
@@ -32,10 +32,7 @@ _TOP = 20
 
 def tree_of(items: Sequence[Item], settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
     """The tree that a rebuild makes of some items."""
-    catalogue = Catalogue()
-    for item in items:
-        catalogue.add(item)
-    return asyncio.run(build(catalogue, settings, Report.unwatched()))
+    return asyncio.run(build(Listed(items), settings, Report.unwatched()))
 
 
 def shape(name: str, tree: SemanticTree, again: SemanticTree) -> Iterator[Figure]:

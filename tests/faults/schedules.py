@@ -6,7 +6,7 @@ so that any other act may come in between.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from redis.asyncio import Redis
 
-from app.curate.labelling import ModelLabels
+from app.curate.building import local
+from app.curate.labels import ModelLabels
 from app.curate.rebuilder import Rebuilder
 from app.curate.writer import Writer
 from app.jobs import Report
@@ -153,7 +154,7 @@ class Replica:
         self.store = Gated(client, prefix)
         self.writer = Writer(self.store, embedders, 0.0, lambda tree, edits: None)
         models = Models.none(RedisDocuments(client, prefix=prefix))
-        self.rebuilder = Rebuilder(self.store, embedders, ModelLabels(models, Settings()), 1)
+        self.rebuilder = Rebuilder(self.store, embedders, ModelLabels(models, Settings()), local())
         self.rebuild: Rebuild | None = None
         self.seen: SemanticTree | None = None
         self.held: set[str] = set()  # ids, when it was seen
@@ -219,7 +220,7 @@ class Schedules(RuleBasedStateMachine):
         self.replicas = [Replica(self.client, self.prefix) for _ in range(REPLICAS)]
         self.observer = Replica(self.client, self.prefix)
 
-    def run(self, work: Coroutine[None, None, _T]) -> _T:
+    def run(self, work: Awaitable[_T]) -> _T:
         return self.runner.run(asyncio.wait_for(work, PATIENCE_S))
 
     # -- writes
@@ -295,7 +296,8 @@ class Schedules(RuleBasedStateMachine):
     @rule(at=replicas, number=numbers)
     def lock(self, at: int, number: int) -> None:
         tree = self.run(self.replicas[at].store.load())
-        nodes = list(tree.walk())
+        every = list(tree.walk())
+        nodes = [node for node in every if node.key and number % 2] or every
         node = nodes[number % len(nodes)].id
         renamed = self.run(self.replicas[at].writer.rename(node, f"locked {number}", True))
         self.model.locked[node] = renamed
@@ -346,14 +348,16 @@ class Schedules(RuleBasedStateMachine):
 
             self.run(begun())
 
-    @rule(at=replicas)
-    def publish(self, at: int) -> None:
-        """The draft takes over, with what was written meanwhile."""
-        replica = self.replicas[at]
-        if replica.rebuild is not None:
+    @rule(number=numbers)
+    def publish(self, number: int) -> None:
+        """A draft takes over, with what was written meanwhile."""
+        begun = [replica for replica in self.replicas if replica.rebuild is not None]
+        if begun:
+            replica = begun[number % len(begun)]
             rebuild, replica.rebuild = replica.rebuild, None
+            assert rebuild is not None
             replica.store.go.set()
-            self.run(asyncio.wait_for(rebuild.task, PATIENCE_S))
+            self.run(rebuild.task)
             self.run(self._settled(rebuild.read))
 
     async def _settled(self, read: dict[str, Item]) -> None:
@@ -432,6 +436,7 @@ class Schedules(RuleBasedStateMachine):
         replica = self.replicas[at]
 
         async def crashed() -> None:
+            await replica.die()  # but for this upload
             replica.store.go.set()
             tree = await replica.store.load()
             work = (

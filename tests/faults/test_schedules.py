@@ -22,7 +22,7 @@ def server(tmp_path) -> Iterator[Server]:
 def test_any_schedule_leaves_every_replica_with_the_model(server):
     run_state_machine_as_test(
         lambda: Schedules(server),
-        settings=settings(ANY_DURATION, max_examples=25, stateful_step_count=30),
+        settings=settings(ANY_DURATION, max_examples=12, stateful_step_count=30),
     )
 
 
@@ -30,5 +30,5 @@ def test_any_schedule_leaves_every_replica_with_the_model(server):
 def test_many_long_schedules_do_too(server):
     run_state_machine_as_test(
         lambda: Schedules(server),
-        settings=settings(ANY_DURATION, max_examples=400, stateful_step_count=80),
+        settings=settings(ANY_DURATION, max_examples=150, stateful_step_count=60),
     )

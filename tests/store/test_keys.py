@@ -26,7 +26,8 @@ def test_every_key_is_declared(item_id):
     job, catalog = DocumentKeys("job"), DocumentKeys("catalog")
     assert classify(job.document(item_id)) == ("document.job", Lifetime.EXPIRING)
     assert classify(catalog.document(item_id)) == ("document.catalog", Lifetime.PERMANENT)
-    assert classify(job.index) == ("document.job", Lifetime.PERMANENT)
+    assert classify(job.index) == ("document.job", Lifetime.EXPIRING)
+    assert classify(catalog.index) == ("document.catalog", Lifetime.PERMANENT)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ _INDEX_SLACK_S = 3_600  # the index goes by the clocks of its writers, which may
 
 # KEYS  document, index
 # ARGV  content, milliseconds to live or '', its id, when the index may forget it,
-#       the time before which the index forgets, 'NX' or ''
+#       the time before which the index forgets, 'NX' or '', seconds that the index outlives
+#       the last of its documents
 _PUT = """
 local options = {}
 if ARGV[2] ~= '' then options = {'PX', ARGV[2]} end
@@ -34,6 +35,10 @@ if ARGV[6] ~= '' then options[#options + 1] = 'NX' end
 if not redis.call('SET', KEYS[1], ARGV[1], unpack(options)) then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[5])
+if ARGV[2] ~= '' then
+    local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+    redis.call('EXPIREAT', KEYS[2], math.ceil(last) + ARGV[7])
+end
 return 1
 """
 
@@ -203,6 +208,7 @@ class RedisDocuments:
                 "+inf" if ttl_s is None else now + ttl_s,
                 now - _INDEX_SLACK_S,
                 only,
+                _INDEX_SLACK_S,
             ],
         )
         return bool(written)

@@ -121,7 +121,7 @@ def classify(key: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, Lifetime]:
     roles: dict[str, Lifetime] = _CATALOG_KEYS
     if tag.startswith(_DOCUMENT):
         kinds = {_DOCUMENT + kind: lifetime for kind, lifetime in _DOCUMENT_KEYS.items()}
-        roles = {"index": Lifetime.PERMANENT, "at": kinds[tag]} if tag in kinds else {}
+        roles = {"index": kinds[tag], "at": kinds[tag]} if tag in kinds else {}
     if role not in roles:
         raise ValueError(f"{key!r} has an undeclared role")
     return tag, roles[role]

@@ -103,6 +103,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return self._reader.items({item_id: self._records.get(item_id) for item_id in ids})
 
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """See TreeStore."""
+        return {item_id: self._records[item_id] for item_id in ids if item_id in self._records}
+
     async def flaws(self, ids: Collection[str]) -> dict[str, str]:
         """See TreeStore."""
         return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})

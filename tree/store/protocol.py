@@ -122,6 +122,10 @@ class TreeStore(Protocol):
         and what is written meanwhile may be among them or not."""
         ...
 
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """`items` as they are stored, for `wire.read_item` in another process; in that order."""
+        ...
+
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """Keep items durably before they have a place in the tree (an import does).
 

@@ -43,6 +43,14 @@ class RedisRecords:
         return found
 
     @translated()
+    async def records(self, ids: Collection[str]) -> dict[str, bytes]:
+        """See TreeStore."""
+        found: dict[str, bytes] = {}
+        async for records in self._records(ids):
+            found |= self._reader.sound(records)
+        return found
+
+    @translated()
     async def flaws(self, ids: Collection[str]) -> dict[str, str]:
         """See TreeStore."""
         found: dict[str, str] = {}

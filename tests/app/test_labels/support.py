@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from app.curate.labelling import ModelLabels
+from app.curate.labels.model import ModelLabels
 from app.jobs import Report
 from app.llm import (
     STAGES,

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from app.curate.labelling import ModelLabels
+from app.curate.labels.model import ModelLabels
 from app.jobs import Report
 from app.llm import (
     Reply,

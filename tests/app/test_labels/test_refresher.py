@@ -4,8 +4,8 @@ import asyncio
 from contextlib import suppress
 from itertools import repeat
 
-from app.curate.labelling import ModelLabels
-from app.curate.refresher import LabelRefresher
+from app.curate.labels.model import ModelLabels
+from app.curate.labels.refresher import LabelRefresher
 from app.llm import (
     ChatModel,
     Models,

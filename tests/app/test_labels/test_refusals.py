@@ -7,7 +7,7 @@ from itertools import repeat
 
 import pytest
 
-from app.curate.labelling import ModelLabels
+from app.curate.labels.model import ModelLabels
 from app.llm import (
     ModelRejected,
     Models,

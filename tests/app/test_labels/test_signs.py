@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from app.curate.signs import Groups, Sign, read, turn_of
+from app.curate.labels.signs import Groups, Sign, read, turn_of
 from app.llm import (
     InvalidReply,
     Reply,

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from app.curate.signs import GROUPS, Groups, Sign, group_line
+from app.curate.labels.signs import GROUPS, Groups, Sign, group_line
 from tree.item import Item, normalise
 from tree.node import Node
 from tree.snapshot import SemanticTree

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.budget import Budget, BudgetExceeded
-from app.curate.families import Family, Records, families_of, halves, questions_of, settled
-from app.curate.signs import Groups, Sign, read, turn_of, usual_output_tokens
+from app.curate.labels.families import Family, Records, families_of, halves, questions_of, settled
+from app.curate.labels.signs import Groups, Sign, read, turn_of, usual_output_tokens
 from app.jobs import Report
 from app.llm import (
     InvalidReply,

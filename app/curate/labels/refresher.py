@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from app.budget import Budget
-from app.curate.labelling import ModelLabels
+from app.curate.labels.model import ModelLabels
 from app.jobs import Report
 from app.llm import ModelRejected
 from app.settings import Settings

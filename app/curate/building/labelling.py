@@ -1,0 +1,105 @@
+"""The labels of a whole tree, made side by side."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec import structs
+
+from app.curate.building import work
+from app.curate.building.crop import Crop
+from app.curate.building.engine import Engine, Shared, together
+from app.jobs import Report
+from tree.build import Members
+from tree.edits import NodeSpec
+from tree.labels import Labeller
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Where a node and all below it stand: among the specs, the leaves, and the items by leaf."""
+
+    specs: slice
+    leaves: slice
+    items: slice
+
+    @property
+    def size(self) -> int:
+        return int(self.items.stop - self.items.start)
+
+
+async def labelled(
+    specs: Sequence[NodeSpec],
+    members: Sequence[Members],
+    crop: Shared[Crop],
+    labeller: Shared[Labeller],
+    workers: Engine,
+    report: Report,
+    at_once: int,
+) -> list[NodeSpec]:
+    """What `Labeller.label` returns, in many tasks: siblings are named by what they hold alone.
+
+    `specs` are in preorder, the leaves in the order of `members`.
+    """
+    extents = await asyncio.to_thread(_extents, specs, members)
+    order = await asyncio.to_thread(np.concatenate, members)
+    known = {spec.id: spec for spec in specs}
+    root = specs[0].id
+
+    async def children(top: NodeSpec) -> None:
+        inside = extents[top.id].items
+        below = [specs[extents[child].specs.start] for child in top.children]
+        stops = [extents[child].items.stop for child in top.children]
+        names = await workers.run(
+            work.name_children, labeller, crop, order[inside],
+            np.array([inside.start, *stops]) - inside.start, [child.label for child in below],
+        )  # fmt: skip
+        for child, (label, signpost) in zip(below, names, strict=True):
+            if not child.locked:
+                known[child.id] = structs.replace(child, label=label, signpost=signpost)
+
+    async def subtree(top: int) -> None:
+        extent = extents[top]
+        named = await workers.run(
+            work.label, labeller, crop, specs[extent.specs], members[extent.leaves]
+        )
+        known.update({spec.id: spec for spec in named if spec.id != top or top == root})
+        report.advance(extent.size)
+
+    if extents[root].size > at_once:
+        known[root] = structs.replace(specs[0], label=specs[0].label or "All items")
+    tasks = []
+    pending = [root]
+    while pending:
+        top = pending.pop()
+        spec = specs[extents[top].specs.start]
+        if spec.children and extents[top].size > at_once:
+            tasks.append(children(spec))
+            pending.extend(reversed(spec.children))
+        else:
+            tasks.append(subtree(top))
+    await together(tasks)
+    return [known[spec.id] for spec in specs]
+
+
+def _extents(specs: Sequence[NodeSpec], members: Sequence[Members]) -> dict[int, _Extent]:
+    extents: dict[int, _Extent] = {}
+    leaf, item = len(members), sum(map(len, members))
+    for at in range(len(specs) - 1, -1, -1):
+        spec = specs[at]
+        if spec.children:
+            first, last = extents[spec.children[0]], extents[spec.children[-1]]
+            extents[spec.id] = _Extent(
+                slice(at, last.specs.stop),
+                slice(first.leaves.start, last.leaves.stop),
+                slice(first.items.start, last.items.stop),
+            )
+        else:
+            leaf -= 1
+            size = len(members[leaf])
+            item -= size
+            extents[spec.id] = _Extent(
+                slice(at, at + 1), slice(leaf, leaf + 1), slice(item, item + size)
+            )
+    return extents
