@@ -36,7 +36,7 @@ def with_model(
         llm_base_url=model_url,
         llm_api_key="key",
         llm_model=model,
-        **more,
+        **{"llm_labels": False, **more},  # label calls would be counted too
     )
 
 
