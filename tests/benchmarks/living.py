@@ -236,7 +236,8 @@ def soak(minutes: float = 1.0) -> Iterator[Figure]:
         json.dumps({"upserts": rows[start : start + 100]}).encode()
         for start in range(0, len(rows), 100)
     ]
-    with running(**_NO_REBUILD) as service:
+    short = {**_NO_REBUILD, "TRACE_TTL_S": "20"}  # traces grow for as long as they are kept
+    with running(**short) as service:
         service.call("PUT", f"/v1/catalogs/{_CATALOG}", {})
         payload = b"\n".join(item.record() for item in items)
         service.finished(service.call("POST", f"/v1/catalogs/{_CATALOG}/imports", payload))
@@ -250,7 +251,8 @@ def soak(minutes: float = 1.0) -> Iterator[Figure]:
                 if not samples or now - samples[-1][0] >= 1:
                     samples.append((now, resident(service.pid), _store_bytes(service)))
                     if len(samples) % 30 == 0:
-                        tell(f"{now:.0f} s: {samples[-1][1] / 2**20:.0f} MiB")
+                        mib = [size / 2**20 for size in samples[-1][1:]]
+                        tell(f"{now:.0f} s: service {mib[0]:.0f} MiB, store {mib[1]:.0f} MiB")
                 time.sleep(max(0.0, start + number / _SOAK_BATCHES_PER_S - time.perf_counter()))
         connection.close()
     late = np.array(samples[len(samples) // 2 :], np.float64)
