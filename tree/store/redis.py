@@ -43,7 +43,7 @@ from tree.store.log import Entry, check_reach, read_entries
 from tree.store.protocol import NEVER_STAGED, Looked, TreeVersion
 from tree.store.records import RECORDS_AT_ONCE, RedisRecords
 from tree.store.scripts import COMMIT, FLIP
-from tree.store.snapshots import SNAPSHOT_TTL_S, Snapshots
+from tree.store.snapshots import Snapshots
 from tree.store.survey import survey
 
 LOG_ENTRIES = 2_000  # a longer log is compacted: an entry costs a reader about two milliseconds
@@ -51,6 +51,8 @@ LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there 
 KEPT_VERSIONS = 2  # each takes some 330 B an item
 _CLAIM_TTL_S = 120
 _FOLLOW_S = 0.05
+_LEAVE_S = 60
+_READ_PER_S = 20_000  # items of a snapshot, at least
 _INLINE_BYTES = 16_384  # applying a larger entry would hold up the event loop
 _READS = 5
 
@@ -361,7 +363,7 @@ class RedisTreeStore(RedisRecords):
             ],
             args=[
                 head.generation, base, generation, fingerprint, tree.version, token, oldest,
-                SNAPSHOT_TTL_S, pack_versions(kept),
+                _leave_s(tree), pack_versions(kept),
             ],
         )  # fmt: skip
         if reply != 1:
@@ -382,6 +384,14 @@ class RedisTreeStore(RedisRecords):
                     await self._client.unlink(self._keys.compacting)
         except TreeError as error:
             _log.warning("the log was not compacted; a later commit tries again: %s", error)
+
+
+def _leave_s(tree: SemanticTree) -> int:
+    """How long a snapshot stays for those who read it when another takes its place.
+
+    Not longer than that: a busy catalogue is compacted every few seconds.
+    """
+    return _LEAVE_S + len(tree) // _READ_PER_S
 
 
 async def _off_the_loop(size: int, work: Callable[[], _T]) -> _T:

@@ -19,7 +19,7 @@ from tree.store import wire
 from tree.store.head import Head
 from tree.store.keys import CatalogKeys
 
-SNAPSHOT_TTL_S = 600  # of one that is not yet, or no longer, in place
+_UPLOAD_S = 600  # until it must be in its place
 _CHUNKS_AT_ONCE = 8  # about 3 MB
 
 
@@ -43,12 +43,12 @@ class Snapshots:
         while fields:
             async with self._client.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, mapping=fields)
-                pipeline.expire(key, SNAPSHOT_TTL_S)
+                pipeline.expire(key, _UPLOAD_S)
                 await pipeline.execute()
             fields = await asyncio.to_thread(_next_chunks, numbered)
         state = await asyncio.to_thread(wire.pack_space, tree.space)
         space = self._keys.space(header.fingerprint)
-        await self._client.set(space, state, nx=True, ex=SNAPSHOT_TTL_S)
+        await self._client.set(space, state, nx=True, ex=_UPLOAD_S)
         return generation
 
     async def of(self, head: Head) -> tuple[SemanticTree, str]:

@@ -1,0 +1,54 @@
+"""Small trees for the contract of a store."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from tree.edits import PutItem
+from tree.item import Item
+from tree.node import ROOT, Space, TreeSettings
+from tree.snapshot import SemanticTree
+from tree.store.protocol import TreeStore
+from tree.vectors import DIMENSIONS
+
+SPACE = Space("lexical", "print/of {it}", b"state" * 100)
+SETTINGS = TreeSettings(leaf_capacity=4, fan_out=3, seed=7)
+ODD_IDS = ["a/b/c", "{braces} } {", "ünïcode \U0001f600", "new\nline", "*?[a]\\", ":head", " {}x "]
+
+OpenStore: TypeAlias = Callable[[str], TreeStore]
+
+
+def vector(seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(-127, 128, DIMENSIONS, dtype=np.int8).tobytes()
+
+
+def item(item_id: str, title: str = "Title") -> Item:
+    return Item(id=item_id, title=title, categories=("a", "b"))
+
+
+def put(item_id: str, leaf: int = ROOT, seed: int = 0) -> PutItem:
+    record = item(item_id, f"Title {seed}").record()
+    return PutItem(item_id, leaf, vector(seed), domain="news", popularity=seed, record=record)
+
+
+async def gathered(batches: AsyncIterator[list[str]]) -> set[str]:
+    return {item_id async for batch in batches for item_id in batch}
+
+
+def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float]]:
+    """Leaf, vector, domain and popularity of every item that the tree can reach."""
+    found = {}
+    for leaf in tree.leaves():
+        columns = tree.rows.columns(leaf.rows)
+        for number, item_id in enumerate(columns.ids):
+            assert item_id not in found, f"{item_id!r} stands in two leaves"
+            assert tree.leaf_of(item_id) == leaf
+            facts = columns.domains[number], float(columns.popularity[number])
+            found[item_id] = (leaf.id, columns.vectors[number].tobytes(), *facts)
+    assert len(tree) == len(found)
+    return found
+
+
+def shape(tree: SemanticTree) -> dict[int, tuple[str, tuple[int, ...]]]:
+    return {node.id: (node.label, node.children) for node in tree.walk()}
