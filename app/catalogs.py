@@ -177,6 +177,11 @@ class Catalogs:
             return await (await self.get(job.catalog)).curator.able(job)
         return False
 
+    async def tend(self) -> None:
+        """See Worker."""
+        for catalog in list(self._open.values()):
+            await catalog.curator.tend()
+
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         """See Worker."""
         return await (await self.get(job.catalog)).curator.work(job, report)

@@ -211,6 +211,10 @@ class SemanticTree:
         copy.version = copy.rows.head = version
         return copy
 
+    def renumber(self, version: int) -> None:
+        """Take another, higher version number: only while nobody else has seen the tree."""
+        self.version = self.rows.head = version
+
     def _compacted(self) -> SemanticTree:
         parts = self.parts()
         return SemanticTree.assemble(

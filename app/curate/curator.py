@@ -23,7 +23,7 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import TreeError, UnknownVersion
+from tree.errors import StaleVersion, StoreUnreachable, TreeError, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
@@ -173,12 +173,16 @@ class Curator:
         return await self._jobs.start("activation", self._catalog, {"version": version})
 
     async def resume(self) -> None:
-        """Place what was stored by an import that nobody goes on with."""
-        if await self._jobs.unfinished("import", self._catalog):
+        """Place what was stored by an import that nobody is at."""
+        if await self._jobs.under_way("import", self._catalog):
             return
         if await anext(aiter(self._store.staged(batch=1)), None):
             with suppress(JobRunning):
                 await self._jobs.start("placement", self._catalog, {})
+
+    async def tend(self) -> None:
+        """See Worker."""
+        await self.resume()
 
     async def able(self, job: Job) -> bool:
         """See Worker. An upload lies in the data folder of the process that took it."""
@@ -204,21 +208,28 @@ class Curator:
 
     async def _import(self, job: Job, report: Report) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)
+        upload = self._importer.path(params)
         try:
             outcome = await self._importer.run(job.id, params, report)
-            if params.dry_run:
-                return {**outcome.result(), "dry_run": True}
-            await self.place_staged(report)
+            if not params.dry_run:
+                await self.place_staged(report)
         except JobFailed:  # what was read before is durable: it gets its place all the same
             await self.place_staged(report)
+            upload.unlink(missing_ok=True)
             raise
         except asyncio.CancelledError:
             if not report.goes_on:
+                upload.unlink(missing_ok=True)
                 self._in_background(self.place_staged(Report.unwatched()))
             raise
-        finally:
-            if not report.goes_on:
-                self._importer.path(params).unlink(missing_ok=True)
+        except (StoreUnreachable, StaleVersion):  # somebody else goes on, with the upload
+            raise
+        except TreeError:
+            upload.unlink(missing_ok=True)
+            raise
+        upload.unlink(missing_ok=True)
+        if params.dry_run:
+            return {**outcome.result(), "dry_run": True}
         tree = await self._store.load()
         return {**outcome.result(), "items": len(tree), "tree_version": tree.version}
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.curate.imports import ImportReport, Unreadable, read_items
 from app.jobs import JobFailed, Report
-from tree.store.protocol import TreeStore
+from tree.store.protocol import Mark, TreeStore
 
 
 class ImportParams(BaseModel):
@@ -64,12 +64,14 @@ class Importer:
         path = self.path(params)
         report.phase(phase, path.stat().st_size, "bytes")
         report.advance(outcome.position)
+        before = outcome.model_dump_json().encode() if outcome.read else b""
         batches = read_items(path, outcome)
         try:
             while items := await asyncio.to_thread(next, batches, None):
                 if job_id:
-                    mark = outcome.model_dump_json().encode()
-                    await self._store.stage(items, (job_id, mark))
+                    mark = Mark(job_id, outcome.model_dump_json().encode(), before)
+                    await self._store.stage(items, mark)
+                    before = mark.content
                 report.advance(outcome.position - report.job.progress.done)
             report.advance(outcome.position - report.job.progress.done)
         except Unreadable as error:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
@@ -109,18 +110,22 @@ class Rebuilder:
         return await asyncio.to_thread(lambda: draft.apply(plan()))
 
     async def subtree(self, top: int, report: Report, *, publish: bool = True) -> SemanticTree:
-        """The nodes below `top` grown anew, in the same vector space."""
+        """The nodes below `top` grown anew, in the same vector space.
+
+        Who is overtaken while it grows asks others to wait for the next try.
+        """
         report.phase("clustering", 1, "subtrees")
-        for _ in range(_ATTEMPTS):
-            tree = await self._store.load()
-            records = await self._store.items(list(tree.item_ids(top)))
-            edits = await asyncio.to_thread(place.regrow, tree, top, records)
-            if not publish:
-                return tree.at_version(tree.version).apply(edits)
-            try:
-                after = await self._store.commit(edits, base=tree.version)
-            except StaleVersion:
-                continue
+        for attempt in range(_ATTEMPTS):
+            async with self._store.hold() if publish and attempt else nullcontext("") as hold:
+                tree = await self._store.load()
+                records = await self._store.items(list(tree.item_ids(top)))
+                edits = await asyncio.to_thread(place.regrow, tree, top, records)
+                if not publish:
+                    return tree.at_version(tree.version).apply(edits)
+                try:
+                    after = await self._store.commit(edits, base=tree.version, hold=hold)
+                except StaleVersion:
+                    continue
             report.advance(1)
             return after
         raise StaleVersion(f"lost {_ATTEMPTS} races for a commit: too many writers at once")
@@ -159,12 +164,15 @@ class Rebuilder:
         tree = await self._store.load()
         while rest:
             some = rest[:_READ]
-            now = await self._store.load()
-            fits = [e for e in some if now.has_node(e.node) and not now.node(e.node).locked]
-            try:
-                tree = await self._store.commit(fits, base=now.version) if fits else now
-            except StaleVersion:
-                continue
+            async with self._store.hold() as hold:
+                now = await self._store.load()
+                fits = [e for e in some if now.has_node(e.node) and not now.node(e.node).locked]
+                try:
+                    tree = now
+                    if fits:
+                        tree = await self._store.commit(fits, base=now.version, hold=hold)
+                except StaleVersion:  # of a commit that was under way
+                    continue
             del rest[: len(some)]
             report.advance(len(some))
         return tree
@@ -184,31 +192,37 @@ class Rebuilder:
 
     async def _publish(self, draft: SemanticTree, base: int, stamp: int, note: str) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
-        while True:
-            now = await self._store.load()
-            if now.version != base:
-                draft = await self._rebased(draft, await self._store.changes(since=base))
-                base = now.version
-            draft = _with_locked_labels(draft, now)  # such as were locked meanwhile, too
-            try:
-                return await self._store.replace(draft, base=base, stamp=stamp, note=note)
-            except StaleVersion:
-                continue
+        draft = _with_locked_labels(draft, await self._store.load())
+        return await self._store.replace(
+            draft, base=base, stamp=stamp, note=note, carry=self._carried
+        )
 
-    async def _rebased(self, draft: SemanticTree, edits: Iterable[Edit]) -> SemanticTree:
-        """The draft with what the edits did to items: drop what left, place what arrived."""
+    async def _carried(
+        self, draft: SemanticTree, edits: Sequence[Edit]
+    ) -> tuple[SemanticTree, list[Edit]]:
+        """See Carry: drop what left, place what arrived, lock what was locked."""
         last: dict[str, Edit] = {
             edit.id: edit for edit in edits if isinstance(edit, PutItem | DropItem)
         }
         arrived = [item for item, edit in last.items() if isinstance(edit, PutItem)]
         left = [item for item, edit in last.items() if isinstance(edit, DropItem)]
         embedder = self._embedders.of(draft.space)
+        done: list[Edit] = []
         for start in range(0, len(arrived), _READ):
             items = list((await self._store.items(arrived[start : start + _READ])).values())
             vectors = await asyncio.to_thread(embedder.encode, [item.text for item in items])
-            draft = draft.apply(place.plan(draft, items, vectors))
-        gone = [item for item in left if item in draft]
-        return draft.apply(place.plan(draft, drops=gone)) if gone else draft
+            more = await asyncio.to_thread(place.plan, draft, items, vectors)
+            draft = await asyncio.to_thread(draft.apply, more)
+            done += more
+        if gone := [item for item in left if item in draft]:
+            more = place.plan(draft, drops=gone)
+            draft = draft.apply(more)
+            done += more
+        if any(isinstance(edit, Relabel) and edit.locked for edit in edits):
+            locks = _locks(draft, await self._store.load())
+            draft = draft.apply(locks)
+            done += locks
+        return draft, done
 
 
 class _Stored:
@@ -268,10 +282,14 @@ def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8
 
 def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree:
     """The draft with the labels that an administrator locked, on the nodes of the same key."""
+    edits = _locks(draft, base)
+    return draft.apply(edits) if edits else draft
+
+
+def _locks(draft: SemanticTree, base: SemanticTree) -> list[Edit]:
     locked = {node.key: node for node in base.walk() if node.locked and node.key}
-    edits = [
+    return [
         Relabel(node.id, locked[node.key].label, locked[node.key].signpost, locked=True)
         for node in (draft.walk() if locked else ())
         if node.key in locked and (node.label, node.locked) != (locked[node.key].label, True)
     ]
-    return draft.apply(edits) if edits else draft

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
@@ -21,7 +21,7 @@ from tree.store.protocol import NEVER_STAGED, TreeStore
 
 COMMIT_ITEMS = 1_000
 _MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
-_RETRIES = 50  # lost races in a row; each means that somebody else's commit went through
+_RETRIES = 100  # some ten seconds of lost races: each means that somebody else's went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
 _SHARED_ITEMS = 2_000  # of writes that wait for each other: a larger commit costs less per item
@@ -191,9 +191,7 @@ class Writer:
         places = {item_id for write in batch for item_id in write.places}
         labels, self._queue.labels = self._queue.labels, {}
         placement = Placement(Vectors.joined([write.vectors for write in batch]))
-        for attempt in range(_RETRIES):
-            if attempt:  # whoever loses often waits longer, at random, while others go through
-                await asyncio.sleep(random() * min(_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**attempt))
+        async for _ in _races():
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
             waiting = await self._store.waiting(places)
@@ -250,7 +248,7 @@ class Writer:
         except TimeoutError as error:
             raise StoreUnreachable("the patches before this one get no answer") from error
         try:
-            for _ in range(_RETRIES):
+            async for _ in _races():
                 tree = await self._store.load()
                 record = (await self._store.items([item_id])).get(item_id)
                 if record is None:
@@ -269,7 +267,7 @@ class Writer:
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
-        for _ in range(_RETRIES):
+        async for _ in _races():
             tree = await self._store.load()
             node = tree.node(node_id)
             edit = Relabel(
@@ -305,3 +303,11 @@ def _fitting(
 
 def _named_alike(now: Node, was: Node) -> bool:
     return (now.label, now.signpost, now.locked) == (was.label, was.signpost, was.locked)
+
+
+async def _races() -> AsyncIterator[int]:
+    """As many tries as make sense; whoever loses often waits longer, at random, between them."""
+    for attempt in range(_RETRIES):
+        if attempt:
+            await asyncio.sleep(random() * min(_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**attempt))
+        yield attempt

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import count
 from random import SystemRandom
 from typing import Protocol
 
@@ -14,13 +15,14 @@ from pydantic import JsonValue
 from app.jobs.job import Job, JobFailed, JobRunning, JobState, JobType
 from app.jobs.leases import Leases
 from app.jobs.report import Report
-from tree.errors import StoreUnavailable, TreeError
+from tree.errors import StoreUnavailable, StoreUnreachable, TreeError
 from tree.store.documents import Documents
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0
 _PATROL_S = 2.0
+_TEND_EVERY = 5  # patrols
 _CANCEL_TTL_S = 3_600.0
 _POLL_S = 0.1
 # One at a time in a catalogue, of those that share a lease.
@@ -34,6 +36,10 @@ class Worker(Protocol):
 
     async def able(self, job: Job) -> bool:
         """Whether what the job needs is within this process's reach."""
+        ...
+
+    async def tend(self) -> None:
+        """See to what lost jobs have left behind; called now and then."""
         ...
 
     async def work(self, job: Job, report: Report) -> dict[str, object]:
@@ -79,8 +85,9 @@ class Jobs:
                 return taken
         if not await self._leases.take(_lease(job), job.id):
             raise JobRunning(await self._leases.holder(_lease(job)) or "unknown")
+        job = await self._saved(job)
         await self._documents.put("open", job.id, b"", self._ttl_s)
-        return self._begun(await self._saved(job))
+        return self._begun(job)
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none of that id any more."""
@@ -104,8 +111,10 @@ class Jobs:
             self._stop(job_id, _Stop.CANCELLED)
         elif await self._leases.take(_lease(job), job.id):  # nobody is at it
             return await self._ended(job, "cancelled")
-        else:  # elsewhere: its next heartbeat finds this
+        elif await self._holder(job) == job.id:  # elsewhere: its next heartbeat finds this
             await self._documents.put("cancel", job_id, b"", _CANCEL_TTL_S)
+        else:  # nobody is at it, and the lease is that of another job
+            return await self._ended(job, "cancelled")
         return job.model_copy(update={"state": "cancelling"})
 
     async def wait(self, job_id: str) -> Job:
@@ -121,20 +130,27 @@ class Jobs:
                 return job
             await asyncio.sleep(_POLL_S)
 
-    async def unfinished(self, kind: JobType, catalog: str) -> bool:
-        """Whether such a job waits, runs, or is to be taken over."""
-        return any([(job.type, job.catalog) == (kind, catalog) async for job in self._open()])
+    async def under_way(self, kind: JobType, catalog: str) -> bool:
+        """Whether some process is at such a job."""
+        async for job in self._open():
+            if (job.type, job.catalog) == (kind, catalog) and await self._holder(job) == job.id:
+                return True
+        return False
 
     async def patrol(self) -> None:
         """Take over the jobs whose process is gone, until cancelled."""
         self._on_patrol = True
-        while True:
+        for round_ in count(1):
             try:
                 async for job in self._open():
                     if job.id not in self._tasks and await self._able(job):
                         await self._taken_over(job)
+                if self._worker is not None and round_ % _TEND_EVERY == 0:
+                    await self._worker.tend()
             except StoreUnavailable as error:
                 logger.debug("no patrol for lost jobs: %s", error)
+            except Exception:  # one job that cannot be read must not end all patrols
+                logger.exception("a patrol for lost jobs was cut short")
             await asyncio.sleep(_PATROL_S * _chance.uniform(0.5, 1.5))
 
     async def aclose(self) -> None:
@@ -151,14 +167,19 @@ class Jobs:
         """The jobs that have not ended, wherever they run."""
         async for job_id, _ in self._documents.list("open"):
             job = await self._read(job_id)
-            if job is None or job.ended:
+            if job is None:  # not known yet, or not any more: the mark expires
+                continue
+            if job.ended:
                 await self._documents.delete("open", job_id)
             else:
                 yield job
 
     async def _able(self, job: Job) -> bool:
-        held = await self._leases.holder(_lease(job))
+        held = await self._holder(job)
         return held is None and self._worker is not None and await self._worker.able(job)
+
+    async def _holder(self, job: Job) -> str | None:
+        return await self._leases.holder(_lease(job))
 
     async def _taken_over(self, job: Job) -> Job | None:
         """The job, which goes on here; None when somebody else was faster."""
@@ -169,14 +190,15 @@ class Jobs:
             await self._leases.release(_lease(job), job.id)
             return None
         logger.warning("job %s (%s) goes on here", job.id, job.type)
-        return self._begun(newest.model_copy(update={"attempt": newest.attempt + 1}))
+        update = {"attempt": newest.attempt + 1, "state": "running"}
+        return self._begun(await self._saved(newest.model_copy(update=update)))
 
     async def _orphan(self, job: Job) -> Job | None:
         """A lost job that was after the same as `job`; one that was after something else ends."""
         async for other in self._open():
             if _lease(other) != _lease(job) or other.id in self._tasks:
                 continue
-            if await self._leases.holder(_lease(other)):
+            if await self._holder(other):
                 raise JobRunning(other.id)
             if (other.type, other.params) == (job.type, job.params):
                 return other
@@ -205,8 +227,14 @@ class Jobs:
         except JobFailed as error:
             problem = {"code": error.code, "detail": str(error)}
             ending = {"state": "failed", "result": error.result, "problem": problem}
+        except StoreUnreachable as error:
+            logger.warning("job %s waits for the store: %s", job.id, error)
+            problem = {"code": error.code, "detail": str(error)}
+            ending = {"state": "failed", "problem": problem}
+            if self._on_patrol:  # it goes on once the store is back
+                self._stops[job.id] = _Stop.RELEASED
         except TreeError as error:
-            problem = {"code": type(error).__name__, "detail": str(error)}
+            problem = {"code": error.code, "detail": str(error)}
             ending = {"state": "failed", "problem": problem}
         except Exception:  # a job is the last frame that can tell of it
             logger.exception("job %s failed", job.id)
@@ -227,9 +255,9 @@ class Jobs:
     ) -> None:
         await asyncio.gather(pulse, return_exceptions=True)  # its last write must not come after
         job, stop = report.job, self._stops.get(report.job.id)
-        if stop is _Stop.OVERTAKEN:
+        if stop is _Stop.OVERTAKEN or not await self._ours(job):
             logger.warning("job %s goes on elsewhere", job.id)
-        elif stop is _Stop.RELEASED and ending["state"] == "cancelled":
+        elif stop is _Stop.RELEASED and ending["state"] != "succeeded":
             await self._saved(job.model_copy(update={"state": "queued"}))
             await self._leases.release(_lease(job), job.id)
         else:
@@ -238,14 +266,26 @@ class Jobs:
     async def _pulse(self, report: Report, over: asyncio.Event) -> None:
         """Write progress and heartbeat until the job is over; notice a cancellation elsewhere."""
         while not over.is_set():
-            with suppress(StoreUnavailable):  # the work itself will say so if it lasts
+            try:
                 await self._beat(report)
+            except StoreUnavailable as error:  # the work itself will say so if it lasts
+                logger.debug("no heartbeat of job %s: %s", report.job.id, error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _HEARTBEAT_S)
 
+    async def _ours(self, job: Job) -> bool:
+        """Whether nobody has taken over what this process is at, while it hung or was cut off."""
+        if not await self._leases.renew(_lease(job), job.id):
+            return False
+        stored = await self._read(job.id)
+        if stored is None or (not stored.ended and stored.attempt == job.attempt):
+            return True
+        await self._leases.release(_lease(job), job.id)
+        return False
+
     async def _beat(self, report: Report) -> None:
         job = report.job
-        if not await self._leases.renew(_lease(job), job.id):
+        if not await self._ours(job):
             self._stop(job.id, _Stop.OVERTAKEN)
         elif await self._documents.get("cancel", job.id) is not None:
             self._stop(job.id, _Stop.CANCELLED)

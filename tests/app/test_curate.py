@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from itertools import count
 
 import pytest
 
@@ -10,7 +11,9 @@ from app.curate import ImportParams, RebuildParams, TooManyWrites
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
 from tree import inspect
+from tree.embedders import LexicalEmbedder
 from tree.item import Item
+from tree.store.redis import RedisTreeStore
 
 
 def thing(number: int, **fields) -> Item:
@@ -253,3 +256,28 @@ async def test_writes_that_come_too_fast_are_refused_and_the_others_kept(shop):
     assert 0 < len(refused) < 15
     kept = {item.id for at, batch in enumerate(batches) if at not in refused for item in batch}
     assert await held(shop) == kept
+
+
+@pytest.mark.parametrize("mode", ["full", "relabel", "subtree"])
+async def test_a_rebuild_ends_while_others_write_without_a_pause(demo, demo_items, mode):
+    async def write() -> None:
+        for number in count():
+            await demo.curator.put([thing(number % 50, description=f"time {number}")])
+
+    writers = [asyncio.create_task(write()) for _ in range(2)]
+    try:
+        root = (await demo.store.load()).root.children[0] if mode == "subtree" else None
+        job = await demo.curator.start_rebuild(RebuildParams(mode=mode, root=root))
+        async with asyncio.timeout(60):
+            ended = await demo.ended(job)
+    finally:
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+    assert ended.state == "succeeded", ended.problem
+    assert await held(demo) >= {item.id for item in demo_items}
+    other = RedisTreeStore(demo.store._client, "shop", space=LexicalEmbedder().space,
+                           prefix=demo.store._keys.head.partition(":{")[0])  # fmt: skip
+    async with asyncio.timeout(30):  # what was under way when the writers stopped
+        while inspect.digest(await other.load()) != inspect.digest(await demo.store.load()):
+            await asyncio.sleep(0.05)

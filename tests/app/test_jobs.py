@@ -22,6 +22,8 @@ class Diary:
     async def able(self, job: Job) -> bool:
         return self.is_able
 
+    async def tend(self) -> None: ...
+
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         self.begun.append(job.id)
         report.phase("waiting", 2, "things")
@@ -99,7 +101,7 @@ async def test_a_lost_job_goes_on_in_a_serving_process(open_process):
     assert (ended.state, ended.attempt, ended.result) == ("succeeded", 2, {"attempt": 2})
     assert ended.cost_usd == 0.75  # what the first attempt has cost is not forgotten
     assert ended.revision > lost.revision
-    assert not await process.jobs.unfinished("rebuild", "books")
+    assert not await process.jobs.under_way("rebuild", "books")
 
 
 async def test_only_one_process_takes_a_lost_job_over(open_process):
@@ -203,6 +205,21 @@ async def test_a_process_that_was_given_up_stops(open_process):
     await here.documents.delete("lease", job.id)
     assert await Leases(there.documents).take(job.id, job.id)
     assert (await here.jobs.wait(job.id)).state == "running"
+
+
+async def test_what_another_process_has_finished_is_not_begun_again(open_process):
+    hung, heir = open_process(), open_process()
+    job = await hung.jobs.start("import", "books", {})
+    await until(lambda: hung.diary.begun)
+    await hung.documents.delete("lease", job.id)  # as if its time had run out while it hung
+    heir.diary.free.set()
+    heir.serve()
+    await until(lambda: heir.diary.begun)
+    done = await heir.jobs.wait(job.id)
+    assert (done.state, done.attempt) == ("succeeded", 2)
+    hung.diary.free.set()
+    last = await hung.jobs.wait(job.id)
+    assert (last.state, last.attempt, last.result) == ("succeeded", 2, {"attempt": 2})
 
 
 @pytest.mark.parametrize("fails", [False, True])

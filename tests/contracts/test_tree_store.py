@@ -20,6 +20,7 @@ from tree.errors import InvalidEdit, StaleVersion, UnknownVersion
 from tree.node import ROOT, Space
 from tree.snapshot import SemanticTree
 from tree.store.memory import MemoryTreeStore
+from tree.store.protocol import Mark
 
 # -- single promises
 
@@ -190,11 +191,16 @@ async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_st
 
 async def test_a_mark_is_written_with_what_it_tells_of(store, open_store):
     assert await store.mark("import 1") is None
-    await store.stage([item(f"{n}") for n in range(700)], ("import 1", b"line 700"))
-    await store.stage([item("a")], ("import 2", b"line 1"))
+    await store.stage([item(f"{n}") for n in range(700)], Mark("import 1", b"line 700"))
+    await store.stage([item("a")], Mark("import 2", b"line 1"))
     await store.stage([item("b")])
     other = open_store("books")
     assert [await other.mark(f"import {n}") for n in (1, 2)] == [b"line 700", b"line 1"]
+    await other.stage([item("c")], Mark("import 1", b"line 701", b"line 700"))
+    with pytest.raises(StaleVersion):  # the one who was overtaken
+        await store.stage([item("late")], Mark("import 1", b"line 702", b"line 700"))
+    assert await store.items(["late"]) == {}
+    assert await store.mark("import 1") == b"line 701"
 
 
 async def test_versions_that_were_published_can_be_had_back(store, open_store):

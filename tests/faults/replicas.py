@@ -22,7 +22,7 @@ from tree.item import Item
 from tree.node import Node, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import RedisDocuments
-from tree.store.protocol import NEVER_STAGED
+from tree.store.protocol import NEVER_STAGED, Carry
 from tree.store.redis import RedisTreeStore
 
 REPLICAS = 3
@@ -114,12 +114,18 @@ class Gated(RedisTreeStore):
         self.go.set()
 
     async def replace(
-        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+        self,
+        tree: SemanticTree,
+        *,
+        base: int,
+        stamp: int = NEVER_STAGED,
+        note: str = "rebuild",
+        carry: Carry | None = None,
     ) -> SemanticTree:
         """See TreeStore."""
         self.waits.set()
         await self.go.wait()
-        return await super().replace(tree, base=base, stamp=stamp, note=note)
+        return await super().replace(tree, base=base, stamp=stamp, note=note, carry=carry)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from tree.item import Item
 from tree.store import keys as names
 from tree.store.documents import RedisDocuments
 from tree.store.keys import DocumentKeys, Lifetime, document_lifetime
+from tree.store.protocol import Mark
 from tree.store.redis import LOG_ENTRIES
 
 KINDS = sorted(names.DOCUMENT_KINDS)
@@ -56,7 +57,7 @@ async def test_an_index_ends_after_the_last_of_its_documents(room, kind):
 async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, keys, open_store):
     """A role that is declared and never written would be one that the leak check never sees."""
     store, documents = open_store(), RedisDocuments(room.client, prefix=room.prefix)
-    await store.stage([Item(id="b", title="Title")], ("import", b"line 1"))
+    await store.stage([Item(id="b", title="Title")], Mark("import", b"line 1"))
     await store.commit([put("a")], base=0)
     for kind in KINDS:
         stays = document_lifetime(kind) is Lifetime.PERMANENT

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 
 from tree.edits import Edit
@@ -10,7 +11,7 @@ from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store import wire
-from tree.store.protocol import NEVER_STAGED, Looked, Mark, TreeVersion
+from tree.store.protocol import NEVER_STAGED, Carry, Looked, Mark, TreeVersion
 
 _KEPT_VERSIONS = 2
 
@@ -48,8 +49,18 @@ class MemoryTreeStore:
     async def follow(self, followed: Callable[[float], None]) -> None:
         """See TreeStore. There are no others to follow."""
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[str]:
+        """See TreeStore. Nobody else commits here between two steps."""
+        yield ""
+
     async def commit(
-        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+        self,
+        edits: Sequence[Edit],
+        *,
+        base: int,
+        stamp: int = NEVER_STAGED,
+        hold: str = "",  # noqa: ARG002
     ) -> SemanticTree:
         """See TreeStore."""
         self._check(base)
@@ -67,9 +78,19 @@ class MemoryTreeStore:
         return self._tree
 
     async def replace(
-        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+        self,
+        tree: SemanticTree,
+        *,
+        base: int,
+        stamp: int = NEVER_STAGED,
+        note: str = "rebuild",
+        carry: Carry | None = None,
     ) -> SemanticTree:
         """See TreeStore."""
+        while carry is not None and base != self._tree.version:
+            upto, edits = self._tree.version, await self.changes(since=base)
+            tree, _ = await carry(tree, edits)
+            base = upto
         self._check(base)
         if self._published:
             self._published[0] = self._published[0][0], self._tree
@@ -113,11 +134,13 @@ class MemoryTreeStore:
 
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""
+        if mark and self._marks.get(mark.name, b"") not in (mark.before, mark.content):
+            raise StaleVersion("somebody else goes on with what is staged here")
         self._stamp += 1
         self._records |= {item.id: wire.pack_item(item) for item in items}
         self._staged |= {item.id: self._stamp for item in items}
         if mark:
-            self._marks[mark[0]] = mark[1]
+            self._marks[mark.name] = mark.content
 
     async def mark(self, name: str) -> bytes | None:
         """See TreeStore."""

@@ -1,8 +1,9 @@
 """`TreeStore`: what the service needs of a place that keeps one catalogue."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from tree.edits import Edit
 from tree.item import Item
@@ -10,7 +11,15 @@ from tree.snapshot import SemanticTree
 
 NEVER_STAGED = 0  # the stamp before the first
 
-Mark: TypeAlias = tuple[str, bytes]  # a name, and how far the one who stages has come
+
+class Mark(NamedTuple):
+    """How far somebody who stages has come, under a name; `before` is their mark until then."""
+
+    name: str
+    content: bytes
+    before: bytes = b""
+
+
 Part: TypeAlias = Literal["head", "snapshot", "log", "waiting", "strays"]
 
 
@@ -34,6 +43,12 @@ class Looked:
     part: Part
     count: int
     flaws: tuple[str, ...] = ()
+
+
+Carry: TypeAlias = Callable[
+    [SemanticTree, Sequence[Edit]], Awaitable[tuple[SemanticTree, list[Edit]]]
+]
+"""Puts what the edits did to a catalogue into another tree of it: that tree after it, and how."""
 
 
 class TreeStore(Protocol):
@@ -61,25 +76,40 @@ class TreeStore(Protocol):
         """
         ...
 
+    def hold(self) -> AbstractAsyncContextManager[str]:
+        """While the block runs, but for some seconds at most, others lose their races to commit.
+
+        For a change that takes longer to make than others leave time for: `commit` takes the hold.
+        """
+        ...
+
     async def commit(
-        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED, hold: str = ""
     ) -> SemanticTree:
         """Apply edits on version `base`; all or none. Returns the new version.
 
         Writes the record of every PutItem and removes that of every DropItem in the same step;
         both leave the staging area. A PutItem without a record places what was staged: it leaves
         the staging area unless it was staged again after `stamp`. Raises StaleVersion when `base`
-        is not the newest version, InvalidEdit when the edits do not fit it.
+        is not the newest version or somebody holds it, InvalidEdit when the edits do not fit it.
         """
         ...
 
     async def replace(
-        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+        self,
+        tree: SemanticTree,
+        *,
+        base: int,
+        stamp: int = NEVER_STAGED,
+        note: str = "rebuild",
+        carry: Carry | None = None,
     ) -> SemanticTree:
-        """Publish `tree` as the version after `base` and forget the log before it.
+        """Publish `tree`, made of version `base`, as the newest version; forget the log before.
 
         The items of `tree` that were staged up to `stamp` leave the staging area. The version it
-        takes the place of is kept for a while. Raises StaleVersion.
+        takes the place of is kept for a while. What was committed after `base` is carried over
+        by `carry`, for which others wait a moment at the end. Raises StaleVersion where there is
+        no `carry`, or where the log does not reach back to `base`.
         """
         ...
 
@@ -129,7 +159,8 @@ class TreeStore(Protocol):
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """Keep items durably before they have a place in the tree (an import does).
 
-        The mark is written in the same step as the last of them.
+        The mark is written in the same step as the last of them. Raises StaleVersion, and writes
+        nothing more, where another mark than the one `before` is in its place.
         """
         ...
 

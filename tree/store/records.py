@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 from redis.asyncio import Redis
 
+from tree.errors import StaleVersion
 from tree.item import Item
 from tree.store import wire
 from tree.store.connection import translated
@@ -71,18 +72,19 @@ class RedisRecords:
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""
         for batch in batched(iter(items), RECORDS_AT_ONCE):
-            last = batch[-1] is items[-1]
-            name, content = mark if mark and last else ("", b"")
-            await self._stage(
+            content = mark.content if mark and batch[-1] is items[-1] else b""
+            written = await self._stage(
                 keys=[
-                    self._keys.head, self._keys.staged, self._keys.mark(name),
+                    self._keys.head, self._keys.staged, self._keys.mark(mark.name if mark else ""),
                     *(self._keys.item(item.id) for item in batch),
                 ],
                 args=[
-                    content, _MARK_TTL_S,
+                    1 if mark else 0, mark.before if mark else b"", content, _MARK_TTL_S,
                     *(wire.pack_item(item) for item in batch), *(item.id for item in batch),
                 ],
             )  # fmt: skip
+            if not written:
+                raise StaleVersion("somebody else goes on with what is staged here")
 
     @translated()
     async def stamp(self) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
@@ -40,9 +41,9 @@ from tree.store.head import (
 )
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
 from tree.store.log import Entry, check_reach, read_entries
-from tree.store.protocol import NEVER_STAGED, Looked, TreeVersion
+from tree.store.protocol import NEVER_STAGED, Carry, Looked, TreeVersion
 from tree.store.records import RECORDS_AT_ONCE, RedisRecords
-from tree.store.scripts import COMMIT, FLIP
+from tree.store.scripts import COMMIT, FLIP, HOLD
 from tree.store.snapshots import Snapshots
 from tree.store.survey import survey
 
@@ -51,6 +52,8 @@ LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there 
 KEPT_VERSIONS = 2  # each takes some 330 B an item
 _CLAIM_TTL_S = 120
 _FOLLOW_S = 0.05
+_HOLD_S = 5
+_CARRIES = 8  # before others are asked to wait
 _LEAVE_S = 60
 _READ_PER_S = 20_000  # items of a snapshot, at least
 _INLINE_BYTES = 16_384  # applying a larger entry would hold up the event loop
@@ -58,6 +61,17 @@ _READS = 5
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Upload:
+    """A tree on its way: its snapshot, and the edits after it."""
+
+    generation: str
+    token: str  # of the version of the snapshot
+    tree: SemanticTree  # with the edits
+    upto: int  # the version of the catalogue up to which changes are carried over
+    edits: list[Edit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,7 @@ class RedisTreeStore(RedisRecords):
         self._settings = settings
         self._commit = client.register_script(COMMIT)
         self._flip = client.register_script(FLIP)
+        self._hold = client.register_script(HOLD)
         self._reader = wire.RecordReader()
         self._known: _Known | None = None
         self._lock = asyncio.Lock()  # one writer of the shared rows at a time
@@ -127,7 +142,7 @@ class RedisTreeStore(RedisRecords):
 
     @translated()
     async def commit(
-        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED
+        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED, hold: str = ""
     ) -> SemanticTree:
         """See TreeStore. One script; when its answer is lost, the next `load` finds out."""
         packed = wire.pack_edits(edits)
@@ -138,7 +153,7 @@ class RedisTreeStore(RedisRecords):
                 if not known.token:
                     known = await self._created(known)
                 token = token_hex(8)
-                since_snapshot = await self._append(edits, packed, known, token, stamp)
+                since_snapshot = await self._append(edits, packed, known, token, (stamp, hold))
             except BaseException:
                 pending.abandon()
                 raise
@@ -152,28 +167,85 @@ class RedisTreeStore(RedisRecords):
             task.add_done_callback(self._background.discard)
         return tree
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[str]:
+        """See TreeStore."""
+        mine = token_hex(8)
+        while not await self._held(mine, _HOLD_S):  # noqa: ASYNC110 - it is in the store
+            await asyncio.sleep(_FOLLOW_S)
+        try:
+            yield mine
+        finally:
+            await self._held(mine, 0)
+
+    @translated()
+    async def _held(self, mine: str, seconds: int) -> bool:
+        return bool(await self._hold(keys=[self._keys.head], args=[mine, seconds]))
+
     @translated()
     async def replace(
-        self, tree: SemanticTree, *, base: int, stamp: int = NEVER_STAGED, note: str = "rebuild"
+        self,
+        tree: SemanticTree,
+        *,
+        base: int,
+        stamp: int = NEVER_STAGED,
+        note: str = "rebuild",
+        carry: Carry | None = None,
     ) -> SemanticTree:
-        """See TreeStore. Commits go on during the upload; the last step takes the lock."""
-        async with self._lock:
-            known = await self._at(base)
-        fresh = await asyncio.to_thread(tree.at_version, base + 1)
+        """See TreeStore. The snapshot is written once; what came meanwhile follows in the log."""
+        if carry is None:
+            async with self._lock:
+                await self._at(base)
+        draft = await asyncio.to_thread(tree.at_version, base + 1)
         token = token_hex(8)
-        generation = await self._snapshots.write(fresh, token)
-        async with self._lock:
-            head = await self._head()
-            if not await self._flipped(
-                head, generation, fresh, base=known.token, token=token, note=note
-            ):
-                raise StaleVersion(f"version {base} was overtaken while the new tree was written")
-            self._known = _Known(fresh, token)
+        generation = await self._snapshots.write(draft, token)
+        upload = _Upload(generation, token, draft, base, [])
+        try:
+            for _ in range(_CARRIES):
+                if carry is None or not await self._carried(upload, carry):
+                    break
+            while not await self._published(upload, note, carry):
+                continue
+        except BaseException:
+            await self._snapshots.discard(generation)
+            raise
         if stamp > NEVER_STAGED:
             async for ids in self.staged():
-                placed = [item_id for item_id in ids if item_id in fresh]
+                placed = [item_id for item_id in ids if item_id in upload.tree]
                 await self.settle(placed, stamp)
-        return fresh
+        return upload.tree
+
+    async def _carried(self, upload: "_Upload", carry: Carry) -> int:
+        """Carry over what was committed by now; how many edits that were."""
+        edits, upto = await self._changes(upload.upto)
+        if edits:
+            upload.tree, more = await carry(upload.tree, edits)
+            upload.edits += more
+        upload.upto = upto
+        return len(edits)
+
+    async def _published(self, upload: "_Upload", note: str, carry: Carry | None) -> bool:
+        """Put the upload in its place; False when somebody has committed all the same."""
+        async with self.hold():
+            if carry is not None:
+                await self._carried(upload, carry)
+            async with self._lock:
+                head = await self._head()
+                if head.version != upload.upto:
+                    if carry is None:
+                        raise StaleVersion(f"version {upload.upto} was overtaken meanwhile")
+                    return False
+                await self._snapshots.renumber(upload.generation, head.version + 1)
+                upload.tree.renumber(head.version + 1 + bool(upload.edits))
+                last = token_hex(8) if upload.edits else ""
+                if not await self._flipped(
+                    head, upload.generation, upload.tree, base=head.token, token=upload.token,
+                    note=note, snapshot=head.version + 1,
+                    entry=(wire.pack_edits(upload.edits) if last else b"", last),
+                ):  # fmt: skip
+                    return False
+                self._known = _Known(upload.tree, last or upload.token)
+        return True
 
     @translated()
     async def versions(self) -> list[TreeVersion]:
@@ -200,16 +272,22 @@ class RedisTreeStore(RedisRecords):
         if not known.token or head.snapshot >= known.tree.version:
             return
         generation = await self._snapshots.write(known.tree, known.token)
-        await self._flipped(head, generation, known.tree, base="*")
+        if not await self._flipped(head, generation, known.tree, base="*"):
+            await self._snapshots.discard(generation)
 
     @translated()
     async def changes(self, *, since: int) -> list[Edit]:
         """See TreeStore."""
+        return (await self._changes(since))[0]
+
+    async def _changes(self, since: int) -> tuple[list[Edit], int]:
+        """The edits after a version, and the version that they lead to."""
         head = await self._head()
         entries = [entry async for entry in self._entries(since, head.version)]
         if len(entries) != head.version - since:
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for entry in entries for edit in wire.read_edits(entry.version, entry.edits)]
+        edits = [wire.read_edits(entry.version, entry.edits) for entry in entries]
+        return [edit for some in edits for edit in some], head.version
 
     def survey(self) -> AsyncIterator[Looked]:
         """See TreeStore."""
@@ -309,7 +387,12 @@ class RedisTreeStore(RedisRecords):
         return _Known(known.tree, token)
 
     async def _append(
-        self, edits: Sequence[Edit], packed: bytes, known: _Known, token: str, stamp: int
+        self,
+        edits: Sequence[Edit],
+        packed: bytes,
+        known: _Known,
+        token: str,
+        terms: tuple[int, str],
     ) -> tuple[int, int]:
         keys = self._keys
         records = wire.records(edits)
@@ -323,7 +406,7 @@ class RedisTreeStore(RedisRecords):
                 *map(keys.item, written), *map(keys.item, removed),
             ],
             args=[
-                known.token, token, version, packed, len(edits), stamp,
+                known.token, token, version, packed, len(edits), *terms,
                 len(written), *written.values(),
                 len(written) + len(removed), *written, *removed, *placed,
             ],
@@ -342,18 +425,23 @@ class RedisTreeStore(RedisRecords):
         base: str,
         token: str = "",
         note: str = "",
+        snapshot: int | None = None,
+        entry: tuple[bytes, str] = (b"", ""),
     ) -> bool:
         """Put a snapshot in the place of `head`'s; False when that is gone.
 
-        With a `token` the tree is a version of its own, else the one in place, compacted.
+        With a `token` the tree is a version of its own, else the one in place, compacted. It may
+        be an `entry` (edits and the token that they lead to) ahead of the version of the snapshot.
         """
+        if snapshot is None:
+            snapshot = tree.version
         fingerprint = tree.space.fingerprint
         if token:
             newest = Kept(tree.version, len(tree), time.time(), note, generation, fingerprint)
             kept = (newest, *head.versions)[: self._keep]
         else:
             kept = head.compacted(generation)
-        oldest = tree.version if token else head.snapshot + 1
+        oldest = snapshot if token else head.snapshot + 1
         keys = self._keys
         reply = await self._flip(
             keys=[
@@ -362,12 +450,10 @@ class RedisTreeStore(RedisRecords):
                 *(keys.space(name) for name in spaces(head.versions) - spaces(kept)),
             ],
             args=[
-                head.generation, base, generation, fingerprint, tree.version, token, oldest,
-                _leave_s(tree), pack_versions(kept),
+                head.generation, base, generation, fingerprint, snapshot, token, oldest,
+                _leave_s(tree), pack_versions(kept), *entry,
             ],
         )  # fmt: skip
-        if reply != 1:
-            await self._snapshots.discard(generation)
         if reply == -1:
             raise StoreUnavailable("the upload of a snapshot was lost before its end: try again")
         return bool(reply)

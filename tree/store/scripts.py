@@ -8,31 +8,35 @@ begins with removing, after which the server lets it go on: that is how one make
 
 # KEYS  head, log, staged; then the records to write; then the records to remove
 # ARGV  token of the base version, token and number of the new one, edits, how many they are,
-#       the newest stamp of staging that was read, how many records are written; then these
-#       records; how many ids leave the staging area whatever their stamp; then these ids, and
-#       those that leave it unless they were staged again meanwhile
-# Returns false when the base is not the newest version, or else the edits and the versions
-# since the last snapshot.
+#       the newest stamp of staging that was read, the hold that lets it pass or '', how many
+#       records are written; then these records; how many ids leave the staging area whatever
+#       their stamp; then these ids, and those that leave it unless they were staged again since
+# Returns false when the base is not the newest version or somebody holds it, or else the edits
+# and the versions since the last snapshot.
 COMMIT = """
 local head = redis.call('HMGET', KEYS[1], 'token', 'edits', 'snapshot')
 if head[1] ~= ARGV[2] then
     if (head[1] or '') ~= ARGV[1] then return false end
-    local written = tonumber(ARGV[7])
+    local now = redis.call('TIME')
+    local hold = redis.call('HMGET', KEYS[1], 'hold', 'held_until')
+    if hold[1] and hold[1] ~= ARGV[7] and tonumber(hold[2]) > tonumber(now[1]) then
+        return false
+    end
+    local written = tonumber(ARGV[8])
     for i = 4 + written, #KEYS do
         if written == 0 then redis.call('DEL', KEYS[i]) end
     end
     redis.call('XADD', KEYS[2], ARGV[3] .. '-0',
         'edits', ARGV[4], 'token', ARGV[2], 'after', ARGV[1])
-    for i = 1, written do redis.call('SET', KEYS[3 + i], ARGV[7 + i]) end
+    for i = 1, written do redis.call('SET', KEYS[3 + i], ARGV[8 + i]) end
     for i = 4 + written, #KEYS do redis.call('DEL', KEYS[i]) end
-    local leaving = 8 + written
+    local leaving = 9 + written
     local surely = leaving + tonumber(ARGV[leaving])
     for i = leaving + 1, #ARGV do
         if i <= surely or tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or 0) <= tonumber(ARGV[6])
         then redis.call('HDEL', KEYS[3], ARGV[i]) end
     end
     head[2] = redis.call('HINCRBY', KEYS[1], 'edits', ARGV[5])
-    local now = redis.call('TIME')
     redis.call('HSET', KEYS[1], 'version', ARGV[3], 'token', ARGV[2],
         'at', now[1] .. string.format('%06d', now[2]))
 end
@@ -43,7 +47,8 @@ return {tonumber(head[2]), tonumber(ARGV[3]) - tonumber(head[3])}
 # ARGV  generation in place; token of the base version or '*' for any; the new generation and
 #       the fingerprint of its space; its version; its token or '' to leave the head's version;
 #       the oldest log entry to keep; seconds that the old snapshots stay for those who read them;
-#       the versions that are kept, this one first
+#       the versions that are kept, this one first; the edits that follow the snapshot at once,
+#       and the token of the version that they lead to, or '' and ''
 # Returns 1; 0 when another generation or version is in place; -1 when the upload is not there.
 FLIP = """
 local head = redis.call('HMGET', KEYS[1], 'generation', 'token')
@@ -57,6 +62,13 @@ if ARGV[6] ~= '' then
     local now = redis.call('TIME')
     redis.call('HSET', KEYS[1], 'version', ARGV[5], 'token', ARGV[6],
         'at', now[1] .. string.format('%06d', now[2]))
+    redis.call('HDEL', KEYS[1], 'hold', 'held_until')
+end
+if ARGV[11] ~= '' then
+    local version = string.format('%d', ARGV[5] + 1)
+    redis.call('XADD', KEYS[2], version .. '-0',
+        'edits', ARGV[10], 'token', ARGV[11], 'after', ARGV[6])
+    redis.call('HSET', KEYS[1], 'version', version, 'token', ARGV[11])
 end
 for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 redis.call('PERSIST', KEYS[3])
@@ -66,15 +78,22 @@ return 1
 """
 
 # KEYS  head, staged, mark; then the records to write
-# ARGV  the mark or '' for none, seconds that it stays; then the records; then their ids
+# ARGV  1 if the mark is to be as expected, the mark that is expected, the new one or '' to leave
+#       it, seconds that it stays; then the records; then their ids
+# Returns 0, and writes nothing, when another mark is there.
 STAGE = """
+if ARGV[1] == '1' then
+    local mark = redis.call('GET', KEYS[3]) or ''
+    if mark ~= ARGV[2] and mark ~= ARGV[3] then return 0 end
+end
 local stamp = redis.call('HINCRBY', KEYS[1], 'staged', 1)
 local count = #KEYS - 3
 for i = 1, count do
-    redis.call('SET', KEYS[3 + i], ARGV[2 + i])
-    redis.call('HSET', KEYS[2], ARGV[2 + count + i], stamp)
+    redis.call('SET', KEYS[3 + i], ARGV[4 + i])
+    redis.call('HSET', KEYS[2], ARGV[4 + count + i], stamp)
 end
-if ARGV[1] ~= '' then redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2]) end
+if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4]) end
+return 1
 """
 
 # KEYS  staged
@@ -84,4 +103,19 @@ for i = 2, #ARGV do
     if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0) <= tonumber(ARGV[1])
     then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end
+"""
+
+# KEYS  head
+# ARGV  a hold of one's own, seconds that it lasts or 0 to let go
+# Returns 0 while somebody else holds the catalogue.
+HOLD = """
+local now = tonumber(redis.call('TIME')[1])
+local hold = redis.call('HMGET', KEYS[1], 'hold', 'held_until')
+if hold[1] and hold[1] ~= ARGV[1] and tonumber(hold[2]) > now then return 0 end
+if ARGV[2] == '0' then
+    redis.call('HDEL', KEYS[1], 'hold', 'held_until')
+else
+    redis.call('HSET', KEYS[1], 'hold', ARGV[1], 'held_until', now + ARGV[2])
+end
+return 1
 """

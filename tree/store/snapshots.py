@@ -10,6 +10,7 @@ from itertools import islice
 from secrets import token_hex
 from typing import cast
 
+import msgspec
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
@@ -50,6 +51,13 @@ class Snapshots:
         space = self._keys.space(header.fingerprint)
         await self._client.set(space, state, nx=True, ex=_UPLOAD_S)
         return generation
+
+    async def renumber(self, generation: str, version: int) -> None:
+        """Give a snapshot that nobody reads yet another version."""
+        key = self._keys.snapshot(generation)
+        (packed,) = await self._fields(key, ["header"])
+        header = msgspec.structs.replace(wire.read_header(packed), version=version)
+        await self._client.hset(key, "header", wire.pack_header(header))
 
     async def of(self, head: Head) -> tuple[SemanticTree, str]:
         """The snapshot in place, and the token of its version. Raises CorruptSnapshot."""
