@@ -1,6 +1,7 @@
 """`Catalogs`: which catalogues there are, and the parts that serve each of them."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from app.recommend import Manner, Recommender
 from app.settings import Settings
 from prompts import Perspective
 from tree.embedders import EmbedderCache
-from tree.errors import StoreUnavailable
+from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
 from tree.store.protocol import TreeStore
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CATALOG = "default"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -150,8 +153,12 @@ class Catalogs:
         """All catalogues, by name."""
         found = []
         for name in sorted([name async for name, _ in self._documents.list("catalog")]):
-            with suppress(UnknownCatalog):  # deleted since the list was read
+            try:
                 found.append(await self.get(name))
+            except UnknownCatalog:  # deleted since the list was read
+                continue
+            except CorruptSnapshot as error:  # the others can be served
+                logger.error("catalogue %s is left out: %s", name, error)
         return found
 
     def loaded(self) -> dict[str, SemanticTree]:

@@ -97,7 +97,10 @@ async def services(
         catalogs = Catalogs(documents, jobs, store, settings, models, lagged)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
-        await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
+        try:
+            await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
+        except CorruptSnapshot as error:  # the others can be served, and the doctor can look
+            logger.error("the catalogue %s cannot be opened: %s", DEFAULT_CATALOG, error)
         yield Services(settings, server, documents, jobs, catalogs, models)
 
 

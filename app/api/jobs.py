@@ -70,14 +70,17 @@ async def job_events(
     Whichever process runs the job, any can be asked.
     """
     seen = int(last_event_id) if last_event_id.isdecimal() else 0
+    seen = min(seen, job.revision)
+    state = None
     now: Job | None = job
     while now is not None:
         if now.ended:
             yield ServerSentEvent(event="done", id=str(now.revision), data=now)
             return
-        if now.revision > seen:
+        if now.revision > seen or state not in (None, now.state):  # a lost one is not written
             seen = now.revision
             yield ServerSentEvent(event="progress", id=str(seen), data=now)
+        state = now.state
         await asyncio.sleep(_POLL_S)
         now = await jobs.get(job.id)
 

@@ -77,7 +77,8 @@ async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[C
                         yield check
             yield await _model(settings, parts.models)
     except TreeError as error:
-        yield Check(name="store", status="fail", finding=str(error))
+        advice = "unillmrec doctor --deep looks at all that is stored; restore a backup"
+        yield Check(name="store", status="fail", finding=str(error), advice=advice)
     yield await asyncio.to_thread(_embedder)
 
 
@@ -179,7 +180,8 @@ async def _catalogue(catalog: "Catalog") -> Check:
             name=name,
             status="warn",
             finding=f"{size}; {waiting:,} imported items have no place in the tree yet",
-            advice=f"wait for the import, or: unillmrec rebuild --catalog {catalog.name}",
+            advice="a service that runs gives them their place within seconds, or: "
+            f"unillmrec rebuild --catalog {catalog.name}",
         )
     return Check(name=name, status="ok", finding=f"{size}, no flaws")
 

@@ -170,7 +170,8 @@ def _report(job: Job) -> None:
     if not result:
         return
     accepted, rejected = result.get("accepted", 0), result.get("rejected", 0)
-    if result.get("dry_run") or (job.problem or {}).get("code") == "invalid_lines":
+    refused = (job.problem or {}).get("code") == "invalid_lines"
+    if result.get("dry_run") or refused or result.get("stored") is False:
         out.print(f"nothing imported: {accepted:,} lines are fine, {rejected:,} are not")
     else:
         out.print(f"{accepted:,} items accepted, {rejected:,} lines rejected")

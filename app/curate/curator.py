@@ -23,7 +23,7 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion, StoreUnreachable, TreeError, UnknownVersion
+from tree.errors import InvalidEdit, StaleVersion, StoreUnreachable, TreeError, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
@@ -136,7 +136,7 @@ class Curator:
 
     async def _start_by_itself(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
-            await self.start_rebuild(params)
+            await self.start_rebuild(params, unasked=True)
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
@@ -153,7 +153,12 @@ class Curator:
         """
         return await self._jobs.start("import", self._catalog, params.model_dump(mode="json"))
 
-    async def start_rebuild(self, params: RebuildParams = RebuildParams()) -> Job:  # noqa: B008
+    async def start_rebuild(
+        self,
+        params: RebuildParams = RebuildParams(),  # noqa: B008
+        *,
+        unasked: bool = False,
+    ) -> Job:
         """Build the tree anew, or a subtree, or only its labels, as a job.
 
         Ingestion and deletes go on meanwhile and are carried over. Raises JobRunning,
@@ -161,15 +166,19 @@ class Curator:
         """
         if params.root is not None:
             (await self._store.load()).node(params.root)
-        return await self._jobs.start("rebuild", self._catalog, params.model_dump(mode="json"))
+        asked = params.model_dump(mode="json")
+        return await self._jobs.start("rebuild", self._catalog, asked, unasked=unasked)
 
     async def start_activation(self, version: int) -> Job:
         """Put a version that is kept back into use, as a job: its shape, with the items of now.
 
-        Raises JobRunning, UnknownVersion.
+        Raises JobRunning, UnknownVersion, and InvalidEdit for the one that is in use.
         """
-        if version not in {kept.version for kept in await self._store.versions()}:
-            raise UnknownVersion(f"version {version} is not kept: see the list of versions")
+        kept = [one.version for one in await self._store.versions()]
+        if version not in kept:
+            raise UnknownVersion(f"version {version} is not kept, but {kept} are")
+        if version == kept[0]:
+            raise InvalidEdit(f"version {version} is in use")
         return await self._jobs.start("activation", self._catalog, {"version": version})
 
     async def resume(self) -> None:

@@ -75,5 +75,6 @@ class Importer:
                 report.advance(outcome.position - report.job.progress.done)
             report.advance(outcome.position - report.job.progress.done)
         except Unreadable as error:
-            raise JobFailed("unreadable", str(error), outcome.result()) from error
+            result = {**outcome.result(), "stored": job_id is not None}
+            raise JobFailed("unreadable", str(error), result) from error
         return outcome

@@ -10,7 +10,7 @@ from itertools import count
 from random import SystemRandom
 from typing import Protocol
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from app.jobs.job import Job, JobFailed, JobRunning, JobState, JobType
 from app.jobs.leases import Leases
@@ -72,15 +72,23 @@ class Jobs:
         """From now on `worker` does the jobs."""
         self._worker = worker
 
-    async def start(self, kind: JobType, catalog: str, params: dict[str, JsonValue]) -> Job:
+    async def start(
+        self,
+        kind: JobType,
+        catalog: str,
+        params: dict[str, JsonValue],
+        *,
+        unasked: bool = False,
+    ) -> Job:
         """A new job, begun in the background of this process.
 
         Raises JobRunning while another one works on the tree that this one would build. One
-        whose process is gone gives way; if it was after the same, it is taken over and returned.
+        whose process is gone gives way, but not to a job that nobody has asked for; if it was
+        after the same, it is taken over and returned.
         """
         job = Job.new(kind, catalog, params)
         if kind in _SHARED:
-            orphan = await self._orphan(job)
+            orphan = await self._orphan(job, unasked=unasked)
             if orphan is not None and (taken := await self._taken_over(orphan)):
                 return taken
         if not await self._leases.take(_lease(job), job.id):
@@ -96,10 +104,8 @@ class Jobs:
 
     async def list(self, catalog: str | None = None) -> list[Job]:
         """Jobs, the newest first."""
-        jobs = [
-            Job.model_validate_json(data).shown() async for _, data in self._documents.list("job")
-        ]
-        kept = [job for job in jobs if catalog in (None, job.catalog)]
+        read = [_read(job_id, data) async for job_id, data in self._documents.list("job")]
+        kept = [job.shown() for job in read if job and catalog in (None, job.catalog)]
         return sorted(kept, key=lambda job: job.created_at, reverse=True)
 
     async def cancel(self, job_id: str) -> Job | None:
@@ -193,7 +199,7 @@ class Jobs:
         update = {"attempt": newest.attempt + 1, "state": "running"}
         return self._begun(await self._saved(newest.model_copy(update=update)))
 
-    async def _orphan(self, job: Job) -> Job | None:
+    async def _orphan(self, job: Job, *, unasked: bool) -> Job | None:
         """A lost job that was after the same as `job`; one that was after something else ends."""
         async for other in self._open():
             if _lease(other) != _lease(job) or other.id in self._tasks:
@@ -202,8 +208,12 @@ class Jobs:
                 raise JobRunning(other.id)
             if (other.type, other.params) == (job.type, job.params):
                 return other
+            if unasked:
+                raise JobRunning(other.id)
             if await self._leases.take(_lease(other), other.id):
-                await self._ended(other, "cancelled")
+                detail = f"its process was lost, and job {job.id} took its place"
+                problem = {"code": "superseded", "detail": detail}
+                await self._ended(other.model_copy(update={"problem": problem}), "cancelled")
         return None
 
     # -- running
@@ -309,7 +319,7 @@ class Jobs:
 
     async def _read(self, job_id: str) -> Job | None:
         data = await self._documents.get("job", job_id)
-        return None if data is None else Job.model_validate_json(data)
+        return None if data is None else _read(job_id, data)
 
     async def _saved(self, job: Job) -> Job:
         job = job.model_copy(update={"revision": job.revision + 1})
@@ -325,6 +335,14 @@ class Jobs:
         await self._documents.delete("cancel", job.id)
         await self._leases.release(_lease(job), job.id)
         return job
+
+
+def _read(job_id: str, data: bytes) -> Job | None:
+    try:
+        return Job.model_validate_json(data)
+    except ValidationError as error:  # of another version of this service
+        logger.warning("job %s cannot be read: %s", job_id, error)
+        return None
 
 
 def _lease(job: Job) -> str:

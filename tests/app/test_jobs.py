@@ -194,7 +194,27 @@ async def test_who_wants_something_else_ends_a_lost_job(open_process):
     lost = await left_behind(process, mode="full")
     job = await process.jobs.start("rebuild", "books", {"mode": "relabel"})
     assert job.id != lost.id
-    assert (await process.jobs.get(lost.id)).state == "cancelled"
+    ended = await process.jobs.get(lost.id)
+    assert (ended.state, ended.problem["code"]) == ("cancelled", "superseded")
+
+
+async def test_what_nobody_asked_for_does_not_end_a_lost_job(open_process):
+    process = open_process()
+    lost = await left_behind(process, mode="full", max_cost_usd=2)
+    with pytest.raises(JobRunning) as running:
+        await process.jobs.start("rebuild", "books", {"mode": "full"}, unasked=True)
+    assert running.value.job_id == lost.id
+    assert (await process.jobs.get(lost.id)).problem["code"] == "lost"
+
+
+async def test_a_job_of_another_version_is_passed_over(open_process):
+    process = open_process()
+    await process.documents.put("job", "job_new", b'{"id": "job_new", "type": "dance"}', 600)
+    await process.documents.put("open", "job_new", b"", 600)
+    lost = await left_behind(process)
+    process.serve()
+    await until(lambda: process.diary.begun == [lost.id])
+    assert [job.id for job in await process.jobs.list()] == [lost.id]
 
 
 async def test_a_process_that_was_given_up_stops(open_process):

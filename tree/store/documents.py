@@ -87,7 +87,10 @@ class Documents(Protocol):
         ...
 
     def list(self, kind: DocumentKind) -> AsyncIterator[tuple[str, bytes]]:
-        """All documents of a kind with their ids, the one to expire last first."""
+        """All documents of a kind with their ids, the one to expire last first.
+
+        Damaged ones are left out.
+        """
         ...
 
     def flaws(self) -> AsyncIterator[tuple[int, Sequence[str]]]:
@@ -150,7 +153,12 @@ class RedisDocuments:
             async with translated():
                 found = await self._client.mget([keys.document(one) for one in page])
             for document_id, data in zip(page, cast(list[bytes | None], found), strict=True):
-                if (body := _read(kind, document_id, data)) is not None:
+                try:
+                    body = _read(kind, document_id, data)
+                except CorruptSnapshot as error:  # `get` raises it; the others can be listed
+                    _log.error("%s: it is left out", error)
+                    continue
+                if body is not None:
                     yield document_id, body
 
     async def flaws(self) -> AsyncIterator[tuple[int, Sequence[str]]]:
