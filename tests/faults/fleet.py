@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -61,6 +61,15 @@ class Process:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """It hangs while the block runs, as on a machine that sleeps."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def workers(self) -> list[int]:
         """The processes that it, or who it forked, has forked; also after it was killed."""

@@ -49,6 +49,31 @@ async def test_an_import_goes_on_at_its_last_committed_line(fleet):
     ledger.put(contents)
 
 
+async def test_a_process_that_hung_brings_nothing_back(fleet):
+    fleet, ledger = fleet
+    chance = random.Random(2)
+    contents = [content_of(f"line/{n}", n, chance) for n in range(LINES)]
+    hung, heir = fleet.apis
+    async with httpx2.AsyncClient(timeout=60) as client:
+        sent = {"content": as_lines(contents), "headers": JSONL}
+        started = (await client.post(f"{hung.url}{CATALOG}/imports", **sent)).json()
+        await _under_way(client, heir, started)
+        with hung.halted():
+            job = await _ended(client, heir, started)
+            assert (job["state"], job["attempt"]) == ("succeeded", 2), job
+            ledger.put(contents)
+            gone = [content["id"] for content in contents[-500:]]
+            reply = await client.post(f"{heir.url}{CATALOG}/items:batch", json={"deletes": gone})
+            assert reply.status_code == 200, reply.text
+            ledger.deleted(gone)
+        deadline = time.monotonic() + 4  # several heartbeats of the one who hung
+        while time.monotonic() < deadline:
+            assert await _job(client, heir, started) == job
+            reply = await client.get(f"{heir.url}{CATALOG}/items/{gone[-1]}")
+            assert reply.status_code == 404, reply.text
+            await asyncio.sleep(0.1)
+
+
 async def test_a_rebuild_is_finished_by_another_process(fleet):
     fleet, ledger = fleet
     await stocked(fleet.urls, ledger, STOCK)
