@@ -189,6 +189,11 @@ class Catalogs:
         for catalog in list(self._open.values()):
             await catalog.curator.tend()
 
+    async def ended(self, job: Job) -> None:
+        """See Worker."""
+        with suppress(UnknownCatalog):
+            await (await self.get(job.catalog)).curator.ended(job)
+
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         """See Worker."""
         return await (await self.get(job.catalog)).curator.work(job, report)

@@ -23,7 +23,7 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import InvalidEdit, StaleVersion, StoreUnreachable, TreeError, UnknownVersion
+from tree.errors import InvalidEdit, TreeError, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
@@ -193,6 +193,11 @@ class Curator:
         """See Worker."""
         await self.resume()
 
+    async def ended(self, job: Job) -> None:
+        """See Worker."""
+        if job.type == "import":
+            self._importer.path(ImportParams.model_validate(job.params)).unlink(missing_ok=True)
+
     async def able(self, job: Job) -> bool:
         """See Worker. An upload lies in the data folder of the process that took it."""
         if job.type != "import":
@@ -217,26 +222,17 @@ class Curator:
 
     async def _import(self, job: Job, report: Report) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)
-        upload = self._importer.path(params)
         try:
             outcome = await self._importer.run(job.id, params, report)
             if not params.dry_run:
                 await self.place_staged(report)
         except JobFailed:  # what was read before is durable: it gets its place all the same
             await self.place_staged(report)
-            upload.unlink(missing_ok=True)
             raise
         except asyncio.CancelledError:
             if not report.goes_on:
-                upload.unlink(missing_ok=True)
                 self._in_background(self.place_staged(Report.unwatched()))
             raise
-        except (StoreUnreachable, StaleVersion):  # somebody else goes on, with the upload
-            raise
-        except TreeError:
-            upload.unlink(missing_ok=True)
-            raise
-        upload.unlink(missing_ok=True)
         if params.dry_run:
             return {**outcome.result(), "dry_run": True}
         tree = await self._store.load()

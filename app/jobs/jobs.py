@@ -42,6 +42,10 @@ class Worker(Protocol):
         """See to what lost jobs have left behind; called now and then."""
         ...
 
+    async def ended(self, job: Job) -> None:
+        """The job has ended, however and wherever: let go of what only it needed."""
+        ...
+
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         """The result. Begun again after a crash, it goes on where it was, or repeats itself."""
         ...
@@ -331,6 +335,8 @@ class Jobs:
         now = datetime.now(UTC)
         update = {"state": state or job.state, "finished_at": now, "heartbeat_at": now}
         job = await self._saved(job.model_copy(update=update))
+        if self._worker is not None:
+            await self._worker.ended(job)
         await self._documents.delete("open", job.id)
         await self._documents.delete("cancel", job.id)
         await self._leases.release(_lease(job), job.id)

@@ -24,6 +24,8 @@ class Diary:
 
     async def tend(self) -> None: ...
 
+    async def ended(self, job: Job) -> None: ...
+
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         self.begun.append(job.id)
         report.phase("waiting", 2, "things")
