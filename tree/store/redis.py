@@ -200,15 +200,11 @@ class RedisTreeStore(RedisRecords):
         token = token_hex(8)
         generation = await self._snapshots.write(draft, token)
         upload = _Upload(generation, token, draft, base, [])
-        try:
-            for _ in range(_CARRIES):
-                if carry is None or not await self._carried(upload, carry):
-                    break
-            while not await self._published(upload, note, carry):
-                continue
-        except BaseException:
-            await self._snapshots.discard(generation)
-            raise
+        for _ in range(_CARRIES):
+            if carry is None or not await self._carried(upload, carry):
+                break
+        while not await self._published(upload, note, carry):
+            continue  # an upload that is given up vanishes by itself: this one may be in its place
         if stamp > NEVER_STAGED:
             async for ids in self.staged():
                 placed = [item_id for item_id in ids if item_id in upload.tree]
@@ -233,6 +229,7 @@ class RedisTreeStore(RedisRecords):
                 head = await self._head()
                 if head.version != upload.upto:
                     if carry is None:
+                        await self._snapshots.discard(upload.generation)
                         raise StaleVersion(f"version {upload.upto} was overtaken meanwhile")
                     return False
                 await self._snapshots.renumber(upload.generation, head.version + 1)

@@ -57,7 +57,10 @@ class Snapshots:
         key = self._keys.snapshot(generation)
         (packed,) = await self._fields(key, ["header"])
         header = msgspec.structs.replace(wire.read_header(packed), version=version)
-        await self._client.hset(key, "header", wire.pack_header(header))
+        async with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hset(key, "header", wire.pack_header(header))
+            pipeline.expire(key, _UPLOAD_S)  # should it have vanished in between
+            await pipeline.execute()
 
     async def of(self, head: Head) -> tuple[SemanticTree, str]:
         """The snapshot in place, and the token of its version. Raises CorruptSnapshot."""
