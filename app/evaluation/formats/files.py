@@ -144,8 +144,8 @@ class Source:
                 self._reading.checksums[self.name] = tally.checksum()
         except EOFError as error:
             raise DataError(
-                f"{self.name}:{self.line + 1}: the gzip file ends in the middle; expected all of it: "
-                f"{self._expected}. Was the download or copy cut off?"
+                f"{self.name}:{self.line + 1}: the gzip file ends in the middle; expected all "
+                f"of it: {self._expected}. Was the download or copy cut off?"
             ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(

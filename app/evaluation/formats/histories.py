@@ -143,7 +143,8 @@ class RowLog:
                     if each in chosen:
                         events.setdefault(each, row.time)
         times = tuple(time for time in events.values() if time is not None)
-        return tuple(events), times if len(times) == len(events) else (), tuple(impressions)
+        in_order = all(row.time is not None for row in rows)
+        return tuple(events), times if in_order else (), tuple(impressions)
 
 
 _Told = tuple[tuple[str, ...], tuple[float, ...], tuple[Impression, ...]]
