@@ -5,7 +5,8 @@ import hashlib
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from app.evaluation.dataset import DataError, Skipped
@@ -134,13 +135,14 @@ class Source:
         try:
             with self._path.open("rb", buffering=0) as file:
                 tally = _Tally(file, self._reading)
-                for line in lines_of(tally):
-                    if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-                        raise DataError(
-                            f"{self.name}:{self.line + 1}: longer than {_LONGEST_LINE >> 20} MiB; "
-                            f"expected {self._expected}."
-                        )
-                    yield line
+                with closing(lines_of(tally)) as lines:
+                    for line in lines:
+                        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                            raise DataError(
+                                f"{self.name}:{self.line + 1}: longer than "
+                                f"{_LONGEST_LINE >> 20} MiB; expected {self._expected}."
+                            )
+                        yield line
                 self._reading.checksums[self.name] = tally.checksum()
         except EOFError as error:
             raise DataError(
@@ -159,14 +161,16 @@ class Source:
             ) from error
 
 
-def lines_of(file: io.RawIOBase) -> Iterator[bytes]:
+def lines_of(file: io.RawIOBase) -> Generator[bytes, None, None]:
     """Lines with their ends, at most `_LONGEST_LINE` bytes each; what the name says is ignored."""
     stream = io.BufferedReader(file, 1 << 18)
-    if stream.peek(2)[:2] == _GZIP:
-        # GzipFile reads lines in Python; the buffer does so in C.
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=stream), 1 << 18)  # type: ignore[arg-type]
-    while line := stream.readline(_LONGEST_LINE):
-        yield line
+    try:
+        packed = stream.peek(2)[:2] == _GZIP
+        lines = gzip.GzipFile(fileobj=stream) if packed else stream
+        while line := lines.readline(_LONGEST_LINE):
+            yield line
+    finally:
+        stream.detach()
 
 
 class _Tally(io.RawIOBase):

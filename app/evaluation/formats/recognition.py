@@ -4,6 +4,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -125,8 +126,8 @@ def kind_of(path: Path) -> Kind | None:
 def resemblance(path: Path) -> Kind | None:
     """What the first rows of a file look like, whatever its name."""
     try:
-        with path.open("rb", buffering=0) as file:
-            rows = [_bare(line) for line in islice(lines_of(file), _ROWS)]
+        with path.open("rb", buffering=0) as file, closing(lines_of(file)) as lines:
+            rows = [_bare(line) for line in islice(lines, _ROWS)]
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile):
         return None
     return next((kind for kind in map(_kind_of_row, rows) if kind), None)
