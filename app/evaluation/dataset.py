@@ -28,6 +28,7 @@ class Reader:
     times: tuple[float, ...] = ()  # seconds since the epoch, one per event; or none at all
     profile: str = ""  # a sentence about them, where the data has one
     impressions: tuple[Impression, ...] = ()
+    candidates: tuple[str, ...] = ()  # that the data set itself gives to rank, if it does
 
 
 @dataclass(slots=True)

@@ -1,0 +1,156 @@
+"""Amazon reviews with metadata, as UCSD published them in 2014, 2018 and 2023.
+
+An event is a review, which stands for a purchase, whatever its rating, unless a least one is asked
+for. Several categories can be read at once: each is a domain, by the name of its file, and readers
+are the same across them. What the metadata say of ratings, sales ranks or things bought together is
+left out: it was counted over all events, those to be predicted included.
+
+| | reviews | metadata |
+|---|---|---|
+| 2014 | `reviewerID`, `asin`, `overall`, `unixReviewTime` | Python literals; `categories`: paths |
+| 2018 | the same | JSON; `category`: a path, `description`: a list |
+| 2023 | `user_id`, `parent_asin`, `rating`, `timestamp` (ms) | `categories`, `main_category` |
+"""
+
+import ast
+import html
+import re
+import warnings
+
+import msgspec
+
+from app.evaluation.dataset import Reader
+from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
+from app.evaluation.formats.files import Reading, Source
+from app.evaluation.formats.histories import LOW_RATING, EventLog, seconds
+from app.evaluation.formats.objects import decoded
+from app.evaluation.formats.recognition import Files, Role
+from tree.item import Item
+
+_LONGEST_TEXT = 5_000
+_MOST_CATEGORIES = 16
+_TAG = re.compile(r"<[^>]{0,1000}>")
+_PAGE_SOURCE = "getTime"  # some titles of 2018 are scripts of the page they were taken from
+
+
+_RENAMED = {"reviewer": "reviewerID", "seconds": "unixReviewTime"}
+
+
+class _Review(msgspec.Struct, rename=_RENAMED):
+    reviewer: str = ""
+    user_id: str = ""
+    asin: str = ""
+    parent_asin: str = ""
+    overall: float | None = None
+    rating: float | None = None
+    seconds: float | None = None
+    timestamp: float | None = None
+
+
+class _Meta(msgspec.Struct):
+    asin: str = ""
+    parent_asin: str = ""
+    title: str | None = None
+    category: list[str] | None = None
+    categories: list[str | list[str]] | None = None
+    main_category: str | None = None
+    description: str | list[str] | None = None
+    feature: list[str] | None = None
+    features: list[str] | None = None
+    brand: str | None = None
+    store: str | None = None
+
+
+_review = msgspec.json.Decoder(_Review)
+_json_meta = msgspec.json.Decoder(_Meta)
+
+
+def read(
+    files: Files, reading: Reading, min_rating: float | None
+) -> tuple[list[Item], list[Reader]]:
+    """See `formats.load`."""
+    catalogue = Catalogue()
+    for path in files[Role.ITEMS]:
+        domain = re.sub(r"^meta_|\.jsonl?(\.gz)?$", "", path.name).replace("_", " ")
+        source = reading.open(path, 'metadata per line, {"asin": …, "title": …}')
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # literals have escapes like "\d"
+            for row in source.rows():
+                meta = _meta(row, source)
+                if meta is not None:
+                    catalogue.add(source, _item(meta, domain))
+    log = EventLog(catalogue)
+    for path in files[Role.EVENTS]:
+        source = reading.open(path, 'a review per line, {"reviewerID" or "user_id": …, "asin": …}')
+        for row in source.rows():
+            review = decoded(_review, row, source)
+            if review is not None:
+                _add(review, source, catalogue, log, min_rating)
+    return catalogue.items, log.readers()
+
+
+def _add(
+    review: _Review, source: Source, catalogue: Catalogue, log: EventLog, min_rating: float | None
+) -> None:
+    user = review.reviewer or review.user_id
+    item = review.parent_asin or review.asin
+    rating = review.rating if review.overall is None else review.overall
+    time = review.timestamp if review.seconds is None else review.seconds
+    if not user or not item or time is None:
+        source.malformed("a review without user, item or time")
+        return
+    position = catalogue.positions.get(item)
+    if position is None:
+        source.leave_out(UNKNOWN)
+    elif min_rating is not None and (rating is None or rating < min_rating):
+        source.leave_out(LOW_RATING)
+    else:
+        log.add(user, position, seconds(time))
+
+
+def _meta(row: bytes, source: Source) -> _Meta | None:
+    if not row.startswith(b"{'"):
+        return decoded(_json_meta, row, source)
+    try:
+        return msgspec.convert(ast.literal_eval(row.decode()), _Meta)
+    except UnicodeDecodeError as error:
+        raise source.undecodable(error) from error
+    except msgspec.ValidationError as error:
+        source.malformed(str(error))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        source.malformed("neither JSON nor a Python literal")
+    return None
+
+
+def _item(meta: _Meta, domain: str) -> dict[str, object]:
+    title = _plain(meta.title)
+    described = meta.description
+    description = described if isinstance(described, str) else " ".join(described or ())
+    maker = _plain(meta.brand or meta.store)
+    return {
+        "id": meta.parent_asin or meta.asin,
+        "title": "" if _PAGE_SOURCE in title else title[:1_000],
+        "categories": tuple(_path(meta)),
+        "description": _plain(description or " ".join(meta.feature or meta.features or ())),
+        "keywords": (maker[:200],) if maker else (),
+        "domain": domain[:100],
+    }
+
+
+def _path(meta: _Meta) -> list[str]:
+    """One path, broad to narrow. 2014 gives several, of which the first is the main one."""
+    names: list[str] = []
+    for each in meta.categories or meta.category or ():
+        if isinstance(each, list):
+            names = each
+            break
+        names.append(each)
+    clean = [name for each in names if "<" not in each and (name := _plain(each))]
+    main = _plain(meta.main_category)
+    return [each[:200] for each in clean or ([main] if main else [])][:_MOST_CATEGORIES]
+
+
+def _plain(text: str | None) -> str:
+    """Without markup, entities and repeated blanks."""
+    bare = _TAG.sub(" ", html.unescape(text or "")).replace("\x00", "")
+    return " ".join(bare.split())[:_LONGEST_TEXT]

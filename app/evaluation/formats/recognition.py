@@ -1,0 +1,184 @@
+"""Which format a file has: by the name it is published under, else by its first rows."""
+
+import gzip
+import re
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from app.evaluation.dataset import DataError
+from app.evaluation.formats.files import lines_of
+
+
+class Format(StrEnum):
+    """The formats that can be evaluated on."""
+
+    PLAIN = "plain"
+    MIND = "mind"
+    AMAZON = "amazon"
+    MOVIELENS = "movielens"
+
+
+class Role(StrEnum):
+    """What a file of a format tells."""
+
+    ITEMS = "items"
+    EVENTS = "events"
+    TAGS = "tags"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A format and a role in it."""
+
+    format: Format
+    role: Role
+
+    def __str__(self) -> str:
+        return f"{_SPOKEN[self.format]} ({self.role})"
+
+
+Files = dict[Role, list[Path]]
+
+_SPOKEN = {
+    Format.PLAIN: "the plain format",
+    Format.MIND: "MIND",
+    Format.AMAZON: "Amazon reviews",
+    Format.MOVIELENS: "MovieLens",
+}
+_PUBLISHED = {
+    Format.PLAIN: "items.jsonl and histories.jsonl",
+    Format.MIND: "news.tsv and behaviors.tsv",
+    Format.AMAZON: "meta_X.json and reviews_X.json (2014), X.json (2018), or .jsonl (2023)",
+    Format.MOVIELENS: "movies and ratings, as .csv or .dat",
+}
+_NAMES = (
+    (r"items\.jsonl?", Kind(Format.PLAIN, Role.ITEMS)),
+    (r"histories\.jsonl?", Kind(Format.PLAIN, Role.EVENTS)),
+    (r"news\.tsv", Kind(Format.MIND, Role.ITEMS)),
+    (r"behaviors\.tsv", Kind(Format.MIND, Role.EVENTS)),
+    (r"meta_.+\.jsonl?", Kind(Format.AMAZON, Role.ITEMS)),
+    (r"reviews_.+\.jsonl?", Kind(Format.AMAZON, Role.EVENTS)),
+    (r"movies\.(dat|csv)", Kind(Format.MOVIELENS, Role.ITEMS)),
+    (r"ratings\.(dat|csv)", Kind(Format.MOVIELENS, Role.EVENTS)),
+    (r"tags\.(dat|csv)", Kind(Format.MOVIELENS, Role.TAGS)),
+)
+_LOOKS = (  # of rows that are no JSON; the first that fits
+    (r"movieId,title,.*", Kind(Format.MOVIELENS, Role.ITEMS)),
+    (r"userId,movieId,rating.*", Kind(Format.MOVIELENS, Role.EVENTS)),
+    (r"userId,movieId,tag.*", Kind(Format.MOVIELENS, Role.TAGS)),
+    (r"\d+::\d+::[\d.]+::\d+", Kind(Format.MOVIELENS, Role.EVENTS)),
+    (r"\d+::\d+::.*::\d+", Kind(Format.MOVIELENS, Role.TAGS)),
+    (r"\d+::.+::.+", Kind(Format.MOVIELENS, Role.ITEMS)),
+    (r"N\d+(\t[^\t]*){7}", Kind(Format.MIND, Role.ITEMS)),
+    (r"[^\t]+\t[^\t]+\t\d+/\d+/\d{4} [^\t]*(\t[^\t]*){2}", Kind(Format.MIND, Role.EVENTS)),
+)
+_ROWS = 5  # a damaged first row does not hide what the file is
+
+
+def chosen_files(paths: Sequence[Path], wanted: Format | None) -> tuple[Format, Files]:
+    """The format of the files, and which of them says what.
+
+    A folder stands for the files right in it; in folders, what belongs to no format is passed over.
+    Raises DataError where no format, or more than one, is complete.
+    """
+    kinds: dict[Path, Kind] = {}
+    for path, named in _listed(paths):
+        kind = kind_of(path)
+        if kind and (wanted is None or kind.format == wanted):
+            kinds.setdefault(path, kind)
+        elif named:
+            seen = f"it looks like {kind}" if kind else "it looks like none of the formats"
+            known = [wanted] if wanted else list(Format)
+            expected = "; ".join(f"{each}: {_PUBLISHED[each]}" for each in known)
+            raise DataError(f"{path}:1: {seen}; expected {expected}.")
+    complete = [
+        each
+        for each in Format
+        if {Role.ITEMS, Role.EVENTS} <= {k.role for k in kinds.values() if k.format == each}
+    ]
+    where = ", ".join(map(str, paths))
+    if len(complete) > 1:
+        raise DataError(f"{where}: holds {' and '.join(complete)}; say which is meant.")
+    if not complete:
+        raise DataError(_incomplete(where, kinds, wanted))
+    files: Files = {}
+    for path, kind in kinds.items():
+        if kind.format == complete[0]:
+            files.setdefault(kind.role, []).append(path)
+    return complete[0], files
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is, by its name, else by its first rows; None for anything else."""
+    for pattern, kind in _NAMES:
+        if re.fullmatch(pattern + r"(\.gz)?", path.name, re.IGNORECASE):
+            return kind
+    return resemblance(path)
+
+
+def resemblance(path: Path) -> Kind | None:
+    """What the first rows of a file look like, whatever its name."""
+    try:
+        with path.open("rb", buffering=0) as file, closing(lines_of(file)) as lines:
+            rows = [_bare(line) for line in islice(lines, _ROWS)]
+    except (OSError, EOFError, zlib.error, gzip.BadGzipFile):
+        return None
+    return next((kind for kind in map(_kind_of_row, rows) if kind), None)
+
+
+def _bare(line: bytes) -> bytes:
+    return line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+
+
+def _listed(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """Files, and whether they were named themselves."""
+    listed: list[tuple[Path, bool]] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(path.iterdir())
+            listed += [(p, False) for p in inside if p.is_file() and not p.name.startswith(".")]
+        elif path.exists():
+            listed.append((path, True))
+        else:
+            raise DataError(f"{path}: no such file or folder; expected the data to evaluate on.")
+    return listed
+
+
+def _incomplete(where: str, kinds: dict[Path, Kind], wanted: Format | None) -> str:
+    found = ", ".join(f"{path.name}: {kind}" for path, kind in kinds.items()) or "nothing known"
+    formats = [wanted] if wanted else list({k.format: None for k in kinds.values()}) or list(Format)
+    expected = "; or ".join(f"{_PUBLISHED[each]} ({each})" for each in formats)
+    return f"{where}: incomplete; found {found}; expected {expected}, each also as .gz."
+
+
+def _kind_of_row(row: bytes) -> Kind | None:
+    if row.startswith(b"{"):
+        return _kind_of_object(row)
+    text = row.decode("latin-1")
+    return next((kind for pattern, kind in _LOOKS if re.fullmatch(pattern, text)), None)
+
+
+def _kind_of_object(row: bytes) -> Kind | None:
+    try:
+        names = set(msgspec.json.decode(row, type=dict[str, msgspec.Raw]))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # The metadata of 2014 are Python literals.
+        names = set(re.findall(r"'(\w+)': ", row[:4_000].decode("latin-1")))
+        return Kind(Format.AMAZON, Role.ITEMS) if "asin" in names else None
+    if names >= {"user_id", "history"}:
+        return Kind(Format.PLAIN, Role.EVENTS)
+    if names >= {"reviewerID", "asin"} or (names >= {"user_id", "rating"} and names & _ASINS):
+        return Kind(Format.AMAZON, Role.EVENTS)
+    if names & _ASINS:
+        return Kind(Format.AMAZON, Role.ITEMS)
+    return Kind(Format.PLAIN, Role.ITEMS) if names >= {"id", "title"} else None
+
+
+_ASINS = {"asin", "parent_asin"}
