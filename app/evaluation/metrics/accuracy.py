@@ -1,0 +1,89 @@
+"""Whether the answers hold what the reader did next. One value per case."""
+
+import numpy as np
+
+from app.evaluation.metrics.answers import Answers, Floats
+
+
+def recall(answers: Answers, k: int) -> Floats:
+    """Share of the targets among the first k: |answer@k ∩ targets| / |targets|.
+
+    nan without targets. As in lenskit (`Recall`), and as `recall_at_k` of recommenders.
+    """
+    return _ratio(answers.hits[:, :k].sum(axis=1), answers.targets)
+
+
+def hit_rate(answers: Answers, k: int) -> Floats:
+    """Whether at least one target is among the first k: 1 or 0.
+
+    nan without targets. As in lenskit (`Hit`). Equals recall where there is one target.
+    """
+    found = answers.hits[:, :k].any(axis=1)
+    return np.where(answers.targets > 0, found, np.nan).astype(np.float64)
+
+
+def reciprocal_rank(answers: Answers, k: int) -> Floats:
+    """1 / rank of the first target, 0 where none is among the first k; its mean is the MRR.
+
+    nan without targets. Voorhees, "The TREC-8 question answering track report", 1999; as in
+    lenskit (`RecipRank`).
+    """
+    hits = answers.hits[:, :k]
+    found = np.where(hits.any(axis=1), 1 / (1 + hits.argmax(axis=1)), 0.0)
+    return np.where(answers.targets > 0, found, np.nan)
+
+
+def ndcg(answers: Answers, k: int) -> Floats:
+    """DCG@k over the best DCG@k there can be, DCG = Σ hit(r) / log2(1 + r) over ranks r from 1.
+
+    The best has min(k, |targets|) hits on top. nan without targets. Järvelin and Kekäläinen,
+    "Cumulated gain-based evaluation of IR techniques", 2002; as in lenskit (`NDCG`) with binary
+    gain.
+    """
+    hits = answers.hits[:, :k]
+    gains = 1 / np.log2(np.arange(2, max(k, hits.shape[1]) + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(gains[:k])])
+    return _ratio(hits @ gains[: hits.shape[1]], ideal[np.minimum(answers.targets, k)])
+
+
+def random_recall(answers: Answers, k: int) -> Floats:
+    """The recall@k that k different items, drawn blindly from all that are allowed, would have.
+
+    Of the m allowed items, each is drawn with probability min(1, k/m), so the expectation is
+    min(1, k/m) · |targets that are allowed| / |targets|: the mean of a hypergeometric
+    distribution. Allowed are the candidates, or the catalogue, less history and exclusions.
+    Mean recall over the mean of this is "× random", as in LLMTreeRec (COLING 2025), table 2.
+    """
+    drawn = np.minimum(1.0, k / np.maximum(answers.pool, 1))
+    return drawn * _ratio(answers.reachable, answers.targets)
+
+
+def auc(answers: Answers) -> Floats:
+    """Probability that a target stands above another candidate: the area under the ROC curve.
+
+    Σ over (target, other) of [above] + ½ [tied], over the number of such pairs; candidates that
+    were not answered tie at the end. nan without candidates, or unless some are targets and some
+    are not. Fawcett, "An introduction to ROC analysis", 2006.
+    """
+    answered = answers.items >= 0
+    targets, others = answers.reachable, answers.pool - answers.reachable
+    missed_targets = targets - answers.hits.sum(axis=1)
+    missed_others = others - (answered & ~answers.hits).sum(axis=1)
+    above = np.cumsum(answered & ~answers.hits, axis=1)
+    won = np.where(answers.hits, others[:, None] - above, 0).sum(axis=1)
+    values = _ratio(won + missed_targets * missed_others / 2, targets * others)
+    return np.where(answers.bounded, values, np.nan)
+
+
+def pairs_of(answers: Answers) -> Floats:
+    """The weight of a case in GAUC: how many candidates it has.
+
+    GAUC = Σ candidates · AUC / Σ candidates over the readers' impressions. Zhu et al., "Optimized
+    cost per click in Taobao display advertising", 2017, formula 6; Zhou et al., "Deep interest
+    network", 2018.
+    """
+    return answers.pool.astype(np.float64)
+
+
+def _ratio(above: Floats | np.ndarray, below: Floats | np.ndarray) -> Floats:
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)

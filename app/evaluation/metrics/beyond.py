@@ -1,0 +1,116 @@
+"""What else the answers are: varied, broad, new, popular, on the reader's topics."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from app.evaluation.metrics.answers import Answers, Background, Floats, Ints, incidence, listed
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+def ilad(answers: Answers, background: Background, k: int) -> Floats:
+    """Intra-list average distance: mean of 1 − cos(i, j) over all pairs of the first k.
+
+    nan for fewer than two items, or without vectors. An item whose vector is zero is at distance
+    1 from all. Zhang and Hurley, "Avoiding monotony", 2008, as used by the paper (§3.1.2).
+    """
+    vectors = background.vectors
+    if vectors is None:
+        return np.full(len(answers), np.nan)
+    pairs = listed(answers.top(k))
+    counts = np.bincount(pairs[:, 0], minlength=len(answers))
+    lists = incidence(pairs, np.ones(len(pairs), np.float32), (len(answers), len(vectors)))
+    # Σ over i≠j of cos(i, j) = |Σ v|² − Σ |v|²: linear in k instead of quadratic.
+    summed: npt.NDArray[np.float32] = lists @ vectors
+    own = lists @ np.einsum("ij,ij->i", vectors, vectors)
+    alike = np.einsum("ij,ij->i", summed, summed) - own
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(counts > 1, 1 - alike / (counts * (counts - 1.0)), np.nan)
+
+
+def novelty(answers: Answers, background: Background, k: int) -> Floats:
+    """Mean self-information of the first k, in bits: −log2((1 + readers of i) / (1 + readers)).
+
+    One more reader for every item keeps items that nobody has read finite. nan for an empty
+    answer. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems",
+    2010; Vargas and Castells, 2011; `novelty` of recommenders.
+    """
+    surprise = -np.log2((1 + background.readers_of) / (1 + background.readers))
+    return _mean_of(surprise, listed(answers.top(k)), len(answers))
+
+
+def popularity(answers: Answers, background: Background, k: int) -> tuple[Floats, Floats]:
+    """Mean popularity of the first k, and of the history: two values per case.
+
+    Popularity is the share of the training readers who had the item. The popularity shift of a
+    group of readers is mean(answers) / mean(histories) − 1, over the cases that have both: 0 keeps
+    the readers' taste, 1 doubles it. Abdollahpouri et al., "The connection between popularity
+    bias, calibration, and fairness in recommendation", 2020 (popularity lift).
+    """
+    share = background.readers_of / max(background.readers, 1)
+    answered = _mean_of(share, listed(answers.top(k)), len(answers))
+    known = _mean_of(share, answers.histories, len(answers))
+    both = np.isfinite(answered) & np.isfinite(known)
+    return np.where(both, answered, np.nan), np.where(both, known, np.nan)
+
+
+def coverage(exposure: npt.NDArray[np.float32]) -> Floats:
+    """Catalogue coverage: share of the catalogue's items that were shown to anybody.
+
+    `exposure` counts how often each item was shown; the last axis is the catalogue. Ge et al.,
+    "Beyond accuracy", 2010; `catalog_coverage` of recommenders.
+    """
+    return np.asarray((exposure > 0).mean(axis=-1), np.float64)
+
+
+def gini(exposure: npt.NDArray[np.float32]) -> Floats:
+    """Gini of exposure: 0 where every item of the catalogue is shown as often, 1 where one is.
+
+    Σ (2i − n − 1) x_i / (n Σ x) over the sorted exposures x_1 ≤ … ≤ x_n; items never shown count.
+    nan where nothing was shown. The last axis is the catalogue. Gini, 1912; as in lenskit
+    (`ListGini`).
+    """
+    count = exposure.shape[-1]
+    ordered = np.sort(exposure, axis=-1)
+    ranks = 2.0 * np.arange(1, count + 1) - count - 1
+    total = count * ordered.sum(axis=-1, dtype=np.float64)
+    return np.where(total > 0, ordered @ ranks / np.where(total > 0, total, 1), np.nan)
+
+
+def exposures(answers: Answers, background: Background, k: int) -> "csr_array":
+    """Which items each case was shown: cases × catalogue."""
+    pairs = listed(answers.top(k))
+    shape = (len(answers), len(background.index))
+    return incidence(pairs, np.ones(len(pairs), np.float32), shape)
+
+
+def topic_counts(pairs: Ints, cases: int, topics: Ints) -> "csr_array":
+    """How many items of each topic every case has: cases × topics."""
+    topic = topics[pairs[:, 1]]
+    known = topic >= 0
+    shape = (cases, int(topics.max(initial=0)) + 1)
+    counted = np.column_stack([pairs[known, 0], topic[known]])
+    return incidence(counted, np.ones(len(counted), np.float32), shape)
+
+
+def similarity(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
+    """Similarity of two topic distributions: the cosine of their counts, along the last axis.
+
+    The distributions are summed over all readers, as in figure 9 of the paper (§3.6), which gives
+    .8091 (MIND) and .8524 (Amazon) for targets against histories, and .6239 and .6157 for targets
+    against its answers; it does not name the measure, and cosine is the usual one. nan where
+    either is empty.
+    """
+    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    product = np.einsum("...i,...i->...", one, other)
+    return np.where(norms > 0, np.minimum(product / np.where(norms > 0, norms, 1), 1), np.nan)
+
+
+def _mean_of(values: Floats, pairs: Ints, cases: int) -> Floats:
+    counts = np.bincount(pairs[:, 0], minlength=cases)
+    sums = np.bincount(pairs[:, 0], weights=values[pairs[:, 1]], minlength=cases)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,274 @@
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import ndcg_score, roc_auc_score
+
+from app.evaluation.case import Case, Question
+from app.evaluation.dataset import Reader
+from app.evaluation.metrics import Answers, Background, Measured, accuracy, beyond, topics_of
+from tests.app.test_evaluation import naive
+from tree.item import Item
+
+ITEMS = [
+    Item(id=f"i{n}", title=f"item {n}", categories=("abc"[n % 3], "xy"[n % 2]) if n else ())
+    for n in range(12)
+]
+CATALOGUE = [item.id for item in ITEMS]
+INDEX = {item: row for row, item in enumerate(CATALOGUE)}
+VECTORS = np.random.default_rng(5).standard_normal((len(ITEMS), 4)).astype(np.float32)
+VECTORS[3] = 0
+READERS = [Reader(f"r{n}", tuple(CATALOGUE[n : n + 4])) for n in range(7)]
+BACKGROUND = Background.of(ITEMS, READERS, vectors=VECTORS, topics=topics_of(ITEMS))
+
+_known = st.sampled_from(CATALOGUE)
+_answers = st.lists(st.sampled_from([*CATALOGUE, "invented", "also invented"]), max_size=8)
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> Case:
+    history = tuple(draw(st.lists(_known, max_size=4, unique=True)))
+    candidates = draw(st.none() | st.lists(_known, max_size=9, unique=True))
+    return Case(
+        Question(
+            reader="r",
+            history=history,
+            candidates=None if candidates is None else tuple(candidates),
+            excluded=draw(st.frozensets(_known, max_size=2)),
+        ),
+        targets=draw(st.frozensets(_known, min_size=1, max_size=3)),
+        bucket=draw(st.sampled_from(["", "1", "2–4"])),
+    )
+
+
+_runs = st.lists(st.tuples(_cases(), _answers), min_size=1, max_size=6)
+
+
+def _unpacked(run: list[tuple[Case, list[str]]]) -> tuple[list[Case], list[list[str]]]:
+    return [case for case, _ in run], [answer for _, answer in run]
+
+
+def _same(found: np.ndarray, expected: list[float | None]) -> None:
+    wanted = [math.nan if value is None else value for value in expected]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@given(_runs, st.integers(1, 9))
+def test_every_case_has_the_value_of_the_plain_formula(
+    run: list[tuple[Case, list[str]]], k: int
+) -> None:
+    cases, answers = _unpacked(run)
+    found = Answers.of(cases, answers, INDEX)
+    held = [naive.clean(case, answer, CATALOGUE) for case, answer in run]
+    vectors = {item: VECTORS[row].tolist() for item, row in INDEX.items()}
+    pairs = list(zip(cases, held, strict=True))
+
+    _same(accuracy.recall(found, k), [naive.recall(case, answer, k) for case, answer in pairs])
+    _same(
+        accuracy.reciprocal_rank(found, k),
+        [naive.reciprocal_rank(case, answer, k) for case, answer in pairs],
+    )
+    _same(
+        accuracy.hit_rate(found, k),
+        [float(naive.recall(case, answer, k) > 0) for case, answer in pairs],
+    )
+    _same(
+        accuracy.auc(found),
+        [
+            None if case.question.candidates is None else naive.auc(case, answer, CATALOGUE)
+            for case, answer in pairs
+        ],
+    )
+    _same(beyond.ilad(found, BACKGROUND, k), [naive.ilad(answer[:k], vectors) for answer in held])
+    readers_of = Counter(item for reader in READERS for item in reader.history)
+    surprise = {item: -math.log2((1 + readers_of[item]) / 8) for item in CATALOGUE}
+    _same(
+        beyond.novelty(found, BACKGROUND, k),
+        [
+            sum(surprise[i] for i in shown) / len(shown) if shown else None
+            for shown in ([i for i in answer[:k] if i is not None] for answer in held)
+        ],
+    )
+
+
+@given(_cases(), st.permutations(CATALOGUE), st.integers(1, 12))
+def test_ndcg_is_that_of_scikit_learn(case: Case, order: list[str], k: int) -> None:
+    case = replace(case, question=Question("r", ()))
+    found = accuracy.ndcg(Answers.of([case], [order], INDEX), k)
+    truth = [[float(item in case.targets) for item in CATALOGUE]]
+    scores = [[-float(order.index(item)) for item in CATALOGUE]]
+    assert found[0] == pytest.approx(ndcg_score(truth, scores, k=k))
+
+
+@given(_cases(), st.permutations(CATALOGUE), st.integers(0, 12))
+def test_auc_is_that_of_scikit_learn(case: Case, order: list[str], answered: int) -> None:
+    question = Question("r", (), candidates=tuple(CATALOGUE))
+    case = replace(case, question=question)
+    found = accuracy.auc(Answers.of([case], [order[:answered]], INDEX))
+    truth = [item in case.targets for item in CATALOGUE]
+    scores = [-min(order.index(item), answered) for item in CATALOGUE]
+    assert found[0] == pytest.approx(roc_auc_score(truth, scores))
+
+
+@given(_cases(), st.integers(1, 12))
+def test_random_recall_is_the_mean_of_the_hypergeometric_distribution(case: Case, k: int) -> None:
+    pool = naive.allowed(case, CATALOGUE)
+    good = len(case.targets.intersection(pool))
+    expected = 0.0
+    if pool:
+        drawn = np.arange(min(k, len(pool)) + 1)
+        chances = stats.hypergeom(len(pool), good, drawn[-1]).pmf(drawn)
+        expected = float(drawn @ chances) / len(case.targets)
+    found = accuracy.random_recall(Answers.of([case], [[]], INDEX), k)
+    assert found[0] == pytest.approx(expected)
+
+
+def test_random_recall_is_what_random_answers_have() -> None:
+    candidates = tuple(CATALOGUE[:9])
+    case = Case(Question("r", (CATALOGUE[0],), candidates=candidates), frozenset(["i2", "i11"]))
+    rng = np.random.default_rng(3)
+    answers = [list(rng.permutation(CATALOGUE[1:9])[:4]) for _ in range(4_000)]
+    found = Measured.of([case] * len(answers), answers, BACKGROUND, cutoffs=[4])
+    estimate = found.summary(seed=1).metrics["x_random@4"]
+    assert estimate.low < 1 < estimate.high
+    assert estimate.high - estimate.low < 0.1
+
+
+@given(_runs)
+def test_recall_grows_with_k_and_all_stay_in_range(run: list[tuple[Case, list[str]]]) -> None:
+    found = Answers.of(*_unpacked(run), INDEX)
+    for metric in (accuracy.recall, accuracy.hit_rate, accuracy.reciprocal_rank):
+        values = np.array([metric(found, k) for k in range(1, 10)])
+        assert np.all(np.diff(values, axis=0) >= 0)
+        assert np.all((values >= 0) & (values <= 1))
+    ranked = np.array([accuracy.ndcg(found, k) for k in range(1, 10)])
+    assert np.all((ranked >= 0) & (ranked <= 1 + 1e-12))
+    assert np.all(accuracy.recall(found, 9) <= accuracy.hit_rate(found, 9))
+
+
+@given(_runs, st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_the_order_of_the_cases_does_not_matter(
+    run: list[tuple[Case, list[str]]], random: object
+) -> None:
+    shuffled = list(run)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = (
+        Measured.of(*_unpacked(order), BACKGROUND, cutoffs=[5]).summary(seed=0, count=50)
+        for order in (run, shuffled)
+    )
+    assert set(one.metrics) == set(other.metrics)
+    for name, estimate in one.metrics.items():
+        assert estimate.value == pytest.approx(other.metrics[name].value, abs=1e-5), name
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+@given(_runs, st.permutations(range(12)))
+def test_only_the_order_of_an_answer_matters_to_ndcg_and_only_its_items_to_ilad(
+    run: list[tuple[Case, list[str]]], places: list[int]
+) -> None:
+    cases, answers = _unpacked(run)
+    cases = [replace(case, question=Question("r", ())) for case in cases]
+    turned = [[answer[p] for p in places if p < len(answer)] for answer in answers]
+    one, other = (Answers.of(cases, given, INDEX) for given in (answers, turned))
+    k = 12
+    _same(accuracy.recall(one, k), accuracy.recall(other, k).tolist())
+    _same(beyond.ilad(one, BACKGROUND, k), beyond.ilad(other, BACKGROUND, k).tolist())
+
+
+@given(_runs)
+def test_what_all_readers_were_shown(run: list[tuple[Case, list[str]]]) -> None:
+    cases, answers = _unpacked(run)
+    held = [naive.clean(case, answer, CATALOGUE)[:5] for case, answer in run]
+    shown = [item for answer in held for item in answer if item is not None]
+    read = [item for case in cases for item in sorted(set(case.question.history))]
+    wanted = [item for case in cases for item in case.targets]
+    metrics = Measured.of(cases, answers, BACKGROUND, cutoffs=[5]).summary(seed=0, count=10).metrics
+
+    assert metrics["coverage@5"].value == pytest.approx(len(set(shown)) / len(ITEMS))
+    if shown:
+        exposure = [shown.count(item) for item in CATALOGUE]
+        assert metrics["gini@5"].value == pytest.approx(naive.gini(exposure), abs=1e-6)
+    for name, first, second in (
+        ("topic_similarity@5", shown, read),
+        ("topic_similarity_targets@5", shown, wanted),
+        ("topic_level", wanted, read),
+    ):
+        expected = naive.topic_similarity(first, second, ITEMS)
+        if name in metrics:
+            assert metrics[name].value == pytest.approx(expected, abs=1e-6)
+        else:
+            assert expected == 0
+
+
+def test_gini_of_known_distributions() -> None:
+    assert beyond.gini(np.ones(40, np.float32)) == pytest.approx(0)
+    assert beyond.gini(np.eye(1, 40, dtype=np.float32)[0]) == pytest.approx(1 - 1 / 40)
+    assert np.isnan(beyond.gini(np.zeros(4, np.float32)))
+
+
+def test_popularity_shift_is_the_lift_over_the_history() -> None:
+    readers = [Reader("a", ("i0", "i1")), Reader("b", ("i0",)), Reader("c", ("i0", "i2"))]
+    background = Background.of(ITEMS, readers)
+    cases = [
+        Case(Question("a", ("i1", "i2")), frozenset(["i5"])),
+        Case(Question("b", ()), frozenset(["i5"])),  # no history: left out
+    ]
+    found = Measured.of(cases, [["i0", "i5"], ["i0"]], background, cutoffs=[2])
+    # history: 1/3 each; answer: (1 + 0) / 2
+    shift = found.summary(seed=0).metrics["popularity_shift@2"]
+    assert shift.value == pytest.approx(0.5 / (1 / 3) - 1)
+    assert shift.cases == 1
+
+
+def test_gauc_weighs_a_reader_by_their_candidates() -> None:
+    few = Case(Question("a", (), candidates=("i0", "i1")), frozenset(["i0"]), bucket="1")
+    many = Case(Question("b", (), candidates=tuple(CATALOGUE)), frozenset(["i0"]), bucket="50+")
+    found = Measured.of([few, many], [["i0", "i1"], CATALOGUE[::-1]], BACKGROUND)
+    summary = found.summary(seed=0)
+    assert summary.metrics["gauc"].value == pytest.approx((2 * 1 + 12 * 0) / 14)
+    assert summary.buckets["1"]["gauc"].value == 1
+    assert summary.buckets["50+"]["gauc"].value == 0
+
+
+def test_mistakes_earn_nothing_and_are_counted() -> None:
+    case = Case(
+        Question("r", ("i1",), excluded=frozenset(["i2"]), candidates=("i0", "i1", "i2", "i3")),
+        frozenset(["i0", "i1", "i2"]),
+    )
+    answer = ["i1", "i2", "i7", "who", "i0", "i0", "i3"]
+    found = Answers.of([case], [answer], INDEX)
+    assert found.flaws == {"not allowed": 3, "unknown": 1, "repeated": 1}
+    assert accuracy.reciprocal_rank(found, 10)[0] == 1 / 5
+    assert accuracy.recall(found, 10)[0] == pytest.approx(1 / 3)
+    assert (found.reachable[0], found.pool[0]) == (1, 2)
+
+
+def test_position_spread_shows_who_reads_only_the_top_of_a_slate() -> None:
+    rng = np.random.default_rng(8)
+    cases, first, fair = [], [], []
+    for _ in range(300):
+        slate = [str(item) for item in rng.permutation(CATALOGUE)[:10]]
+        target = slate[rng.integers(10)]
+        cases.append(Case(Question("r", (), candidates=tuple(slate)), frozenset([target])))
+        first.append(slate)
+        fair.append([target, *[item for item in slate if item != target]])
+    biased = Measured.of(cases, first, BACKGROUND, cutoffs=[10]).summary(seed=0)
+    unbiased = Measured.of(cases, fair, BACKGROUND, cutoffs=[10]).summary(seed=0)
+    assert biased.metrics["position_spread@10"].low > 0.3
+    assert unbiased.metrics["position_spread@10"].value == 0
+
+
+def test_without_cases_there_are_no_figures() -> None:
+    summary = Measured.of([], [], BACKGROUND).summary(seed=0)
+    assert (summary.metrics, summary.buckets) == ({}, {})
+
+
+def test_answers_and_questions_must_match() -> None:
+    with pytest.raises(ValueError, match="1 answers to 0 questions"):
+        Answers.of([], [["i1"]], INDEX)
