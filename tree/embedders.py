@@ -1,4 +1,8 @@
-"""From text to int8 vectors. `lexical` needs no download, no key and no network."""
+"""From text to int8 vectors. `lexical` needs no download, no key and no network.
+
+A name says which embedder: `lexical`, or `sentence-transformers:MODEL` for a model from a folder
+or a hub (see `tree.sentences`).
+"""
 
 import hashlib
 import itertools
@@ -11,13 +15,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tree.node import Space
+from tree.node import LEXICAL, Space
+from tree.sentences import SENTENCES, SentenceEmbedder
 from tree.vectors import DIMENSIONS, Int8Matrix, quantise
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-LEXICAL = "lexical"
 
 _BUCKETS = 2**14  # hashed n-grams; 2**18 measured no better and costs 16 times the state
 _FIT_SAMPLE = 20_000
@@ -140,11 +143,32 @@ class LexicalEmbedder:
         return np.frombuffer(state.weights, np.float32), projection
 
 
+def fitted(name: str, texts: Sequence[str], population: int, *, seed: int = 0) -> Embedder:
+    """An embedder for a catalogue of `population` items, of which `texts` may be a sample.
+
+    Raises ValueError for a name that is none, EmbedderUnavailable for a model that is not there.
+    """
+    kind, _, model = name.partition(":")
+    if name == LEXICAL:
+        return LexicalEmbedder.fit(texts, population=population, seed=seed)
+    if kind == SENTENCES and model:
+        return SentenceEmbedder.fit(model, texts, population=population)
+    raise _unknown(name)
+
+
 def embedder_for(space: Space) -> Embedder:
     """The embedder that made the vectors of `space`."""
     if space.embedder == LEXICAL:
         return LexicalEmbedder(space)
-    raise ValueError(f"unknown embedder {space.embedder!r}: this build has {LEXICAL!r}")
+    if space.embedder == SENTENCES:
+        return SentenceEmbedder(space)
+    raise _unknown(space.embedder)
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(
+        f"unknown embedder {name!r}: this build has {LEXICAL!r} and '{SENTENCES}:MODEL'"
+    )
 
 
 class EmbedderCache:

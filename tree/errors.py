@@ -45,3 +45,9 @@ class CorruptSnapshot(TreeError):
     """What the store holds cannot be read back whole; the message names what is missing."""
 
     code = "store_corrupt"
+
+
+class EmbedderUnavailable(TreeError):
+    """The text model of a catalogue cannot be had; the message says what is missing."""
+
+    code = "embedder_unavailable"

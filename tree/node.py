@@ -14,6 +14,7 @@ from tree.edits import NodeSpec
 from tree.rows import IntArray, Rows
 from tree.vectors import DIMENSIONS, FACETS, FloatArray, Int8Matrix, facets, inverse_norms
 
+LEXICAL = "lexical"  # the embedder that needs nothing
 ROOT = 0
 _NO_ROWS: IntArray = np.zeros(0, np.int32)
 _NO_SLATE: Int8Matrix = np.zeros((0, FACETS, DIMENSIONS), np.int8)
@@ -21,11 +22,12 @@ _NO_SCALE: FloatArray = np.zeros((0, FACETS), np.float32)
 
 
 class TreeSettings(msgspec.Struct, frozen=True):
-    """What shapes a tree; part of every snapshot."""
+    """What shapes a tree; part of every snapshot. For `embedder` see `tree.embedders`."""
 
     leaf_capacity: int = 20
     fan_out: int = 16
     seed: int = 0
+    embedder: str = LEXICAL
 
     def depth_limit(self, items: int) -> int:
         """Levels below the root that `items` may take: ⌈log_fan_out(n / leaf_capacity)⌉ + 2."""

@@ -23,6 +23,7 @@ from app.llm import AnswerDegraded, ModelRejected
 from app.recommend.recommender import DeadlineExceeded
 from tree.errors import (
     CorruptSnapshot,
+    EmbedderUnavailable,
     InvalidEdit,
     StaleVersion,
     StoreUnavailable,
@@ -48,6 +49,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     StaleVersion: (HTTPStatus.CONFLICT, StaleVersion.code),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, StoreUnavailable.code),
     CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, CorruptSnapshot.code),
+    EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
     AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),
     ModelRejected: (HTTPStatus.BAD_GATEWAY, "model_rejected"),

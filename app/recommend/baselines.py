@@ -16,13 +16,12 @@ from app.recommend import profile
 from app.recommend.candidates import Candidates, Pool
 from app.recommend.chain import filled_up
 from app.recommend.lines import LINE_CHARS, item_line, need_lines
-from app.recommend.reading import Reading
+from app.recommend.reading import ITEMS_PER_LEAF, Reading
 from prompts import load
 from tree.item import Item
 from tree.node import Node
 from tree.rows import IntArray
 
-ITEMS_PER_LEAF = 5  # the paper's k (§3.1.3)
 SUB_NODES = 10  # of a node that the search goes on with
 LEAF_ITEMS = 50  # that the paper shows of a leaf
 FLAT_ITEMS = 4_096  # beyond, a random sample: a prompt for every item of a shop is no service
@@ -38,9 +37,12 @@ class PaperChain:
     embedded ranker.
     """
 
-    def __init__(self, reading: Reading, pool: Pool) -> None:
+    def __init__(
+        self, reading: Reading, pool: Pool, items_per_leaf: int = ITEMS_PER_LEAF
+    ) -> None:
         self._reading = reading
         self._pool = pool
+        self._items_per_leaf = items_per_leaf
         self._said: list[Message] = []
         self._need = ""
 
@@ -115,7 +117,7 @@ class PaperChain:
             return []
         near = self._pool.ranker.scores(reading.tree, reading.need, np.array(offered, np.int32))
         shown = [item_line(records[row]) for row in offered]
-        order = await self._order("recall", shown, near, ITEMS_PER_LEAF)
+        order = await self._order("recall", shown, near, self._items_per_leaf)
         return [offered[at] for at in order]
 
     async def _reranked(self, rows: IntArray) -> IntArray:

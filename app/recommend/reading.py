@@ -24,6 +24,7 @@ from prompts import Perspective
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
+ITEMS_PER_LEAF = 5  # the paper's k (§3.1.3)
 _RECENT = 5  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
 _EARLIER = 5  # categories that stand for a history's older part
 _COMPARED_CALLS, _COMPARED_TOKENS = 200, 2_000_000  # for the strategies to compare with
@@ -109,6 +110,7 @@ class Manner:
     catalog: str
     perspective: Perspective = "interest"
     language: str = "en"
+    items_per_leaf: int = ITEMS_PER_LEAF  # of the strategy `paper`
 
 
 def open_account(asked: RecommendRequest, models: Models, *, seconds_spent: float) -> Account:

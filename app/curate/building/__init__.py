@@ -49,7 +49,7 @@ async def build(
     async with engine(source.size) as workers:
         sample = await workers.share(await _sample(source, report))
         space, labeller = await asyncio.gather(
-            workers.run(work.fit_space, sample, source.size, settings.seed),
+            workers.run(work.fit_space, sample, source.size, settings),
             workers.run(work.fit_labeller, sample),
         )
         terms = await workers.share(labeller)

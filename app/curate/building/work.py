@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from app.curate.building.crop import Crop, Reading
 from tree.build import Branch, Keys, Members, Plot, Shaper, common_names, leaf_members
 from tree.edits import NodeSpec
-from tree.embedders import EmbedderCache, LexicalEmbedder
+from tree.embedders import EmbedderCache, fitted
 from tree.item import normalise
 from tree.labels import Labeller, label_text
 from tree.node import Space, TreeSettings
@@ -58,10 +58,10 @@ def _on_one_thread(task: Callable[_P, _T]) -> Callable[_P, _T]:
     return limited
 
 
-def fit_space(sample: Records, population: int, seed: int) -> Space:
+def fit_space(sample: Records, population: int, settings: TreeSettings) -> Space:
     """The vector space of a catalogue, from some of its records."""
     texts = [read_item(*record).text for record in sample.items()]
-    return LexicalEmbedder.fit(texts, population=population, seed=seed).space
+    return fitted(settings.embedder, texts, population, seed=settings.seed).space
 
 
 def fit_labeller(sample: Records) -> Labeller:

@@ -1,0 +1,174 @@
+"""Ours: the service's own `Recommender`, asked in process, over a tree built for the evaluation."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.curate.building import Listed, build
+from app.evaluation.case import Question, Training
+from app.jobs import Report
+from app.llm import Models
+from app.recommend import Manner, Recommendation, Recommender, RecommendRequest
+from app.recommend.effort import EffortName
+from app.settings import Settings
+from prompts import Perspective
+from tree.embedders import LEXICAL, EmbedderCache
+from tree.item import Item
+from tree.node import TreeSettings
+from tree.store.documents import DocumentKind, MemoryDocuments
+from tree.store.memory import MemoryTreeStore
+
+Strategy = Literal["beam", "paper", "flat", "embedded"]
+Heard = Callable[[str, Question, Recommendation], None]
+
+_CATALOG = "evaluation"  # part of the seed with which a model is asked
+_LONGEST_HISTORY = 10_000  # of a request
+_TIMEOUT_MS = 600_000  # an evaluation waits for its answers
+_KEPT_BOUNDS = 64
+
+
+@dataclass(slots=True)
+class Trees:
+    """The catalogues of one run, one for each embedder: systems that differ in how they ask
+    share them."""
+
+    embedders: EmbedderCache = field(default_factory=EmbedderCache)
+    _built: dict[str, tuple[Sequence[Item], MemoryTreeStore]] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def of(self, items: Sequence[Item], embedder: str) -> MemoryTreeStore:
+        """A store that holds the items and their tree. Raises EmbedderUnavailable, ValueError."""
+        async with self._lock:
+            known = self._built.get(embedder)
+            if known is not None and known[0] is items:
+                return known[1]
+            tree = await build(Listed(items), TreeSettings(embedder=embedder), Report.unwatched())
+            store = MemoryTreeStore(space=tree.space, settings=tree.settings)
+            await store.stage(items)
+            await store.replace(tree, base=0)
+            self._built[embedder] = items, store
+            return store
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How one system asks; what is None is the settings'."""
+
+    strategy: Strategy
+    embedder: str = LEXICAL
+    effort: EffortName = "balanced"
+    diversity: float | None = None
+    perspective: Perspective | None = None
+    k: int | None = None  # items from every leaf, with the strategy `paper`
+
+
+class Ours:
+    """See System. Many questions are under way at once, as in the service.
+
+    `heard` is told every answer with its usage and timing. Candidates bound an answer by leaving
+    all other items out, which a model never sees then. `degraded` counts the answers for which a
+    model failed and the embedded ranker stood in.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        asked: Asked,
+        settings: Settings,
+        trees: Trees,
+        models: Models | None = None,
+        heard: Heard = lambda _, __, ___: None,
+    ) -> None:
+        self.name = name
+        self.degraded = 0
+        self._asked = asked
+        self._settings = settings
+        self._trees = trees
+        self._models = models
+        self._heard = heard
+        self._free = asyncio.Semaphore(settings.llm_concurrency)
+        self._items: Sequence[Item] = ()
+        self._bounds: dict[tuple[str, ...], list[str]] = {}
+        self._recommender: Recommender | None = None
+
+    async def fit(self, training: Training) -> None:
+        """See System. Builds the tree."""
+        store = await self._trees.of(training.items, self._asked.embedder)
+        asked = self._asked
+        self._items, self._bounds = training.items, {}
+        self._recommender = Recommender(
+            _CATALOG,
+            store,
+            _Untraced(),
+            self._trees.embedders,
+            self._settings,
+            self._models,
+            Manner(_CATALOG) if asked.k is None else Manner(_CATALOG, items_per_leaf=asked.k),
+        )
+
+    async def rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
+        """See System."""
+        answers = []
+        step = 16 * self._settings.llm_concurrency  # not a task for each of a million readers
+        for start in range(0, len(questions), step):
+            some = questions[start : start + step]
+            answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
+        return answers
+
+    async def aclose(self) -> None:
+        """See System."""
+        self._recommender = None
+
+    async def _answer(self, question: Question, limit: int) -> list[str]:
+        if self._recommender is None:
+            raise RuntimeError("fit comes before rank")
+        async with self._free:
+            answer = await self._recommender.recommend(self._request(question, limit))
+        self.degraded += answer.degraded
+        self._heard(self.name, question, answer)
+        return [item.item_id for item in answer.items]
+
+    def _request(self, question: Question, limit: int) -> RecommendRequest:
+        asked = self._asked
+        newest = question.history[-_LONGEST_HISTORY:]
+        request = RecommendRequest.model_validate(
+            {
+                "user_id": question.reader or None,
+                "history": [{"item_id": item} for item in newest],
+                "profile": question.profile or None,
+                "limit": limit,
+                "diversity": asked.diversity,
+                "perspective": asked.perspective,
+                "strategy": asked.strategy,
+                "effort": asked.effort,
+                "explain": "none",
+                "timeout_ms": _TIMEOUT_MS,
+            }
+        )
+        left_out = [*question.history[:-_LONGEST_HISTORY], *question.excluded]
+        if question.candidates is not None:
+            left_out += self._all_but(question.candidates)
+        # Beyond the most that the API takes: a copy is not validated.
+        return request.model_copy(update={"exclude_items": left_out}) if left_out else request
+
+    def _all_but(self, candidates: tuple[str, ...]) -> list[str]:
+        known = self._bounds.get(candidates)
+        if known is None:
+            kept = frozenset(candidates)
+            known = [item.id for item in self._items if item.id not in kept]
+            self._bounds[candidates] = known
+            while len(self._bounds) > _KEPT_BOUNDS:
+                del self._bounds[next(iter(self._bounds))]
+        return known
+
+
+class _Untraced(MemoryDocuments):
+    """Keeps no traces: an evaluation would fill the memory with them."""
+
+    async def put(
+        self, kind: DocumentKind, document_id: str, data: bytes, ttl_s: float | None
+    ) -> None:
+        """See Documents."""
+        if kind != "trace":
+            await super().put(kind, document_id, data, ttl_s)

@@ -1,0 +1,125 @@
+"""`Scored`: systems that give every item of a catalogue a score and answer with the best."""
+
+import asyncio
+import importlib
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from app.evaluation.case import Question, Training
+from app.evaluation.dataset import Reader
+from tree.item import Item
+
+Scores = npt.NDArray[np.float32]
+Progress = Callable[[str, float], None]  # a system's name, and the share of its training done
+
+_SCORES_AT_ONCE = 1 << 25  # 128 MB of float32
+
+
+class MissingLibrary(Exception):
+    """An optional extra that a system needs is not installed; the message says how to get it."""
+
+
+def library(name: str, extra: str) -> ModuleType:
+    """The module, imported now. Raises MissingLibrary."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingLibrary(
+            f"{error.name} is not installed: pip install 'unillmrec[{extra}]'"
+        ) from error
+
+
+class Scored(ABC):
+    """See System. Of equal scores the item that comes first in the catalogue wins.
+
+    Those who learn from readers learn from a seeded `share` of them (10 % is part of 20 %), and
+    answer readers of whom they know nothing with the most popular items.
+    """
+
+    def __init__(self, name: str, *, share: float = 1.0, seed: int = 0) -> None:
+        self.name = name
+        self.seed = seed
+        self._share = share
+        self._items: Sequence[Item] = ()
+        self._row: dict[str, int] = {}
+        self._counts = np.zeros(0, np.float32)
+
+    async def fit(self, training: Training) -> None:
+        """See System."""
+        await asyncio.to_thread(self._fit, training)
+
+    async def rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
+        """See System."""
+        return await asyncio.to_thread(self._rank, questions, limit)
+
+    async def aclose(self) -> None:
+        """See System. Nothing runs on."""
+
+    @abstractmethod
+    def learn(self, histories: list[list[int]]) -> None:
+        """Learn from the histories of readers, as rows of the catalogue, oldest first."""
+
+    @abstractmethod
+    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+        """float32[questions, items]; -inf where it knows nothing to say for an item."""
+
+    def _fit(self, training: Training) -> None:
+        self._items = training.items
+        self._row = {item.id: row for row, item in enumerate(training.items)}
+        readers = share_of(training.readers, self._share, self.seed)
+        histories = [self._known(reader.history) for reader in readers]
+        self._counts = np.zeros(len(self._items), np.float32)
+        for row, count in Counter(row for history in histories for row in set(history)).items():
+            self._counts[row] = count
+        self.learn(histories)
+
+    def _rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
+        if not self._items:
+            return [[] for _ in questions]
+        step = max(1, _SCORES_AT_ONCE // len(self._items))
+        answers: list[list[str]] = []
+        for start in range(0, len(questions), step):
+            some = questions[start : start + step]
+            scores = self.score([self._known(question.history) for question in some], some)
+            answers += [
+                self._best(row, question, limit)
+                for row, question in zip(scores, some, strict=True)
+            ]
+        return answers
+
+    def _known(self, ids: Sequence[str]) -> list[int]:
+        return [self._row[one] for one in ids if one in self._row]
+
+    def _best(self, scores: Scores, question: Question, limit: int) -> list[str]:
+        if not np.isfinite(scores).any():
+            scores = self._counts
+        if question.candidates is not None:
+            bounded = np.full(len(scores), -np.inf, np.float32)
+            offered = self._known(question.candidates)
+            bounded[offered] = scores[offered]
+            scores = bounded
+        else:
+            scores = scores.copy()
+        scores[self._known((*question.history, *question.excluded))] = -np.inf
+        wanted = min(limit, len(scores))
+        if not wanted:
+            return []
+        edge = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+        at = np.flatnonzero((scores >= edge) & (scores > -np.inf))
+        order = at[np.argsort(-scores[at], kind="stable")[:wanted]]
+        return [self._items[row].id for row in order.tolist()]
+
+
+def share_of(readers: Sequence[Reader], share: float, seed: int) -> Sequence[Reader]:
+    """A seeded share of the readers; a smaller one is part of a larger one."""
+    if share >= 1:
+        return readers
+    order = list(range(len(readers)))
+    random.Random(seed).shuffle(order)
+    return [readers[at] for at in sorted(order[: round(share * len(readers))])]

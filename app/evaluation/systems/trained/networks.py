@@ -1,0 +1,272 @@
+"""The networks: SASRec by cornac; NRMS, FM and DeepFM, which no kept library offers for this.
+
+cornac's FM knows readers by their ids only, so that a new reader cannot be scored; RecBole 1.2
+and RecTools 0.19 need NumPy 1, `recommenders` TensorFlow 1 (looked at in November 2026).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from app.evaluation.systems.trained.loop import NEWEST, Network
+from tree.item import Item, normalise
+
+if TYPE_CHECKING:
+    from app.evaluation.systems.trained import Architecture
+
+_WORD = re.compile(r"\w+")
+_WORDS = 30_000
+_TITLE_WORDS = 20
+_WIDTH = 64
+_HEADS = 4
+_DROPOUT = 0.2
+_FIELDS = 3  # of an item, for the factorisation machines: itself, its category, its domain
+_SCORED_AT_ONCE = 2_048
+
+
+def made(architecture: "Architecture", items: Sequence[Item]) -> Network:
+    """An untrained network over a catalogue."""
+    match architecture:
+        case "sasrec":
+            return SasRec(len(items))
+        case "nrms":
+            return Nrms(_titles(items))
+        case "fm":
+            return FactorisationMachine(_fields(items), deep=False)
+        case "deepfm":
+            return FactorisationMachine(_fields(items), deep=True)
+
+
+class SasRec(Network):
+    """Self-attentive sequential recommendation (Kang & McAuley 2018): the network of cornac.
+
+    Trained on the next item at every place of a history at once, with a softmax over that item
+    and shared negatives (Klenitskiy & Vasilev 2023 found it to beat the published loss).
+    """
+
+    def __init__(self, items: int) -> None:
+        super().__init__()
+        from cornac.models.sasrec.sasrec import SASRecModel
+
+        self._model = SASRecModel(
+            items + 1,
+            embedding_dim=_WIDTH,
+            maxlen=NEWEST,
+            n_layers=2,
+            n_heads=1,
+            use_biases=False,
+            dropout=_DROPOUT,
+            pad_idx=0,
+        )
+        self._states = torch.zeros(0)
+        # The model gives the last place only; its last layer has seen them all.
+        self._model.last_layernorm.register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: object, states: Tensor) -> None:
+        self._states = states
+
+    def prepare(self) -> None:
+        """See Network."""
+
+    def _read(self, histories: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """float[b, t, width] and float[items, width]."""
+        _, vectors, _ = self._model(None, histories, items, return_hidden=True)
+        return self._states, vectors
+
+    def scores(self, histories: Tensor) -> Tensor:
+        """See Network."""
+        items = torch.arange(1, self._model.item_num)
+        states, vectors = self._read(histories, items)
+        last = (histories > 0).sum(dim=1) - 1
+        return states[torch.arange(len(histories)), last] @ vectors.T
+
+    def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
+        """See Network."""
+        states, vectors = self._read(histories[:, :-1], negatives)
+        targets = histories[:, 1:]
+        asked = targets > 0
+        wanted = targets[asked]
+        return _softmax_loss(states[asked], self._model.item_emb(wanted), vectors, wanted, negatives)
+
+
+class _Attentive(nn.Module):
+    """Multi-head self-attention, then one vector by additive attention (Wu et al. 2019, §2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(_WIDTH, _HEADS, batch_first=True)
+        self.query = nn.Sequential(
+            nn.Linear(_WIDTH, _WIDTH), nn.Tanh(), nn.Linear(_WIDTH, 1, bias=False)
+        )
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, values: Tensor, empty: Tensor) -> Tensor:
+        """float[b, width] of float[b, t, width]; `empty` is bool[b, t], and never all of a row."""
+        values = self.dropout(values)
+        read, _ = self.attention(values, values, values, key_padding_mask=empty, need_weights=False)
+        marks = self.query(self.dropout(read)).squeeze(-1).masked_fill(empty, -torch.inf)
+        return (marks.softmax(dim=1).unsqueeze(-1) * read).sum(dim=1)
+
+
+class Nrms(Network):
+    """Neural news recommendation with multi-head self-attention (Wu et al. 2019), over title words.
+
+    Word vectors are learned here, not GloVe's, which would have to be downloaded.
+    """
+
+    def __init__(self, titles: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("titles", titles, persistent=False)
+        self.titles: Tensor
+        self.words = nn.Embedding(int(titles.max()) + 1, _WIDTH, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.1)
+        self.item = _Attentive()
+        self.reader = _Attentive()
+        self._vectors = torch.zeros(0)
+
+    def prepare(self) -> None:
+        """See Network."""
+        parts = self.titles.split(_SCORED_AT_ONCE)
+        self._vectors = torch.cat([self._encoded(part) for part in parts])
+
+    def _encoded(self, titles: Tensor) -> Tensor:
+        return self.item(self.words(titles), titles == 0)
+
+    def scores(self, histories: Tensor) -> Tensor:
+        """See Network."""
+        if not len(self._vectors):
+            self.prepare()
+        return self.reader(self._vectors[histories], histories == 0) @ self._vectors[1:].T
+
+    def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
+        """See Network."""
+        before, wanted = _cut(histories)
+        needed, where = torch.unique(
+            torch.cat([before.flatten(), wanted, negatives]), return_inverse=True
+        )
+        vectors = self._encoded(self.titles[needed])[where]
+        seen, target, others = vectors.split([before.numel(), len(wanted), len(negatives)])
+        readers = self.reader(seen.view(*before.shape, -1), before == 0)
+        return _softmax_loss(readers, target, others, wanted, negatives)
+
+
+class FactorisationMachine(Network):
+    """FM (Rendle 2010), or DeepFM (Guo et al. 2017) with a perceptron over the same embeddings.
+
+    Fields: an item's id, category and domain, and the mean of the same three over the reader's
+    history, in embeddings of their own.
+    """
+
+    def __init__(self, fields: Tensor, *, deep: bool) -> None:
+        super().__init__()
+        self.register_buffer("fields", fields, persistent=False)
+        self.fields: Tensor
+        size = int(fields.max()) + 1
+        self.offered = nn.Embedding(size, _WIDTH, padding_idx=0)
+        self.had = nn.Embedding(size, _WIDTH, padding_idx=0)
+        self.weight = nn.Embedding(size, 1, padding_idx=0)
+        nn.init.normal_(self.offered.weight, std=0.05)
+        nn.init.normal_(self.had.weight, std=0.05)
+        nn.init.zeros_(self.weight.weight)
+        self.deep = deep
+        if deep:
+            self.from_reader = nn.Linear(_FIELDS * _WIDTH, _WIDTH)
+            self.from_item = nn.Linear(_FIELDS * _WIDTH, _WIDTH, bias=False)
+            self.rest = nn.Sequential(
+                nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(_WIDTH, 1, bias=False)
+            )
+
+    def prepare(self) -> None:
+        """See Network."""
+
+    def scores(self, histories: Tensor) -> Tensor:
+        """See Network."""
+        readers = self._readers(histories)
+        parts = torch.arange(1, len(self.fields)).split(_SCORED_AT_ONCE)
+        return torch.cat([self._marks(readers, part) for part in parts], dim=1)
+
+    def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
+        """See Network."""
+        before, wanted = _cut(histories)
+        readers = self._readers(before)
+        own = self._marks(readers, wanted, paired=True)
+        others = self._marks(readers, negatives)
+        others = others.masked_fill(wanted[:, None] == negatives, -torch.inf)
+        return _first_of(torch.cat([own[:, None], others], dim=1))
+
+    def _readers(self, histories: Tensor) -> Tensor:
+        """float[b, fields, width]: the mean over the history, field by field."""
+        counts = (histories > 0).sum(dim=1).clamp(min=1)
+        return self.had(self.fields[histories]).sum(dim=1) / counts[:, None, None]
+
+    def _marks(self, readers: Tensor, items: Tensor, *, paired: bool = False) -> Tensor:
+        """float[b, items]; or float[b], item by item, when `paired`."""
+        fields = self.fields[items]
+        vectors = self.offered(fields)
+        of_reader, of_item = readers.sum(dim=1), vectors.sum(dim=1)
+        # Pairs of fields: of the item among themselves, and of the item with the reader; those
+        # of the reader among themselves are the same for all items.
+        inside = (of_item.square() - vectors.square().sum(dim=1)).sum(dim=-1) / 2
+        alone = self.weight(fields).sum(dim=(1, 2)) + inside
+        if paired:
+            marks = (of_reader * of_item).sum(dim=-1) + alone
+        else:
+            marks = of_reader @ of_item.T + alone
+        if self.deep:
+            left = self.from_reader(readers.flatten(1))
+            right = self.from_item(vectors.flatten(1))
+            hidden = left + right if paired else left[:, None] + right
+            marks = marks + self.rest(hidden).squeeze(-1)
+        return marks
+
+
+def _softmax_loss(
+    readers: Tensor, own: Tensor, others: Tensor, wanted: Tensor, negatives: Tensor
+) -> Tensor:
+    """Cross-entropy of the wanted items, float[b, width], among them and the negatives."""
+    marks = (readers @ others.T).masked_fill(wanted[:, None] == negatives, -torch.inf)
+    return _first_of(torch.cat([(readers * own).sum(dim=1, keepdim=True), marks], dim=1))
+
+
+def _first_of(marks: Tensor) -> Tensor:
+    return functional.cross_entropy(marks, torch.zeros(len(marks), dtype=torch.long))
+
+
+def _cut(histories: Tensor) -> tuple[Tensor, Tensor]:
+    """Every history up to a random place, and the item there: int64[b, t], int64[b]."""
+    lengths = (histories > 0).sum(dim=1)
+    places = 1 + (torch.rand(len(histories)) * (lengths - 1)).long()
+    before = histories.masked_fill(torch.arange(histories.shape[1]) >= places[:, None], 0)
+    return before, histories[torch.arange(len(histories)), places]
+
+
+def _titles(items: Sequence[Item]) -> Tensor:
+    """int64[1 + items, words]: the frequent words of every title; 1 stands for all others."""
+    texts = [_WORD.findall(item.title.lower())[:_TITLE_WORDS] for item in items]
+    common = Counter(word for words in texts for word in words).most_common(_WORDS)
+    number = {word: at for at, (word, count) in enumerate(common, 2) if count > 1}
+    table = torch.zeros(1 + len(items), _TITLE_WORDS, dtype=torch.long)
+    table[:, 0] = 1  # attention over nothing is not a number
+    for row, words in enumerate(texts, 1):
+        for column, word in enumerate(words):
+            table[row, column] = number.get(word, 1)
+    return table
+
+
+def _fields(items: Sequence[Item]) -> Tensor:
+    """int64[1 + items, fields], each field with numbers of its own; row 0 is the padding."""
+    number: dict[tuple[str, str], int] = {}
+    rows = [[0] * _FIELDS]
+    for item in items:
+        names = (
+            ("item", item.id),
+            ("category", "\0".join(map(normalise, item.categories))),
+            ("domain", normalise(item.domain)),
+        )
+        rows.append([number.setdefault(name, 1 + len(number)) for name in names])
+    return torch.tensor(rows)
