@@ -7,13 +7,22 @@ provider's prefix cache.
 """
 
 from prompts.lines import numbered, one_line
-from prompts.template import PERSPECTIVES, Perspective, Prompt, PromptError, load, phrase
+from prompts.template import (
+    PERSPECTIVES,
+    Perspective,
+    Prompt,
+    PromptError,
+    fingerprints,
+    load,
+    phrase,
+)
 
 __all__ = [
     "PERSPECTIVES",
     "Perspective",
     "Prompt",
     "PromptError",
+    "fingerprints",
     "load",
     "numbered",
     "one_line",

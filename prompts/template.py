@@ -101,6 +101,15 @@ def phrase(name: str, **variables: str | int) -> str:
     return part.template.substitute(variables)
 
 
+def fingerprints() -> dict[str, str]:
+    """What tells one state of the templates from another, by their names; all wordings count."""
+    templates = (file for file in files(__package__).iterdir() if file.name.endswith(".md"))
+    return {
+        file.name.removesuffix(".md"): sha256(file.read_bytes()).hexdigest()[:12]
+        for file in sorted(templates, key=lambda file: file.name)
+    }
+
+
 @cache
 def _phrases() -> dict[str, "_Part"]:
     text = files(__package__).joinpath("phrases.md").read_text(encoding="utf-8")

@@ -85,6 +85,4 @@ def _matrix(histories: Sequence[Sequence[int]], items: int) -> csr_matrix:
     """Who had what: float32[readers, items]."""
     rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     columns = np.array([item for history in histories for item in history], np.int64)
-    return csr_matrix(
-        (np.ones(len(columns), np.float32), (rows, columns)), (len(histories), items)
-    )
+    return csr_matrix((np.ones(len(columns), np.float32), (rows, columns)), (len(histories), items))

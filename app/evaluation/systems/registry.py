@@ -123,9 +123,7 @@ def _made(text: str, around: Surroundings) -> System:
             return ItemKnn(text, **parameters.model_dump())
         case _Trained():
             [architecture] = [one for one in get_args(Architecture) if one == name]
-            return Trained(
-                text, architecture, progress=around.progress, **parameters.model_dump()
-            )
+            return Trained(text, architecture, progress=around.progress, **parameters.model_dump())
     simple: dict[str, Callable[..., System]] = {
         "random": Random,
         "popular": Popular,

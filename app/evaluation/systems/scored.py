@@ -88,8 +88,7 @@ class Scored(ABC):
             some = questions[start : start + step]
             scores = self.score([self._known(question.history) for question in some], some)
             answers += [
-                self._best(row, question, limit)
-                for row, question in zip(scores, some, strict=True)
+                self._best(row, question, limit) for row, question in zip(scores, some, strict=True)
             ]
         return answers
 

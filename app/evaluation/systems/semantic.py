@@ -80,9 +80,7 @@ def _nothing(texts: Sequence[str]) -> _Vectors:
     return np.zeros((len(texts), _DIMENSIONS), np.float32)
 
 
-def _tfidf(
-    texts: Sequence[str], seed: int
-) -> tuple[Callable[[Sequence[str]], _Vectors], _Vectors]:
+def _tfidf(texts: Sequence[str], seed: int) -> tuple[Callable[[Sequence[str]], _Vectors], _Vectors]:
     """Who embeds a text, and the vectors of the catalogue's."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

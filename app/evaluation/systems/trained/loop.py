@@ -124,7 +124,9 @@ def _ndcg(network: Network, checked: Sequence[list[int]]) -> float:
     return gain / len(checked)
 
 
-def _batches(histories: Sequence[list[int]], generator: np.random.Generator) -> list[list[list[int]]]:
+def _batches(
+    histories: Sequence[list[int]], generator: np.random.Generator
+) -> list[list[list[int]]]:
     """Histories of about one length together, the batches in another order every time."""
     noisy = [len(history) + generator.random() for history in histories]
     order = np.argsort(noisy)

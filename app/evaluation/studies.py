@@ -1,0 +1,219 @@
+"""The studies: which trials answer which question. Each figure of the paper has one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import product
+
+from app.evaluation import protocols
+from app.evaluation.case import Case, Training
+from app.evaluation.dataset import Dataset
+from app.evaluation.growth import resized
+from app.evaluation.protocols import Split
+from app.evaluation.report.rows import Scalar
+from app.evaluation.trials import Trial
+from prompts import PERSPECTIVES
+
+COMPARED = ("embedded", "semantic", "popular", "random", "bm25")
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+DIVERSITIES = (0.0, 0.15, 0.3, 0.5, 0.7)
+CUTOFFS = (1, 5, 10, 20, 50)
+PER_LEAF = (1, 3, 5, 8, 10)
+
+_EFFORTS = ("economy", "balanced", "quality")
+_TOKEN_READERS = 20
+
+
+class Protocol(StrEnum):
+    """Who is asked what, of whom the truth is known."""
+
+    LEAVE_LAST_OUT = "leave-last-out"
+    TEMPORAL = "temporal"
+    PAPER = "paper"
+    IMPRESSIONS = "impressions"
+    CANDIDATES = "candidates"
+    EXCLUSION = "exclusion"
+    COLDSTART = "coldstart"
+    CROSSDOMAIN = "crossdomain"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all studies need to know: of which data, of how many readers, with which seed.
+
+    `leaves` gives the leaf of every item in the tree of the catalogue: the paper's protocol cuts
+    them. `source` and `target` are domains; empty for the two with the most events.
+    """
+
+    data: Dataset
+    readers: int | None = 1_000
+    seed: int = 0
+    leaves: Callable[[], dict[str, str]] = dict
+    source: str = ""
+    target: str = ""
+    natural: bool = False
+
+    def split(self, protocol: Protocol) -> Split:
+        """Raises DataError where the data do not have what the protocol needs."""
+        data, seed, readers = self.data, self.seed, self.readers
+        match protocol:
+            case Protocol.LEAVE_LAST_OUT:
+                return protocols.leave_last_out(data, seed=seed, readers=readers)
+            case Protocol.CANDIDATES:
+                return protocols.leave_last_out(
+                    data, seed=seed, readers=readers, given_candidates=True
+                )
+            case Protocol.TEMPORAL:
+                return protocols.temporal(data, seed=seed, readers=readers)
+            case Protocol.PAPER:
+                most = min(readers or protocols.PAPER_READERS, protocols.PAPER_READERS)
+                return protocols.paper(data, self.leaves(), seed=seed, readers=most)
+            case Protocol.IMPRESSIONS:
+                return protocols.impressions(data, seed=seed, readers=readers)
+            case Protocol.EXCLUSION:
+                return protocols.exclusion(data, seed=seed, readers=readers)
+            case Protocol.COLDSTART:
+                return protocols.coldstart(
+                    data, seed=seed, readers=readers, natural=self.natural
+                )
+            case Protocol.CROSSDOMAIN:
+                return protocols.crossdomain(
+                    data, self.source, self.target, seed=seed, readers=readers
+                )
+
+    def trials(
+        self,
+        study: str,
+        protocol: Protocol,
+        systems: Sequence[str],
+        *,
+        cutoffs: Sequence[int] = (10, 20),
+    ) -> list[Trial]:
+        """One for each system, on one split."""
+        split = self.split(protocol)
+        settings: dict[str, Scalar] = {"readers": self.readers}
+        if protocol is Protocol.CROSSDOMAIN:
+            settings |= {"source": self.source, "target": self.target}
+        if protocol is Protocol.COLDSTART:
+            settings["natural"] = self.natural
+        return [
+            Trial(study, protocol, system, split, settings, {}, tuple(cutoffs))
+            for system in systems
+        ]
+
+
+def compare(asked: Asked, protocol: Protocol, systems: Sequence[str]) -> list[Trial]:
+    """Systems side by side (the paper's table 2)."""
+    return asked.trials("compare", protocol, systems)
+
+
+def training(
+    asked: Asked, systems: Sequence[str], zero_shot: Sequence[str], shares: Sequence[float] = SHARES
+) -> list[Trial]:
+    """How much training data it takes to catch up with those who need none (figure 4)."""
+    trials = asked.trials("training", Protocol.LEAVE_LAST_OUT, [*zero_shot, *systems])
+    fixed, learned = trials[: len(zero_shot)], trials[len(zero_shot) :]
+    return fixed + [
+        replace(
+            trial,
+            system=_with(trial.system, f"share={share:g}"),
+            parameters={"training_share": share},
+        )
+        for trial, share in product(learned, shares)
+    ]
+
+
+def k(asked: Asked, systems: Sequence[str], per_leaf: Sequence[int] = PER_LEAF) -> list[Trial]:
+    """Quality by the length of the list; of the paper's search, by items per leaf (figure 6)."""
+    trials = asked.trials("k", Protocol.LEAVE_LAST_OUT, systems, cutoffs=CUTOFFS)
+    for trial in [trial for trial in trials if _name(trial.system) == "paper"]:
+        trials.remove(trial)
+        trials += [
+            replace(trial, system=_with(trial.system, f"k={items}"), parameters={"k": items})
+            for items in per_leaf
+        ]
+    return trials
+
+
+def prompts(asked: Asked, systems: Sequence[str]) -> list[Trial]:
+    """The four perspectives from which a model can be asked (figure 7)."""
+    trials = asked.trials("prompts", Protocol.LEAVE_LAST_OUT, systems)
+    return [
+        replace(
+            trial,
+            system=_with(trial.system, f"perspective={perspective}"),
+            parameters={"perspective": perspective},
+        )
+        for trial, perspective in product(trials, PERSPECTIVES)
+    ]
+
+
+def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
+    """What prompts cost, by stage, as the catalogue grows (figure 8).
+
+    Larger catalogues than the data's are made up of it, smaller ones are samples. The same
+    readers are asked, of the history that the smallest catalogue has.
+    """
+    split = protocols.leave_last_out(asked.data, seed=asked.seed, readers=asked.readers)
+    systems = [f"beam:effort={effort}" for effort in _EFFORTS]
+    for size in sizes:
+        items = resized(asked.data.items, size, seed=asked.seed)
+        held = {item.id for item in items}
+        cases = [case for case in map(lambda case: _within(case, held), split[1]) if case]
+        for system in [*systems, "paper", "flat"]:
+            yield Trial(
+                "tokens",
+                Protocol.LEAVE_LAST_OUT,
+                system,
+                (Training(items, ()), cases[:_TOKEN_READERS]),
+                {"readers": asked.readers},
+                {"items": size},
+            )
+
+
+def topics(
+    asked: Asked, systems: Sequence[str], diversities: Sequence[float] = DIVERSITIES
+) -> list[Trial]:
+    """Topics of what is answered and of what was read (§3.6, figure 9), by diversity."""
+    trials = asked.trials("topics", Protocol.LEAVE_LAST_OUT, systems)
+    varied = []
+    for trial in trials:
+        if _name(trial.system) not in ("embedded", "beam"):
+            varied.append(trial)
+            continue
+        varied += [
+            replace(
+                trial,
+                system=_with(trial.system, f"diversity={diversity:g}"),
+                parameters={"diversity": diversity},
+            )
+            for diversity in diversities
+        ]
+    return varied
+
+
+def coldstart(asked: Asked, systems: Sequence[str]) -> list[Trial]:
+    """How little a system needs to know of a reader (ProLLM4Rec): by length of history."""
+    return asked.trials("coldstart", Protocol.COLDSTART, systems)
+
+
+def crossdomain(asked: Asked, systems: Sequence[str]) -> list[Trial]:
+    """From the history in one domain to items of another (LLM-Rec)."""
+    return asked.trials("crossdomain", Protocol.CROSSDOMAIN, systems)
+
+
+def _within(case: Case, held: set[str]) -> Case | None:
+    """A case in a catalogue that lacks some items; None where nothing is left to be told."""
+    history = tuple(item for item in case.question.history if item in held)
+    if not history:
+        return None
+    return replace(case, question=replace(case.question, history=history))
+
+
+def _with(system: str, parameter: str) -> str:
+    return f"{system}{',' if ':' in system else ':'}{parameter}"
+
+
+def _name(system: str) -> str:
+    return system.partition(":")[0]

@@ -1,0 +1,230 @@
+"""`Trial`: a system and the questions that it is asked; `Evaluation` makes a row of each."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+
+from app.evaluation.case import Case, Question, System, Training
+from app.evaluation.dataset import Dataset
+from app.evaluation.metrics import Background, Measured, topics_of
+from app.evaluation.protocols import Split
+from app.evaluation.report import Bucket, Data, Results, Row, Run, Spent
+from app.evaluation.report.rows import Scalar
+from app.evaluation.systems import Surroundings, systems
+from app.recommend import Recommendation
+from prompts import fingerprints
+from tree.embedders import LEXICAL
+from tree.item import Item
+
+_ASKED_AT_ONCE = 512
+_OURS = frozenset({"embedded", "beam", "paper", "flat"})
+_TOPICS_SHOWN = 12
+
+# What the answers of the service depend on, besides its code and its prompts.
+_SETTINGS = frozenset(
+    {
+        "beam_breadth", "beam_leaves", "diversity", "exact_scan_items", "history_decay",
+        "history_items", "popularity_weight", "sharpness", "wish_weight",
+    }
+)  # fmt: skip
+_MODEL_SETTINGS = frozenset(
+    {
+        "llm_anchors", "llm_branches", "llm_model", "llm_profile_model", "llm_recall_model",
+        "llm_reply_mode", "llm_rerank_model", "llm_search_model", "llm_weight",
+    }
+)  # fmt: skip
+
+
+class Watcher(Protocol):
+    """Who is told how far an evaluation is."""
+
+    def began(self, trial: "Trial") -> None:
+        """The next trial: first the system learns."""
+        ...
+
+    def fitted(self, share: float) -> None:
+        """How much of that is done, 0 … 1."""
+        ...
+
+    def answered(self, cases: int) -> None:
+        """So many more questions are answered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Who is asked what. `settings` are those of the protocol, `parameters` what a study varies."""
+
+    study: str
+    protocol: str
+    system: str
+    split: Split
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    cutoffs: tuple[int, ...] = (10, 20)
+
+    @property
+    def cases(self) -> Sequence[Case]:
+        return self.split[1]
+
+
+class Evaluation:
+    """Runs trials on one data set. What `results` hold already is not run again."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        around: Surroundings,
+        results: Results,
+        watcher: Watcher,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self._data = Data.of(data)
+        self._around = replace(
+            around, heard=self._hear, progress=lambda _, share: watcher.fitted(share)
+        )
+        self._results = results
+        self._watcher = watcher
+        self._seed = seed
+        self._usage: dict[str, Spent] = {}
+        self._degraded = 0
+        self._background: tuple[Training, Background] | None = None
+
+    async def run(self, trials: Sequence[Trial]) -> AsyncIterator[Row]:
+        """The rows in the order of the trials, each as soon as it is there.
+
+        Raises UnknownSystem and MissingLibrary before the first question is asked.
+        """
+        systems(list(dict.fromkeys(trial.system for trial in trials)), self._around)
+        known = {row.key: row for row in self._results.rows()}
+        for trial in trials:
+            self._watcher.began(trial)
+            run = self._run_of(trial)
+            row = known.get(run.key)
+            if row is None:
+                row = await self._row(trial, run)
+                self._results.append(row)
+            else:
+                self._watcher.answered(len(trial.cases))
+            yield row
+
+    def _run_of(self, trial: Trial) -> Run:
+        name = trial.system.partition(":")[0]
+        ours = name in _OURS
+        models = self._around.models
+        asks = ours and name != "embedded" and models is not None and models.configured
+        names = (_SETTINGS if ours else frozenset()) | (_MODEL_SETTINGS if asks else frozenset())
+        dumped = self._around.settings.model_dump(mode="json", include=set(names))
+        return Run(
+            study=trial.study,
+            data=self._data,
+            protocol=trial.protocol,
+            seed=self._seed,
+            system=trial.system,
+            settings=dict(sorted({**dumped, **trial.settings, "cases": len(trial.cases)}.items())),
+            parameters=dict(trial.parameters),
+            prompts=fingerprints() if asks else {},
+        )
+
+    async def _row(self, trial: Trial, run: Run) -> Row:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        training, cases = trial.split
+        self._usage, self._degraded = {}, 0
+        [system] = systems([trial.system], self._around)
+        try:
+            begun = time.perf_counter()
+            await system.fit(training)
+            fitted = time.perf_counter()
+            answers = await self._answers(system, [case.question for case in cases], trial)
+            ended = time.perf_counter()
+        finally:
+            await system.aclose()
+        background = await self._seen_against(training)
+        measured = Measured.of(cases, answers, background, trial.cutoffs)
+        summary = measured.summary(seed=self._seed)
+        counts = {
+            bucket: sum(case.bucket == bucket for case in cases) for bucket in summary.buckets
+        }
+        return Row(
+            run=run,
+            cases=len(cases),
+            metrics=summary.metrics,
+            buckets={
+                name: Bucket(cases=counts[name], metrics=metrics)
+                for name, metrics in summary.buckets.items()
+            },
+            flaws=dict(summary.flaws),
+            usage=self._usage,
+            degraded=self._degraded,
+            topics=_topic_shares(training.items, cases, answers),
+            fit_s=round(fitted - begun, 3),
+            rank_s=round(ended - fitted, 3),
+            started=started,
+        )
+
+    async def _answers(
+        self, system: System, questions: Sequence[Question], trial: Trial
+    ) -> list[list[str]]:
+        answers: list[list[str]] = []
+        for start in range(0, len(questions), _ASKED_AT_ONCE):
+            some = questions[start : start + _ASKED_AT_ONCE]
+            answers += await system.rank(some, max(trial.cutoffs))
+            self._watcher.answered(len(some))
+        return answers
+
+    def _hear(self, _: str, __: Question, answer: Recommendation) -> None:
+        self._degraded += answer.degraded
+        for stage, usage in answer.usage.stages.items():
+            if usage.calls:
+                self._usage[stage] = _sum(self._usage.get(stage, Spent()), usage)
+
+    async def _seen_against(self, training: Training) -> Background:
+        """The catalogue with its default vectors: every system is measured by the same ones."""
+        if self._background is None or self._background[0] is not training:
+            store = await self._around.trees.of(training.items, LEXICAL)
+            tree = await store.load()
+            rows = [tree.row(item.id) for item in training.items]
+            vectors = tree.rows.vectors[np.array([-1 if row is None else row for row in rows])]
+            topics = topics_of(training.items)
+            told_apart = topics if len(set(topics)) > 1 else None
+            background = Background.of(
+                training.items, training.readers, vectors=vectors, topics=told_apart
+            )
+            self._background = training, background
+        return self._background[1]
+
+
+def _sum(so_far: Spent, usage: object) -> Spent:
+    return Spent(
+        **{name: getattr(so_far, name) + getattr(usage, name) for name in Spent.__struct_fields__}
+    )
+
+
+def _topic_shares(
+    items: Sequence[Item], cases: Sequence[Case], answers: Sequence[Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """How the commonest topics of the histories share histories, targets and answers (§3.6)."""
+    topics = dict(zip((item.id for item in items), topics_of(items), strict=True))
+    whose: dict[str, list[Iterable[str]]] = {
+        "history": [case.question.history for case in cases],
+        "targets": [case.targets for case in cases],
+        "answers": list(answers),
+    }
+    shares = {}
+    for name, lists in whose.items():
+        counts = Counter(topics.get(item_id, ()) for ids in lists for item_id in ids)
+        del counts[()]
+        shares[name] = {topic: count / counts.total() for topic, count in counts.items()}
+    common = sorted(shares["history"], key=lambda topic: -shares["history"][topic])
+    if len(common) < 2:
+        return {}
+    return {
+        name: {" › ".join(topic): round(own.get(topic, 0.0), 5) for topic in common[:_TOPICS_SHOWN]}
+        for name, own in shares.items()
+    }
