@@ -23,6 +23,7 @@ PER_LEAF = (1, 3, 5, 8, 10)
 
 _EFFORTS = ("economy", "balanced", "quality")
 _TOKEN_READERS = 20
+_PAPER_READERS = 500  # §4.1
 
 
 class Protocol(StrEnum):
@@ -67,7 +68,7 @@ class Asked:
             case Protocol.TEMPORAL:
                 return protocols.temporal(data, seed=seed, readers=readers)
             case Protocol.PAPER:
-                most = min(readers or protocols.PAPER_READERS, protocols.PAPER_READERS)
+                most = min(readers or _PAPER_READERS, _PAPER_READERS)
                 return protocols.paper(data, self.leaves(), seed=seed, readers=most)
             case Protocol.IMPRESSIONS:
                 return protocols.impressions(data, seed=seed, readers=readers)

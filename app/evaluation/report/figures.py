@@ -1,0 +1,223 @@
+"""Which plots the rows give, and what each of them shows; `plots` draws them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.evaluation.metrics import Estimate
+from app.evaluation.report import wording
+from app.evaluation.report.rows import Row
+from app.evaluation.report.wording import Group
+
+_WHERE_NOT_LINES = frozenset({"diversity"})
+_AXES = {
+    "training_share": "share of the training data, %",
+    "catalogue_size": "items in the catalogue",
+    "k": "items taken per leaf, k",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One mark: where it stands, and its intervals."""
+
+    x: float
+    y: Estimate
+    x_estimate: Estimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes: the points of every system, by its name."""
+
+    x: str
+    y: str
+    series: Mapping[str, Sequence[Point]]
+    levels: Mapping[str, Estimate]  # systems that the x axis does not concern
+    ticks: Sequence[str] = ()  # names of x = 0, 1, …; numbers without
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Horizontal bars: a value for every label."""
+
+    x: str
+    values: Mapping[str, Estimate]
+    systems: Mapping[str, str]  # whose bar it is, by label
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One plot: its panels stand side by side."""
+
+    title: str
+    caption: str
+    panels: Sequence[Panel] | Sequence[Bars]
+
+
+def figures(group: Group) -> Iterator[Figure]:
+    """All plots that the rows of one group have data for."""
+    rows = group.rows
+    names = dict.fromkeys(name for row in rows for name in row.run.parameters)
+    numeric = [name for name in names if _numeric(rows, name)]
+    plain = [row for row in rows if not any(name in row.run.parameters for name in numeric)]
+    if len(plain) > 1 and not numeric:
+        yield from _compared(plain)
+        yield from _cold_start(plain)
+        yield from _trade_off(plain, "")
+    for name in numeric:
+        if name == "catalogue_size":
+            yield from _tokens(rows)
+        elif name in _WHERE_NOT_LINES:
+            yield from _trade_off(rows, name)
+        else:
+            yield from _along(rows, name)
+    yield from _topics(rows)
+
+
+def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
+    chosen = [m for name in ("recall", "ndcg") if (m := wording.largest_k(rows, name))]
+    if not chosen:
+        return
+    ordered = sorted(
+        (row for row in rows if chosen[0] in row.metrics),
+        key=lambda row: row.metrics[chosen[0]].value,
+    )
+    systems = {wording.label(row): row.run.system for row in ordered}
+    panels = [
+        Bars(
+            wording.metric_name(metric),
+            {wording.label(row): row.metrics[metric] for row in ordered if metric in row.metrics},
+            systems,
+        )
+        for metric in chosen
+    ]
+    yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
+
+
+def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
+    buckets = wording.bucket_order(bucket for row in rows for bucket in row.buckets)
+    if len(buckets) < 2:
+        return
+    panels: list[Panel] = []
+    for name in ("recall", "ndcg", "gauc"):
+        metric = wording.largest_k(rows, name)
+        series = {
+            wording.label(row): [
+                Point(x, found.metrics[metric])
+                for x, bucket in enumerate(buckets)
+                if (found := row.buckets.get(bucket)) and metric in found.metrics
+            ]
+            for row in rows
+            if metric
+        }
+        series = {label: points for label, points in series.items() if points}
+        if series and len(panels) < 2:
+            title = wording.metric_name(metric or "")
+            panels.append(Panel("events in the history", title, series, {}, ticks=buckets))
+    if panels:
+        yield Figure("Cold start", "What a longer history is worth to each system.", panels)
+
+
+def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:
+    scale = 100 if name == "training_share" else 1
+    panels = []
+    for wanted in ("recall", "ndcg"):
+        metric = wording.largest_k(rows, wanted)
+        if metric is None:
+            continue
+        series: dict[str, list[Point]] = {}
+        for row in _sorted(rows, name):
+            if metric in row.metrics:
+                x = _number(row, name) * scale
+                series.setdefault(row.run.system, []).append(Point(x, row.metrics[metric]))
+        levels = {
+            wording.label(row): row.metrics[metric]
+            for row in rows
+            if name not in row.run.parameters and metric in row.metrics
+        }
+        axis = _AXES.get(name, name.replace("_", " "))
+        panels.append(Panel(axis, wording.metric_name(metric), series, levels))
+    if panels:
+        known = {"training_share": "Against the amount of training data", "k": "Items per leaf"}
+        caption = "Bands are 95 % intervals over readers."
+        if any(panel.levels for panel in panels):
+            caption += " Dashed: systems that train on nothing."
+        yield Figure(known.get(name, f"Along {name.replace('_', ' ')}"), caption, panels)
+
+
+def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
+    series: dict[str, list[Point]] = {}
+    for row in _sorted(rows, "catalogue_size"):
+        if row.usage and row.tokens() > 0:
+            value = row.tokens()
+            point = Point(_number(row, "catalogue_size"), Estimate(value, value, value, row.cases))
+            series.setdefault(row.run.system, []).append(point)
+    grown = {
+        f"{system} (× {points[-1].y.value / points[0].y.value:.1f})": points
+        for system, points in series.items()
+    }
+    if grown:
+        panel = Panel(
+            _AXES["catalogue_size"], "input tokens per reader", grown, {}, log_x=True, log_y=True
+        )
+        caption = "In brackets: growth from the smallest catalogue to the largest."
+        yield Figure("Tokens against catalogue size", caption, [panel])
+
+
+def _trade_off(rows: Sequence[Row], name: str) -> Iterator[Figure]:
+    ndcg, ilad = wording.largest_k(rows, "ndcg"), wording.largest_k(rows, "ilad")
+    if ndcg is None or ilad is None:
+        return
+    series: dict[str, list[Point]] = {}
+    for row in _sorted(rows, name) if name else rows:
+        if ndcg in row.metrics and ilad in row.metrics:
+            note = wording.scalar(row.run.parameters.get(name)) if name else ""
+            y, x = row.metrics[ilad], row.metrics[ndcg]
+            series.setdefault(row.run.system, []).append(Point(x.value, y, x, note))
+    if series:
+        panel = Panel(wording.metric_name(ndcg), wording.metric_name(ilad), series, {})
+        caption = "Up and to the right is better; crosses are 95 % intervals."
+        if name:
+            caption += f" Beside each point: {name.replace('_', ' ')}."
+        yield Figure("Diversity against relevance", caption, [panel])
+
+
+def _topics(rows: Sequence[Row]) -> Iterator[Figure]:
+    for row in rows:
+        order = row.topics.get("targets", {})
+        if not order:
+            continue
+        shown = sorted(order, key=lambda topic: order[topic])[-10:]
+        panels = [
+            Bars(
+                f"{whose}: share of items",
+                {topic: _exact(shares.get(topic, 0.0), row.cases) for topic in shown},
+                dict.fromkeys(shown, whose),
+            )
+            for whose, shares in row.topics.items()
+        ]
+        title = f"Topics of {wording.label(row)}"
+        yield Figure(title, "The ten commonest topics among the targets.", panels)
+
+
+def _numeric(rows: Sequence[Row], name: str) -> bool:
+    values = [row.run.parameters[name] for row in rows if name in row.run.parameters]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _number(row: Row, name: str) -> float:
+    value = row.run.parameters.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _sorted(rows: Sequence[Row], name: str) -> list[Row]:
+    return sorted(
+        (row for row in rows if name in row.run.parameters), key=lambda row: _number(row, name)
+    )
+
+
+def _exact(value: float, cases: int) -> Estimate:
+    return Estimate(value, value, value, cases)

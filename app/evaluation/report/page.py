@@ -1,0 +1,136 @@
+"""`report.html`: one file with tables and plots that needs no network to be read."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from tempfile import NamedTemporaryFile
+
+from app.evaluation.report import plots, wording
+from app.evaluation.report.figures import figures
+from app.evaluation.report.rows import Row
+from app.evaluation.report.wording import Group
+
+
+def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
+    """The page. Without matplotlib it has tables only, and says how to get the plots."""
+    found = wording.groups(rows)
+    drawn = plots.available()
+    names = [f"g{place}" for place in range(len(found))]
+    places = {system: place for place, system in enumerate(_systems(rows))}
+    versions = ", ".join(sorted({row.run.version for row in rows})) or "–"
+    template = Template(files(__package__).joinpath("page.html").read_text("utf-8"))
+    return template.substitute(
+        title=escape(title),
+        about=escape(
+            f"{len(rows)} runs, version {versions}. Beside or below each value stands its 95 % "
+            "interval: a bootstrap over readers. Tokens are input tokens per reader."
+        ),
+        notice="" if drawn else f'<p class="warn">{escape(plots.MISSING)}</p>',
+        links="".join(
+            f'<a href="#{name}">{escape(group.title)}</a>'
+            for name, group in zip(names, found, strict=True)
+        ),
+        sections="\n".join(
+            _section(group, name, places if drawn else None)
+            for name, group in zip(names, found, strict=True)
+        ),
+    )
+
+
+def write(path: Path, rows: Sequence[Row], title: str = "Evaluation") -> None:
+    """Put the page in its place, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+        try:
+            file.write(html(rows, title))
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _systems(rows: Sequence[Row]) -> list[str]:
+    topics = [whose for row in rows for whose in row.topics]
+    return list(dict.fromkeys([*(row.run.system for row in rows), *topics]))
+
+
+def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
+    data = group.rows[0].run.data
+    parts = [
+        f'<section id="{name}"><h2>{escape(group.title)}</h2>',
+        f"<p>{escape(_sizes(group))}</p>",
+    ]
+    if places is not None:
+        for number, figure in enumerate(figures(group)):
+            image = plots.svg(figure, f"{name}-{number}", places)
+            parts.append(
+                f"<h3>{escape(figure.title)}</h3>"
+                f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
+            )
+    parts.append(f'<div class="wide">{_table(group.rows)}</div>')
+    if data.skipped:
+        parts.append(f"<p>Rows of the data that were skipped: {escape(_counts(data.skipped))}.</p>")
+    parts.append(f"<details><summary>How it was run</summary>{_facts(group.rows)}</details>")
+    return "\n".join([*parts, "</section>"])
+
+
+def _sizes(group: Group) -> str:
+    data = group.rows[0].run.data
+    cases = " or ".join(f"{n:,}" for n in sorted({row.cases for row in group.rows}))
+    return f"{data.items:,} items, {data.readers:,} readers, {cases} cases asked"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    metrics = wording.metrics_of(rows)
+    best = {metric: wording.best(rows, metric) for metric in metrics}
+    titles = ["system", *map(wording.metric_name, metrics), "tokens", "users/s"]
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(
+        f"<tr><td>{escape(wording.label(row))}</td>"
+        + "".join(_cell(row, metric, best[metric]) for metric in metrics)
+        + f"<td>{wording.count(row.tokens()) if row.usage else '–'}</td>"
+        + f"<td>{wording.count(row.users_per_s)}</td></tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(row: Row, metric: str, best: float | None) -> str:
+    estimate = row.metrics.get(metric)
+    if estimate is None:
+        return "<td>–</td>"
+    value = wording.figure(estimate.value)
+    if estimate.value == best:
+        value = f"<b>{value}</b>"
+    return f"<td>{value}<small>{wording.bounds(estimate)}</small></td>"
+
+
+def _facts(rows: Sequence[Row]) -> str:
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _told(rows))
+        + "</dl>"
+    )
+
+
+def _told(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    yield from ((f"SHA-256 of {name}", sum_) for name, sum_ in rows[0].run.data.checksums.items())
+    yield "seeds", ", ".join(sorted({str(row.run.seed) for row in rows}))
+    for row in rows:
+        run = row.run
+        told = [f"key {row.key}", f"version {run.version}"]
+        told += [f"{name} {wording.scalar(value)}" for name, value in run.settings.items()]
+        told += [f"prompt {name} {mark}" for name, mark in run.prompts.items()]
+        told += [f"{stage}: {row.tokens(stage):,.0f} tokens" for stage in row.usage]
+        told += [f"named in vain: {_counts(row.flaws)}"] if row.flaws else []
+        told += [f"trained {row.fit_s:.1f} s, answered {row.rank_s:.1f} s", row.started]
+        yield wording.label(row), " · ".join(filter(None, told))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in counts.items())

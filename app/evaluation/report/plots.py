@@ -1,0 +1,210 @@
+"""Figures as inline SVG, drawn by matplotlib; the page's style sheet gives them their colours."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from app.evaluation.metrics import Estimate
+from app.evaluation.report.figures import Bars, Figure, Panel
+from app.evaluation.report.wording import figure as number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MISSING = "plots need matplotlib: pip install 'matplotlib>=3.10', or the extra [evaluation]"
+
+# Stand-ins that become variables of the style sheet, so that one plot serves light and dark.
+_INK, _FAINT = "#010203", "#010204"
+_SERIES = [f"#0102{number:02x}" for number in range(16, 26)]
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _FAINT: "var(--grid)",
+    **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES)},
+}
+_MARKERS = "osD^vPX*<>"
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a system may be called "$x$"
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def available() -> bool:
+    """Whether plots can be drawn; MISSING says how to get them."""
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+def svg(figure: Figure, name: str, places: Mapping[str, int]) -> str:
+    """The figure as an `<svg>` element. `places` gives every system its colour in all figures.
+
+    `name` keeps the ids of several figures on one page apart.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure as Canvas
+
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        canvas = Canvas(figsize=_size(figure), layout="constrained")
+        axes = canvas.subplots(1, len(figure.panels), squeeze=False, sharey=_bars(figure))[0]
+        for panel, own in zip(figure.panels, axes, strict=True):
+            match panel:
+                case Bars():
+                    _draw_bars(own, panel, places)
+                case Panel():
+                    _draw_panel(own, panel, places)
+        if not _bars(figure):
+            handles, labels = axes[0].get_legend_handles_labels()
+            if len(labels) > 1 or len(figure.panels) == 1:
+                columns = min(len(labels), 5)
+                canvas.legend(handles, labels, loc="outside upper left", ncols=max(columns, 1))
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), name, figure.title)
+
+
+def _size(figure: Figure) -> tuple[float, float]:
+    if _bars(figure):
+        count = max(len(panel.values) for panel in figure.panels if isinstance(panel, Bars))
+        return 9.6, 0.9 + 0.31 * count
+    return (9.6, 4.2) if len(figure.panels) > 1 else (8.0, 4.4)
+
+
+def _bars(figure: Figure) -> bool:
+    return all(isinstance(panel, Bars) for panel in figure.panels)
+
+
+def _draw_bars(axes: "Axes", panel: Bars, places: Mapping[str, int]) -> None:
+    furthest = max([estimate.high for estimate in panel.values.values()], default=1.0) or 1.0
+    labels = list(panel.values)
+    for row, (label, estimate) in enumerate(panel.values.items()):
+        color = _color(panel.systems[label], places)
+        axes.barh(row, estimate.value, height=0.62, color=color, alpha=0.85, linewidth=0)
+        if estimate.low < estimate.high:
+            bar = _errors([estimate])
+            axes.errorbar(estimate.value, row, xerr=bar, color=_INK, linewidth=1.1, capsize=2.5)
+        end = max(estimate.high, estimate.value) + furthest * 0.02
+        axes.text(end, row, number(estimate.value), va="center", fontsize=9)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(min(0.0, *[estimate.low for estimate in panel.values.values()]), furthest * 1.16)
+    axes.set_xlabel(panel.x)
+
+
+def _draw_panel(axes: "Axes", panel: Panel, places: Mapping[str, int]) -> None:
+    crowd = len(panel.series)
+    for place, (label, points) in enumerate(panel.series.items()):
+        color, marker = _color(label, places), _marker(label, places)
+        shift = 0.5 * (place / max(crowd - 1, 1) - 0.5) if panel.ticks and crowd > 1 else 0.0
+        x = [point.x + shift for point in points]
+        y = [point.y.value for point in points]
+        axes.plot(x, y, color=color, marker=marker, label=_shown(label))
+        if panel.ticks or any(point.x_estimate for point in points):
+            wide = [point.x_estimate for point in points if point.x_estimate]
+            axes.errorbar(
+                x,
+                y,
+                yerr=_errors([point.y for point in points]),
+                xerr=_errors(wide) if len(wide) == len(points) else None,
+                color=color,
+                alpha=0.55,
+                linewidth=0,
+                elinewidth=1.1,
+            )
+        else:
+            low, high = [p.y.low for p in points], [p.y.high for p in points]
+            axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        for point in points:
+            if point.note:
+                at = (point.x, point.y.value)
+                axes.annotate(point.note, at, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for label, level in panel.levels.items():
+        color = _color(label, places)
+        axes.axhline(level.value, color=color, linestyle="--", label=_shown(label))
+        axes.axhspan(level.low, level.high, color=color, alpha=0.1, linewidth=0)
+    _scale(axes, panel)
+
+
+def _scale(axes: "Axes", panel: Panel) -> None:
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axes.grid(visible=False, axis="x")
+    if panel.log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_short)
+    if panel.log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_short)
+    elif not any(point.x_estimate for points in panel.series.values() for point in points):
+        axes.set_ylim(bottom=0)
+    axes.minorticks_off()
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+
+
+def _short(value: float, _: int) -> str:
+    """`10k`, `1M`: a formatter of ticks."""
+    for size, unit in ((1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
+    return [
+        [max(estimate.value - estimate.low, 0.0) for estimate in estimates],
+        [max(estimate.high - estimate.value, 0.0) for estimate in estimates],
+    ]
+
+
+def _place(label: str, places: Mapping[str, int]) -> int:
+    """A label begins with the name of its system; the longest name that fits is meant."""
+    fitting = [system for system in places if label.startswith(system)]
+    return places[max(fitting, key=len)] if fitting else 0
+
+
+def _color(label: str, places: Mapping[str, int]) -> str:
+    return _SERIES[_place(label, places) % len(_SERIES)]
+
+
+def _marker(label: str, places: Mapping[str, int]) -> str:
+    place = _place(label, places)
+    return _MARKERS[(place + place // len(_SERIES)) % len(_MARKERS)]
+
+
+def _shown(label: str) -> str:
+    """Matplotlib leaves labels that begin with an underscore out of legends."""
+    return f"\u200b{label}" if label.startswith("_") else label
+
+
+def _inline(document: str, name: str, title: str) -> str:
+    from html import escape
+
+    text = document[document.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, variable)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

@@ -1,0 +1,98 @@
+"""`Results`: the file of all runs, by which an interrupted evaluation goes on."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from app.evaluation.dataset import DataError
+from app.evaluation.report.rows import Row
+
+_decode = msgspec.json.Decoder(Row).decode
+
+
+class Results:
+    """`results.jsonl`: one row a line, in the order in which the runs ended.
+
+    Several processes may append to one file. A row is on disk when `append` returns; what a crash
+    tore off at the end is neither read nor in the way of the next row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """The newest row of every run, oldest run first; none where there is no file.
+
+        Raises DataError, with file and line, for a line that is no row.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        *lines, tail = content.split(b"\n")
+        rows: dict[str, Row] = {}
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                row = self._read(line, number)
+                rows[row.key] = row
+        if (last := _whole(tail)) is not None:
+            rows[last.key] = last
+        return list(rows.values())
+
+    def append(self, row: Row) -> None:
+        """Write one row, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked() as file:
+            size = os.fstat(file).st_size
+            start = _last_line(file, size)
+            line = msgspec.json.encode(row) + b"\n"
+            if start < size:
+                if _whole(os.pread(file, size - start, start)) is None:
+                    os.ftruncate(file, start)
+                else:
+                    line = b"\n" + line
+            while line:
+                line = line[os.write(file, line) :]
+            os.fsync(file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+    def _read(self, line: bytes, number: int) -> Row:
+        try:
+            return _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{self.path}:{number}: expected a row of results, as `evaluate` writes them: "
+                f"{error}"
+            ) from error
+
+
+def _whole(line: bytes) -> Row | None:
+    """A last line without its line break, if nothing else of it is missing."""
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _last_line(file: int, size: int) -> int:
+    """Where the last line begins that has no line break; the size where all have theirs."""
+    step, end = 65_536, size
+    while end > 0:
+        start = max(0, end - step)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

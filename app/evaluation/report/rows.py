@@ -1,0 +1,106 @@
+"""`Row`: one run of one system, with all that one needs to believe it and to repeat it."""
+
+import hashlib
+from typing import TypeAlias
+
+import msgspec
+
+from app import __version__
+from app.evaluation.dataset import Dataset
+from app.evaluation.metrics import Estimate
+
+Scalar: TypeAlias = str | int | float | bool | None
+Metrics: TypeAlias = dict[str, Estimate]
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """What was evaluated on."""
+
+    name: str
+    checksums: dict[str, str]  # SHA-256 by file name
+    items: int = 0
+    readers: int = 0
+    skipped: dict[str, int] = {}  # rows that were left out, by reason
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Data":
+        """The data set as a report names it."""
+        return cls(
+            name=dataset.name,
+            checksums=dict(dataset.checksums),
+            items=len(dataset.items),
+            readers=len(dataset.readers),
+            skipped=dict(dataset.skipped.counts),
+        )
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stage asked of a model, over all cases."""
+
+    calls: int = 0
+    rounds: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+    fallbacks: int = 0
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of some of the cases."""
+
+    cases: int
+    metrics: Metrics
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known before the first question: who is asked what."""
+
+    study: str
+    data: Data
+    protocol: str
+    seed: int
+    system: str
+    settings: dict[str, Scalar] = {}  # of the protocol and of the system
+    parameters: dict[str, Scalar] = {}  # what the study varies: the axes of its plots
+    prompts: dict[str, str] = {}  # fingerprints by template
+    version: str = __version__
+
+    @property
+    def key(self) -> str:
+        """The same for runs that would give the same figures; a rename of the data changes nothing.
+
+        Files count by what they hold, not by where they lie.
+        """
+        content = msgspec.structs.asdict(self) | {"data": sorted(self.data.checksums.values())}
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A run and what came of it: one line of `results.jsonl`."""
+
+    run: Run
+    cases: int
+    metrics: Metrics
+    buckets: dict[str, Bucket] = {}
+    flaws: dict[str, int] = {}  # answers that named an unknown, closed or repeated item
+    usage: dict[str, Spent] = {}  # by stage
+    degraded: int = 0  # answers for which a model failed and the embedded ranker stood in
+    topics: dict[str, dict[str, float]] = {}  # shares of the commonest topics, by whose they are
+    fit_s: float = 0.0
+    rank_s: float = 0.0
+    started: str = ""  # ISO 8601, UTC
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "key", self.run.key)
+
+    @property
+    def users_per_s(self) -> float | None:
+        """How many readers were served a second, training aside; None where it was not timed."""
+        return self.cases / self.rank_s if self.rank_s > 0 else None
+
+    def tokens(self, stage: str | None = None) -> float:
+        """Input tokens per reader: of one stage, or of all."""
+        spent = self.usage.values() if stage is None else [self.usage[stage]]
+        return sum(each.input_tokens for each in spent) / max(self.cases, 1)
