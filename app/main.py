@@ -161,7 +161,21 @@ def shared_store(settings: Settings) -> Iterator[str]:
         asyncio.run(server.stop())
 
 
-async def _models(settings: Settings, documents: Documents, stack: AsyncExitStack) -> Models:
+@asynccontextmanager
+async def opened_models(
+    settings: Settings, wrapped: Callable[[ChatModel], ChatModel]
+) -> AsyncIterator[Models]:
+    """The models that the settings name, each of them wrapped, without a store behind them."""
+    async with AsyncExitStack() as stack:
+        yield await _models(settings, MemoryDocuments(), stack, wrapped)
+
+
+async def _models(
+    settings: Settings,
+    documents: Documents,
+    stack: AsyncExitStack,
+    wrapped: Callable[[ChatModel], ChatModel] = lambda model: model,
+) -> Models:
     """The models that the settings name; the client is closed with the stack."""
     if settings.llm_model is None:
         return Models.none(documents)
@@ -174,7 +188,7 @@ async def _models(settings: Settings, documents: Documents, stack: AsyncExitStac
     address = str(client.base_url)
     writer = _model_of(settings, "label")
     names = {_model_of(settings, stage) for stage in STAGES}
-    chats = {name: Limited(OpenAIChat(client, name), free) for name in {*names, writer}}
+    chats = {name: Limited(wrapped(OpenAIChat(client, name)), free) for name in {*names, writer}}
 
     def made(name: str, kept_s: int) -> StageModel:
         model: ChatModel = Breaker(chats[name])  # long questions for labels stop no reader's

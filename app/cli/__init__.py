@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import doctor, reading, running, transfer, trees, versions
+from app.cli import doctor, evaluate, reading, running, transfer, trees, versions
 
 commands = typer.Typer(
     name="unillmrec",
@@ -21,6 +21,7 @@ commands.command("rebuild")(trees.rebuild)
 commands.command("versions")(versions.versions)
 commands.command("activate")(versions.activate)
 commands.command("doctor")(doctor.doctor)
+commands.add_typer(evaluate.commands, name="evaluate")
 commands.command("version")(running.version)
 
 

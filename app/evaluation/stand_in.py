@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
+from app.llm import STAGES, Models, ReplyMode, StageModel
 from app.llm.chat import JsonSchema, Reply, ScriptedChat, TokenUsage, Turn
 from app.llm.tokens import estimated_tokens
+from tree.store.documents import MemoryDocuments
 
 _OPTION = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _WORD = re.compile(r"\w{3,}")
@@ -25,6 +27,12 @@ def stand_in() -> ScriptedChat:
     word worth less the more options have it.
     """
     return ScriptedChat(_answer, "word-overlap")
+
+
+def models() -> Models:
+    """The stand-in at every stage."""
+    documents = MemoryDocuments()
+    return Models(dict.fromkeys(STAGES, StageModel(stand_in())), documents, ReplyMode.JSON_SCHEMA)
 
 
 def _answer(turn: Turn) -> Reply:

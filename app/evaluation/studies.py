@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
+from typing import TypedDict
 
 from app.evaluation import protocols
 from app.evaluation.case import Case, Training
@@ -39,6 +40,11 @@ class Protocol(StrEnum):
     CROSSDOMAIN = "crossdomain"
 
 
+class _Common(TypedDict):
+    seed: int
+    readers: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What all studies need to know: of which data, of how many readers, with which seed.
@@ -57,31 +63,29 @@ class Asked:
 
     def split(self, protocol: Protocol) -> Split:
         """Raises DataError where the data do not have what the protocol needs."""
-        data, seed, readers = self.data, self.seed, self.readers
-        match protocol:
-            case Protocol.LEAVE_LAST_OUT:
-                return protocols.leave_last_out(data, seed=seed, readers=readers)
-            case Protocol.CANDIDATES:
-                return protocols.leave_last_out(
-                    data, seed=seed, readers=readers, given_candidates=True
-                )
-            case Protocol.TEMPORAL:
-                return protocols.temporal(data, seed=seed, readers=readers)
-            case Protocol.PAPER:
-                most = min(readers or _PAPER_READERS, _PAPER_READERS)
-                return protocols.paper(data, self.leaves(), seed=seed, readers=most)
-            case Protocol.IMPRESSIONS:
-                return protocols.impressions(data, seed=seed, readers=readers)
-            case Protocol.EXCLUSION:
-                return protocols.exclusion(data, seed=seed, readers=readers)
-            case Protocol.COLDSTART:
-                return protocols.coldstart(
-                    data, seed=seed, readers=readers, natural=self.natural
-                )
-            case Protocol.CROSSDOMAIN:
-                return protocols.crossdomain(
-                    data, self.source, self.target, seed=seed, readers=readers
-                )
+        common: _Common = {"seed": self.seed, "readers": self.readers}
+        made: dict[Protocol, Callable[[], Split]] = {
+            Protocol.LEAVE_LAST_OUT: lambda: protocols.leave_last_out(self.data, **common),
+            Protocol.CANDIDATES: lambda: protocols.leave_last_out(
+                self.data, **common, given_candidates=True
+            ),
+            Protocol.TEMPORAL: lambda: protocols.temporal(self.data, **common),
+            Protocol.PAPER: lambda: protocols.paper(
+                self.data,
+                self.leaves(),
+                seed=self.seed,
+                readers=min(self.readers or _PAPER_READERS, _PAPER_READERS),
+            ),
+            Protocol.IMPRESSIONS: lambda: protocols.impressions(self.data, **common),
+            Protocol.EXCLUSION: lambda: protocols.exclusion(self.data, **common),
+            Protocol.COLDSTART: lambda: protocols.coldstart(
+                self.data, **common, natural=self.natural
+            ),
+            Protocol.CROSSDOMAIN: lambda: protocols.crossdomain(
+                self.data, self.source, self.target, **common
+            ),
+        }
+        return made[protocol]()
 
     def trials(
         self,
@@ -161,7 +165,7 @@ def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
     for size in sizes:
         items = resized(asked.data.items, size, seed=asked.seed)
         held = {item.id for item in items}
-        cases = [case for case in map(lambda case: _within(case, held), split[1]) if case]
+        cases = [case for case in (_within(case, held) for case in split[1]) if case]
         for system in [*systems, "paper", "flat"]:
             yield Trial(
                 "tokens",

@@ -96,12 +96,11 @@ class Evaluation:
         self._degraded = 0
         self._background: tuple[Training, Background] | None = None
 
-    async def run(self, trials: Sequence[Trial]) -> AsyncIterator[Row]:
+    async def run(self, trials: Iterable[Trial]) -> AsyncIterator[Row]:
         """The rows in the order of the trials, each as soon as it is there.
 
-        Raises UnknownSystem and MissingLibrary before the first question is asked.
+        Raises UnknownSystem and MissingLibrary, DataError for a file of results that is none.
         """
-        systems(list(dict.fromkeys(trial.system for trial in trials)), self._around)
         known = {row.key: row for row in self._results.rows()}
         for trial in trials:
             self._watcher.began(trial)

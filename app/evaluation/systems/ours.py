@@ -50,6 +50,13 @@ class Trees:
             self._built[embedder] = items, store
             return store
 
+    async def leaves(self, items: Sequence[Item]) -> Callable[[], dict[str, str]]:
+        """Gives the leaf of every item in the tree with the default vectors, by id."""
+        tree = await (await self.of(items, LEXICAL)).load()
+        return lambda: {
+            tree.rows.id(row): str(leaf.id) for leaf in tree.leaves() for row in leaf.rows.tolist()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
