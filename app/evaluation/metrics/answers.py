@@ -31,6 +31,7 @@ class Background:
     readers: int
     vectors: npt.NDArray[np.float32] | None = None  # unit length, or zero where there is none
     topics: Ints | None = None  # the number of each item's topic; -1 where it has none
+    topic_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -49,19 +50,19 @@ class Background:
         rows = _rows(index, chain.from_iterable(reader.history for reader in training))
         counts = np.bincount(rows[rows >= 0], minlength=len(index))
         numbers: dict[Hashable, int] = {}
+        numbered = [
+            -1 if topic in _NONE else numbers.setdefault(topic, len(numbers))
+            for topic in topics or ()
+        ]
         return cls(
             index=index,
             readers_of=counts.astype(np.int64),
             readers=len(training),
             vectors=None if vectors is None else _unit(np.asarray(vectors, np.float32)),
-            topics=None
-            if topics is None
-            else np.array(
-                [
-                    -1 if topic in _NONE else numbers.setdefault(topic, len(numbers))
-                    for topic in topics
-                ],
-                np.int64,
+            topics=None if topics is None else np.array(numbered, np.int64),
+            topic_names=tuple(
+                " › ".join(map(str, topic)) if isinstance(topic, tuple) else str(topic)
+                for topic in numbers
             ),
         )
 

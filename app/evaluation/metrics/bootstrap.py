@@ -136,8 +136,7 @@ def interval(
     return Estimate(value, float(min(low, value)), float(max(high, value)), cases)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """Two systems on the same cases: how much more the first has, absolutely and relatively."""
 
     difference: Estimate

@@ -1,7 +1,7 @@
 """`Measured`: every metric of one system, case by case, and what the cases together say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +36,7 @@ class Summary:
 
     metrics: dict[str, Estimate]
     buckets: dict[str, dict[str, Estimate]]
-    flaws: Mapping[str, int]
+    cases: dict[str, int]  # by bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ class Measured:
     bucket: tuple[str, ...]
     flaws: Mapping[str, int]
     _shown: "csr_array"  # cases × catalogue
-    _topics: Mapping[str, tuple["csr_array", "csr_array"]] = field(default_factory=dict)
-    _place: Floats = field(default_factory=lambda: np.empty(0))
+    _place: Floats  # of the first target in the slate
+    _topics: Mapping[str, "csr_array"]  # cases × topics, by whose they are; none without topics
+    _topic_names: tuple[str, ...]
 
     @classmethod
     def of(
@@ -82,16 +83,17 @@ class Measured:
         table[f"popularity@{k}"], table["popularity_of_history"] = answered, known
         means[f"popularity_shift@{k}"] = Mean.ratio(answered, known, offset=1.0)
 
-        topics: dict[str, tuple[csr_array, csr_array]] = {}
+        topics: dict[str, csr_array] = {}
         if background.topics is not None:
-            pairs = listed(given.top(k))
-            shown, known_topics, wanted = (
-                beyond.topic_counts(found, len(given), background.topics)
-                for found in (pairs, given.histories, given.wanted)
-            )
-            topics[f"topic_similarity@{k}"] = (shown, known_topics)
-            topics[f"topic_similarity_targets@{k}"] = (shown, wanted)
-            topics["topic_level"] = (wanted, known_topics)
+            parts = {
+                "targets": given.wanted,
+                "histories": given.histories,
+                "answers": listed(given.top(k)),
+            }
+            topics = {
+                whose: beyond.topic_counts(pairs, len(given), background.topics)
+                for whose, pairs in parts.items()
+            }
         return cls(
             table=table,
             means=means,
@@ -99,8 +101,9 @@ class Measured:
             bucket=given.bucket,
             flaws=given.flaws,
             _shown=beyond.exposures(given, background, k),
-            _topics=topics,
             _place=given.position,
+            _topics=topics,
+            _topic_names=background.topic_names,
         )
 
     def summary(self, *, seed: int, count: int = RESAMPLES) -> Summary:
@@ -112,7 +115,7 @@ class Measured:
         for recommender systems", 2024 (position bias).
         """
         if not len(self.bucket):
-            return Summary({}, {}, self.flaws)
+            return Summary({}, {}, {})
         order, parts = _parted(self.bucket)
         with one_thread():
             return self._summed(order, parts, seed, count)
@@ -146,13 +149,30 @@ class Measured:
         for name, value in self._of_lists(np.ones((1, len(order)), np.float32)).items():
             if np.isfinite(value[0]):
                 replicates = np.concatenate(whole[name])
-                cases = len(order)
-                metrics[name] = interval(float(value[0]), replicates, cases, within=(0.0, 1.0))
-        return Summary(metrics, buckets, self.flaws)
+                metrics[name] = interval(float(value[0]), replicates, len(order), within=(0.0, 1.0))
+        cases = {bucket: part.stop - part.start for bucket, part in parts.items() if bucket}
+        return Summary(metrics, buckets, cases)
 
     def against(self, other: "Measured", *, seed: int) -> dict[str, Comparison]:
         """This system less the other, reader by reader. See compare."""
         return compare(self.means, other.means, seed=seed)
+
+    def topic_shares(self, count: int = 10) -> dict[str, dict[str, float]]:
+        """Shares of the commonest topics of targets, histories and answers, commonest first.
+
+        As in figure 9 of the paper: every topic that is among the first `count` of one of them.
+        """
+        sums = {whose: np.asarray(counts.sum(axis=0)) for whose, counts in self._topics.items()}
+        kept = {topic for own in sums.values() for topic in np.argsort(-own, kind="stable")[:count]}
+        return {
+            whose: {
+                self._topic_names[topic]: float(own[topic] / own.sum())
+                for topic in sorted(kept, key=lambda topic: -own[topic])
+                if own[topic] > 0
+            }
+            for whose, own in sums.items()
+            if own.sum() > 0
+        }
 
     def _of_lists(self, weights: Weights) -> dict[str, Floats]:
         """What no single case has, in every resample."""
@@ -161,8 +181,14 @@ class Measured:
             f"coverage@{self.k}": beyond.coverage(exposure),
             f"gini@{self.k}": beyond.gini(exposure),
         }
-        for name, (one, other) in self._topics.items():
-            found[name] = beyond.similarity((one.T @ weights.T).T, (other.T @ weights.T).T)
+        if self._topics:
+            targets, histories, answers = (
+                (self._topics[whose].T @ weights.T).T
+                for whose in ("targets", "histories", "answers")
+            )
+            found[f"topic_similarity@{self.k}"] = beyond.similarity(answers, histories)
+            found[f"topic_similarity_targets@{self.k}"] = beyond.similarity(answers, targets)
+            found["topic_level"] = beyond.similarity(targets, histories)
         if np.isfinite(self._place).any():
             found[f"position_spread@{self.k}"] = self._spread(weights)
         return found

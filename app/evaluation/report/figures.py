@@ -67,6 +67,7 @@ def figures(group: Group) -> Iterator[Figure]:
         yield from _compared(plain)
         yield from _cold_start(plain)
         yield from _trade_off(plain, "")
+        yield from _by_stage(plain)
     for name in numeric:
         if name == "catalogue_size":
             yield from _tokens(rows)
@@ -132,20 +133,21 @@ def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:
         for row in _sorted(rows, name):
             if metric in row.metrics:
                 x = _number(row, name) * scale
-                series.setdefault(row.run.system, []).append(Point(x, row.metrics[metric]))
+                point = Point(x, row.metrics[metric])
+                series.setdefault(wording.label(row, name), []).append(point)
         levels = {
             wording.label(row): row.metrics[metric]
             for row in rows
             if name not in row.run.parameters and metric in row.metrics
         }
-        axis = _AXES.get(name, name.replace("_", " "))
+        axis = _AXES.get(name, wording.words(name))
         panels.append(Panel(axis, wording.metric_name(metric), series, levels))
     if panels:
         known = {"training_share": "Against the amount of training data", "k": "Items per leaf"}
         caption = "Bands are 95 % intervals over readers."
         if any(panel.levels for panel in panels):
             caption += " Dashed: systems that train on nothing."
-        yield Figure(known.get(name, f"Along {name.replace('_', ' ')}"), caption, panels)
+        yield Figure(known.get(name, f"Along {wording.words(name)}"), caption, panels)
 
 
 def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
@@ -154,7 +156,7 @@ def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
         if row.usage and row.tokens() > 0:
             value = row.tokens()
             point = Point(_number(row, "catalogue_size"), Estimate(value, value, value, row.cases))
-            series.setdefault(row.run.system, []).append(point)
+            series.setdefault(wording.label(row, "catalogue_size"), []).append(point)
     grown = {
         f"{system} (× {points[-1].y.value / points[0].y.value:.1f})": points
         for system, points in series.items()
@@ -167,6 +169,23 @@ def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
         yield Figure("Tokens against catalogue size", caption, [panel])
 
 
+def _by_stage(rows: Sequence[Row]) -> Iterator[Figure]:
+    asked = [row for row in rows if row.tokens() > 0]
+    stages = dict.fromkeys(stage for row in asked for stage in row.usage)
+    systems = {wording.label(row): row.run.system for row in reversed(asked)}
+    panels = [
+        Bars(
+            stage,
+            {wording.label(row): _exact(row.tokens(stage), row.cases) for row in reversed(asked)},
+            systems,
+        )
+        for stage in stages
+        if any(row.tokens(stage) > 0 for row in asked)
+    ]
+    if panels:
+        yield Figure("Tokens by stage", "Input tokens per reader.", panels)
+
+
 def _trade_off(rows: Sequence[Row], name: str) -> Iterator[Figure]:
     ndcg, ilad = wording.largest_k(rows, "ndcg"), wording.largest_k(rows, "ilad")
     if ndcg is None or ilad is None:
@@ -176,12 +195,13 @@ def _trade_off(rows: Sequence[Row], name: str) -> Iterator[Figure]:
         if ndcg in row.metrics and ilad in row.metrics:
             note = wording.scalar(row.run.parameters.get(name)) if name else ""
             y, x = row.metrics[ilad], row.metrics[ndcg]
-            series.setdefault(row.run.system, []).append(Point(x.value, y, x, note))
+            point = Point(x.value, y, x, note)
+            series.setdefault(wording.label(row, name), []).append(point)
     if series:
         panel = Panel(wording.metric_name(ndcg), wording.metric_name(ilad), series, {})
         caption = "Up and to the right is better; crosses are 95 % intervals."
         if name:
-            caption += f" Beside each point: {name.replace('_', ' ')}."
+            caption += f" Beside each point: {wording.words(name)}."
         yield Figure("Diversity against relevance", caption, [panel])
 
 

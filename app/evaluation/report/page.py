@@ -8,10 +8,18 @@ from pathlib import Path
 from string import Template
 from tempfile import NamedTemporaryFile
 
+from app.evaluation.metrics import Comparison
 from app.evaluation.report import plots, wording
 from app.evaluation.report.figures import figures
 from app.evaluation.report.rows import Row
 from app.evaluation.report.wording import Group
+
+_SHORT = 15  # rows
+_COMPARED = frozenset({"recall", "ndcg", "mrr", "ilad", "gauc"})
+_PAIRED = (
+    "How much of the other system's figure each system reaches, on the same readers (paired "
+    "bootstrap); in bold where the interval of the difference leaves zero out."
+)
 
 
 def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
@@ -30,7 +38,7 @@ def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
         ),
         notice="" if drawn else f'<p class="warn">{escape(plots.MISSING)}</p>',
         links="".join(
-            f'<a href="#{name}">{escape(group.title)}</a>'
+            f'<a href="#{name}">{escape(f"{group.study} · {group.data}")}</a>'
             for name, group in zip(names, found, strict=True)
         ),
         sections="\n".join(
@@ -55,8 +63,7 @@ def write(path: Path, rows: Sequence[Row], title: str = "Evaluation") -> None:
 
 
 def _systems(rows: Sequence[Row]) -> list[str]:
-    topics = [whose for row in rows for whose in row.topics]
-    return list(dict.fromkeys([*(row.run.system for row in rows), *topics]))
+    return list(dict.fromkeys(row.run.system for row in rows))
 
 
 def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
@@ -72,7 +79,11 @@ def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
                 f"<h3>{escape(figure.title)}</h3>"
                 f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
             )
-    parts.append(f'<div class="wide">{_table(group.rows)}</div>')
+    table = f'<div class="wide">{_table(group.rows)}</div>'
+    opened = " open" if len(group.rows) <= _SHORT else ""
+    parts.append(f"<details{opened}><summary>All figures</summary>{table}</details>")
+    if any(row.against for row in group.rows):
+        parts.append(f"<h3>Reader by reader</h3><p>{escape(_PAIRED)}</p>{_pairs(group.rows)}")
     if data.skipped:
         parts.append(f"<p>Rows of the data that were skipped: {escape(_counts(data.skipped))}.</p>")
     parts.append(f"<details><summary>How it was run</summary>{_facts(group.rows)}</details>")
@@ -110,6 +121,30 @@ def _cell(row: Row, metric: str, best: float | None) -> str:
     return f"<td>{value}<small>{wording.bounds(estimate)}</small></td>"
 
 
+def _pairs(rows: Sequence[Row]) -> str:
+    metrics = [metric for metric in wording.metrics_of(rows) if wording.base(metric) in _COMPARED]
+    head = "".join(f"<th>{escape(wording.metric_name(metric))}</th>" for metric in metrics)
+    body = "".join(
+        f"<tr><td>{escape(f'{wording.label(row)} against {name}')}</td>"
+        + "".join(_pair(found.get(metric)) for metric in metrics)
+        + "</tr>"
+        for row in rows
+        for name, found in row.against.items()
+    )
+    return (
+        f'<div class="wide"><table><thead><tr><th>systems</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _pair(found: Comparison | None) -> str:
+    if found is None or found.ratio is None:
+        return "<td>–</td>"
+    value = f"{found.ratio.value:.1%}"
+    low, high = f"{found.ratio.low:.1%}", f"{found.ratio.high:.1%}"
+    return f"<td>{f'<b>{value}</b>' if found.certain else value}<small>{low} – {high}</small></td>"
+
+
 def _facts(rows: Sequence[Row]) -> str:
     return (
         "<dl>"
@@ -128,7 +163,7 @@ def _told(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         told += [f"prompt {name} {mark}" for name, mark in run.prompts.items()]
         told += [f"{stage}: {row.tokens(stage):,.0f} tokens" for stage in row.usage]
         told += [f"named in vain: {_counts(row.flaws)}"] if row.flaws else []
-        told += [f"trained {row.fit_s:.1f} s, answered {row.rank_s:.1f} s", row.started]
+        told += [f"trained {row.fit_s:.1f} s, answered {row.rank_s:.1f} s", row.ended]
         yield wording.label(row), " · ".join(filter(None, told))
 
 

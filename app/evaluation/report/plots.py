@@ -16,13 +16,13 @@ MISSING = "plots need matplotlib: pip install 'matplotlib>=3.10', or the extra [
 
 # Stand-ins that become variables of the style sheet, so that one plot serves light and dark.
 _INK, _FAINT = "#010203", "#010204"
-_SERIES = [f"#0102{number:02x}" for number in range(16, 26)]
+_SERIES = [f"#0102{number:02x}" for number in range(16, 30)]
 _VARIABLES = {
     _INK: "var(--ink)",
     _FAINT: "var(--grid)",
     **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES)},
 }
-_MARKERS = "osD^vPX*<>"
+_MARKERS = "osD^vPX*<>hpd8"
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a system may be called "$x$"
@@ -161,7 +161,7 @@ def _scale(axes: "Axes", panel: Panel) -> None:
     axes.set_ylabel(panel.y)
 
 
-def _short(value: float, _: int) -> str:
+def _short(value: float, _: float) -> str:
     """`10k`, `1M`: a formatter of ticks."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if value >= size:

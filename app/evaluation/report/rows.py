@@ -1,13 +1,15 @@
 """`Row`: one run of one system, with all that one needs to believe it and to repeat it."""
 
 import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
 
 from app import __version__
 from app.evaluation.dataset import Dataset
-from app.evaluation.metrics import Estimate
+from app.evaluation.metrics import Comparison, Estimate, Measured
 
 Scalar: TypeAlias = str | int | float | bool | None
 Metrics: TypeAlias = dict[str, Estimate]
@@ -87,10 +89,47 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, Spent] = {}  # by stage
     degraded: int = 0  # answers for which a model failed and the embedded ranker stood in
     topics: dict[str, dict[str, float]] = {}  # shares of the commonest topics, by whose they are
+    against: dict[str, dict[str, Comparison]] = {}  # other systems, on the same readers
     fit_s: float = 0.0
     rank_s: float = 0.0
-    started: str = ""  # ISO 8601, UTC
+    ended: str = ""  # ISO 8601, UTC
     key: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        measured: Measured,
+        *,
+        usage: Mapping[str, Spent] | None = None,
+        against: Mapping[str, Measured] | None = None,
+        fit_s: float = 0.0,
+        rank_s: float = 0.0,
+    ) -> "Row":
+        """The row of a run that has just ended. Intervals are drawn with the seed of the run.
+
+        `against` names what other systems answered to the same cases.
+        """
+        summary = measured.summary(seed=run.seed)
+        return cls(
+            run=run,
+            cases=len(measured.bucket),
+            metrics=summary.metrics,
+            buckets={
+                bucket: Bucket(cases=summary.cases[bucket], metrics=metrics)
+                for bucket, metrics in summary.buckets.items()
+            },
+            flaws=dict(measured.flaws),
+            usage=dict(usage or {}),
+            topics=measured.topic_shares(),
+            against={
+                name: measured.against(other, seed=run.seed)
+                for name, other in (against or {}).items()
+            },
+            fit_s=fit_s,
+            rank_s=rank_s,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "key", self.run.key)
@@ -102,5 +141,5 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def tokens(self, stage: str | None = None) -> float:
         """Input tokens per reader: of one stage, or of all."""
-        spent = self.usage.values() if stage is None else [self.usage[stage]]
-        return sum(each.input_tokens for each in spent) / max(self.cases, 1)
+        spent = (own for name, own in self.usage.items() if stage in (None, name))
+        return sum(own.input_tokens for own in spent) / max(self.cases, 1)

@@ -11,6 +11,7 @@ from app.evaluation.report import wording
 from app.evaluation.report.rows import Row
 
 USUAL = ("recall", "ndcg", "mrr", "x_random", "ilad", "coverage", "gauc")
+_COMPARED = ("recall", "ndcg")
 
 
 def show(console: Console, rows: Sequence[Row], *, metrics: Sequence[str] | None = None) -> None:
@@ -94,12 +95,26 @@ def _cell(row: Row, metric: str, best: float | None, *, beside: bool) -> Text:
     return value.append(" " if beside else "\n").append(wording.bounds(estimate), style="dim")
 
 
+def _pairs(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for name, found in row.against.items():
+            told = [
+                f"{wording.metric_name(metric)} {pair.ratio.value:.1%} "
+                f"({pair.ratio.low:.1%} – {pair.ratio.high:.1%})"
+                for metric in _chosen(rows, _COMPARED)
+                if (pair := found.get(metric)) and pair.ratio
+            ]
+            if told:
+                yield f"{wording.label(row)} reaches of {name}, reader by reader: {', '.join(told)}"
+
+
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
     cases = sorted({row.cases for row in rows})
     yield (
         f"{' or '.join(f'{n:,}' for n in cases)} cases; beside each value its 95 % interval "
         "(bootstrap over readers); tokens: input per reader"
     )
+    yield from _pairs(rows)
     skipped = rows[0].run.data.skipped
     if skipped:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in skipped.items())

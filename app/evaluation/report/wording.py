@@ -13,7 +13,7 @@ _NAMES = {
     "mrr": "MRR",
     "hit_rate": "Hit rate",
     "ilad": "ILAD",
-    "novelty": "Novelty, bits",
+    "novelty": "Novelty",
     "x_random": "× random",
     "gauc": "GAUC",
     "popularity_shift": "Popularity shift",
@@ -86,10 +86,19 @@ def largest_k(rows: Iterable[Row], name: str) -> str | None:
     return next((metric for metric in metrics_of(rows) if base(metric) == name), None)
 
 
-def label(row: Row) -> str:
-    """The system and what the study set it to."""
-    parameters = [f"{name} {scalar(value)}" for name, value in row.run.parameters.items()]
-    return " · ".join([row.run.system, *parameters])
+def label(row: Row, but: str = "") -> str:
+    """The system and what the study set it to, all `but` one parameter."""
+    set_to = [
+        f"{words(name)} {scalar(value)}"
+        for name, value in row.run.parameters.items()
+        if name != but
+    ]
+    return " · ".join([row.run.system, *set_to])
+
+
+def words(name: str) -> str:
+    """`training share` of `training_share`."""
+    return name.replace("_", " ")
 
 
 def scalar(value: Scalar) -> str:
@@ -133,6 +142,6 @@ def best(rows: Sequence[Row], metric: str) -> float | None:
     if base(metric) in NOT_JUDGED:
         return None
     values = [row.metrics[metric].value for row in rows if metric in row.metrics]
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return None
     return min(values) if base(metric) in LESS_IS_BETTER else max(values)

@@ -1,0 +1,289 @@
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from app.evaluation.metrics import Estimate
+from app.evaluation.report import Data, Row, show, wording
+from app.evaluation.report.figures import Bars, Panel, figures
+from app.evaluation.report.page import html, write
+from app.evaluation.report.plots import svg
+from tests.app.test_evaluation.rows import estimate, row
+
+SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
+COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
+TRAINED = [
+    row("SASRec", 0.1 * share, study="training", parameters={"training_share": share})
+    for share in (1.0, 0.1, 0.5)
+] + [row("beam", 0.06, study="training")]
+GROWN = [
+    row(name, tokens=tokens, study="tokens", parameters={"catalogue_size": size})
+    for name, tokens, size in (
+        ("beam", 3_000, 1_000),
+        ("beam", 5_100, 1_000_000),
+        ("flat", 14_000, 1_000),
+        ("flat", 14_000_000, 1_000_000),
+    )
+]
+VARIED = [
+    row("beam", study="diversity", parameters={"diversity": value}) for value in (0.0, 0.3, 1.0)
+]
+
+
+def _printed(rows: Sequence[Row], width: int, metrics: Sequence[str] | None = None) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None)
+    show(console, rows, metrics=metrics)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [36, 60, 80, 120, 200])
+def test_every_value_is_whole_on_every_terminal(width: int) -> None:
+    printed = _printed(COMPARED, width)
+    assert max(map(len, printed.splitlines()[1:])) <= width
+    for name in SYSTEMS:
+        assert name in printed
+    for each in COMPARED:
+        for metric in ("recall@20", "ndcg@20", "x_random@20", "ilad@20"):
+            found = each.metrics[metric]
+            assert wording.figure(found.value) in printed
+            assert wording.bounds(found) in printed
+    assert "2,700" in printed  # tokens
+    assert "120" in printed  # users/s
+
+
+def test_a_wide_terminal_has_one_line_a_system() -> None:
+    printed = _printed(COMPARED, 200)
+    line = next(line for line in printed.splitlines() if "item-kNN" in line)
+    assert ".0600 .0480 – .0750" in line
+    assert "1,800" in line
+
+
+def test_chosen_metrics_are_the_columns_and_the_largest_k_counts() -> None:
+    printed = _printed(COMPARED, 120, metrics=["ilad", "recall@10", "unheard-of"])
+    header = printed.splitlines()[2]
+    assert re.search(r"ILAD@20.*Recall@10", header)
+    assert "Recall@20" not in header
+    assert "unheard" not in printed
+
+
+def test_names_are_text_and_not_markup() -> None:
+    assert "[red]beam[/red] $x$" in _printed([row("[red]beam[/red] $x$")], 200)
+
+
+def test_what_was_skipped_and_named_in_vain_is_told() -> None:
+    data = Data(name="films", checksums={}, skipped={"without a title": 12})
+    told = msgspec.structs.replace(row("beam", data=data), flaws={"repeated": 3})
+    printed = _printed([told], 120)
+    assert "12 without a title" in printed
+    assert "beam named items in vain: 3 repeated" in printed
+
+
+def test_other_data_of_the_same_name_is_not_compared() -> None:
+    other = Data(name="films", checksums={"items.jsonl": "zz"})
+    found = wording.groups([row("beam"), row("beam", data=other), row("flat")])
+    assert [[each.run.system for each in group.rows] for group in found] == [
+        ["beam", "flat"],
+        ["beam"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0.05741, ".0574"), (0.5741, ".574"), (-0.25, "-.250"), (3.214, "3.21"), (0.0, ".0000")],
+        *[(45.67, "45.7"), (12_345.6, "12,346"), (1.0, "1.00")],
+    ],
+)
+def test_figures_have_three_digits_that_count(value: float, text: str) -> None:
+    assert wording.figure(value) == text
+
+
+def test_bounds_have_the_places_of_their_value() -> None:
+    assert wording.bounds(Estimate(0.104, 0.0891, 0.1222, 9)) == ".089 – .122"
+
+
+def test_buckets_stand_by_the_length_of_the_history() -> None:
+    given = ["50+", "2–4", "0, with a profile", "10–49", "5–9", "1", "books → films"]
+    assert wording.bucket_order(given) == [
+        *["0, with a profile", "1", "2–4", "5–9", "10–49", "50+", "books → films"]
+    ]
+
+
+def test_the_lowest_gini_is_the_best_and_no_novelty_is() -> None:
+    low, high = (
+        msgspec.structs.replace(
+            row(), metrics={"gini@20": estimate(gini), "novelty@20": estimate(gini)}
+        )
+        for gini in (0.2, 0.9)
+    )
+    assert wording.best([low, high], "gini@20") == 0.2
+    assert wording.best([low, high], "novelty@20") is None
+
+
+def _titles(rows: Sequence[Row]) -> list[str]:
+    (group,) = wording.groups(rows)
+    return [figure.title for figure in figures(group)]
+
+
+def test_rows_tell_which_plots_there_are() -> None:
+    assert _titles(COMPARED) == [
+        *["Systems side by side", "Cold start", "Diversity against relevance", "Tokens by stage"]
+    ]
+    assert _titles(TRAINED) == ["Against the amount of training data"]
+    assert _titles(GROWN) == ["Tokens against catalogue size"]
+    assert _titles(VARIED) == ["Diversity against relevance"]
+    assert _titles([row("paper", study="k", parameters={"k": k}) for k in (1, 5)]) == [
+        "Items per leaf"
+    ]
+
+
+def test_training_shares_are_in_order_and_zero_shot_is_a_level() -> None:
+    (figure,) = figures(wording.groups(TRAINED)[0])
+    panel = figure.panels[0]
+    assert isinstance(panel, Panel)
+    assert [(point.x, point.y.value) for point in panel.series["SASRec"]] == [
+        *[(10.0, pytest.approx(0.01)), (50.0, pytest.approx(0.05)), (100.0, pytest.approx(0.1))]
+    ]
+    assert list(panel.levels) == ["beam"]
+
+
+def test_tokens_are_per_reader_and_their_growth_is_told() -> None:
+    (figure,) = figures(wording.groups(GROWN)[0])
+    panel = figure.panels[0]
+    assert isinstance(panel, Panel)
+    assert list(panel.series) == ["beam (× 1.7)", "flat (× 1000.0)"]
+    assert [point.y.value for point in panel.series["beam (× 1.7)"]] == [3_000, 5_100]
+    assert (panel.log_x, panel.log_y) == (True, True)
+
+
+def test_topics_are_the_commonest_of_the_targets() -> None:
+    shares = {f"topic {n:02}": n / 100 for n in range(14)}
+    told = msgspec.structs.replace(row(), topics={"targets": shares, "answers": {"topic 13": 1.0}})
+    (figure,) = figures(wording.groups([told])[0])
+    targets, answers = figure.panels
+    assert isinstance(targets, Bars)
+    assert isinstance(answers, Bars)
+    assert list(targets.values)[-1] == "topic 13"
+    assert len(targets.values) == 10
+    assert answers.values["topic 04"].value == 0
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _page(rows: Sequence[Row]) -> tuple[str, _Page]:
+    content = html(rows)
+    page = _Page()
+    page.feed(content)
+    return content, page
+
+
+def test_the_page_needs_nothing_from_anywhere() -> None:
+    content, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"@import|url\((?!#)", content)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 7
+
+
+def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
+    _, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    values = [value or "" for _, attributes in page.tags for value in attributes.values()]
+    wanted = {ref for value in values for ref in re.findall(r"url\(#([^)]*)\)", value)}
+    wanted |= {value[1:] for value in values if value.startswith("#")}
+    assert wanted
+    assert wanted <= set(ids)
+
+
+EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
+
+
+def test_everything_from_outside_is_text() -> None:
+    data = Data(name=EVIL, checksums={EVIL: EVIL}, skipped={EVIL: 1})
+    rows = [
+        msgspec.structs.replace(
+            row(name, data=data, study=EVIL, protocol=EVIL, settings={EVIL: EVIL}),
+            flaws={EVIL: 2},
+            topics={"targets": {EVIL: 0.5}},
+        )
+        for name in (EVIL, "_beam $a$ </text></svg>")
+    ]
+    content, page = _page(rows)
+    assert "<script" not in content
+    assert all(tag != "script" for tag, _ in page.tags)
+    assert page.text.count(EVIL) > 10
+    assert "_beam $a$ </text></svg>" in page.text
+
+
+def test_plots_take_their_colours_from_the_page() -> None:
+    (group,) = wording.groups(COMPARED)
+    used: set[str] = set()
+    for number, figure in enumerate(figures(group)):
+        image = svg(figure, f"f{number}", {name: place for place, name in enumerate(SYSTEMS)})
+        ElementTree.fromstring(image)
+        used.update(re.findall(r"var\(--([a-z0-9-]+)\)", image))
+        assert not re.search(r"#[0-9a-f]{6}\b", image.replace("#ffffff", ""))
+    assert used == {"ink", "grid", "series-0", "series-1", "series-2", "series-3"}
+    styles = html([])
+    for variable in used:
+        assert styles.count(f"--{variable}:") == 2  # light and dark
+
+
+def test_the_same_rows_give_the_same_page() -> None:
+    assert html(COMPARED) == html(COMPARED)
+
+
+def test_a_page_is_put_in_its_place_whole(tmp_path: Path) -> None:
+    path = tmp_path / "reports" / "report.html"
+    write(path, COMPARED)
+    write(path, [])
+    assert path.read_text().startswith("<!doctype html>")
+    assert [found.name for found in path.parent.iterdir()] == ["report.html"]
+
+
+_WITHOUT = """
+import sys
+sys.modules["matplotlib"] = None
+from app.evaluation.report.page import html
+from tests.app.test_evaluation.rows import row
+page = html([row("beam"), row("flat")])
+assert "<svg" not in page and "pip install" in page and "flat" in page, page
+"""
+
+_LAZY = """
+import sys
+import app.evaluation.report, app.evaluation.metrics, app.evaluation.report.page
+print(sorted({"matplotlib", "scipy", "sklearn"} & set(sys.modules)))
+"""
+
+
+def test_without_matplotlib_the_page_has_its_tables_and_says_how_to_get_plots() -> None:
+    subprocess.run([sys.executable, "-c", _WITHOUT], check=True, cwd=Path.cwd())
+
+
+def test_heavy_libraries_are_loaded_where_they_are_used() -> None:
+    done = subprocess.run([sys.executable, "-c", _LAZY], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,156 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.evaluation.dataset import DataError
+from app.evaluation.report import Data, Results, as_json
+from tests.app.test_evaluation.rows import DATA, row, run
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "made" / "results.jsonl")
+
+
+def test_rows_come_back_as_they_were_written(results: Results) -> None:
+    assert results.rows() == []
+    written = [row("beam", tokens=4_000), row("random", 0.001)]
+    for each in written:
+        results.append(each)
+    assert results.rows() == written
+    assert [json.loads(line)["key"] for line in results.path.read_text().splitlines()] == [
+        each.run.key for each in written
+    ]
+
+
+def test_the_newest_row_of_a_run_counts(results: Results) -> None:
+    for each in (row("beam", 0.1), row("flat"), row("beam", 0.2)):
+        results.append(each)
+    assert [(found.run.system, found.metrics["recall@20"].value) for found in results.rows()] == [
+        ("beam", 0.2),
+        ("flat", 0.1),
+    ]
+
+
+@pytest.mark.parametrize("kept", [1, 40, -2])
+def test_what_a_crash_tore_off_is_neither_read_nor_in_the_way(results: Results, kept: int) -> None:
+    results.append(row("beam"))
+    first = results.path.read_bytes()
+    results.append(row("flat"))
+    torn = first + results.path.read_bytes()[len(first) :][:kept]
+    results.path.write_bytes(torn)
+    assert [found.run.system for found in results.rows()] == ["beam"]
+    results.append(row("popular"))
+    assert [found.run.system for found in results.rows()] == ["beam", "popular"]
+
+
+def test_a_last_row_that_lacks_only_its_line_break_counts(results: Results) -> None:
+    results.append(row("beam"))
+    results.path.write_bytes(results.path.read_bytes().rstrip(b"\n"))
+    assert [found.run.system for found in results.rows()] == ["beam"]
+    results.append(row("flat"))
+    assert [found.run.system for found in results.rows()] == ["beam", "flat"]
+
+
+def test_a_long_torn_line_is_taken_off_whole(results: Results) -> None:
+    results.append(row("beam"))
+    with results.path.open("ab") as file:
+        file.write(b'{"run": "' + b"x" * 200_000)
+    results.append(row("flat"))
+    assert [found.run.system for found in results.rows()] == ["beam", "flat"]
+    assert results.path.stat().st_size < 10_000
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"run": 3}', b"\xff\xfe", b'{"id": "i1"}'])
+def test_a_line_that_is_no_row_is_named(results: Results, line: bytes) -> None:
+    results.append(row("beam"))
+    results.path.write_bytes(results.path.read_bytes() + line + b"\n")
+    with pytest.raises(DataError, match=r"results\.jsonl:2: expected a row of results"):
+        results.rows()
+
+
+def test_the_key_knows_what_changes_the_figures_and_nothing_else() -> None:
+    key = run().key
+    other_names = Data(name="renamed", checksums={"a": "a1", "b": "b2"})
+    assert run(data=other_names).key == key
+    assert row(tokens=7).key == key
+
+    changed = Data(name=DATA.name, checksums={**DATA.checksums, "items.jsonl": "c3"})
+    others = [
+        run("flat"),
+        run(data=changed),
+        run(protocol="temporal"),
+        run(seed=1),
+        run(study="k"),
+        run(settings={"limit": 10}),
+        run(parameters={"k": 5}),
+        run(prompts={"search": "f00d"}),
+        run(version="9.9.9"),
+    ]
+    assert len({key, *(other.key for other in others)}) == len(others) + 1
+
+
+def test_the_order_of_settings_does_not_change_the_key() -> None:
+    one = run(settings={"limit": 20, "model": "m"}, parameters={"k": 1, "diversity": 0.3})
+    other = run(settings={"model": "m", "limit": 20}, parameters={"diversity": 0.3, "k": 1})
+    assert one.key == other.key
+
+
+def test_a_stored_key_is_not_believed(results: Results) -> None:
+    content = json.loads(msgspec.json.encode(row()))
+    results.path.parent.mkdir()
+    results.path.write_text(json.dumps(content | {"key": "stale"}) + "\n")
+    assert results.rows()[0].key == run().key
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from app.evaluation.report import Results
+from tests.app.test_evaluation.rows import row
+results = Results(Path(sys.argv[1]))
+for seed in range(int(sys.argv[3])):
+    results.append(row(sys.argv[2], seed=seed))
+    print(seed, flush=True)
+"""
+
+
+def _writer(path: Path, system: str, rows: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(path), system, str(rows)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_several_processes_write_one_file(results: Results) -> None:
+    writers = [_writer(results.path, system, 40) for system in ("a", "b", "c")]
+    for writer in writers:
+        writer.communicate(timeout=60)
+        assert writer.returncode == 0
+    found = {(each.run.system, each.run.seed) for each in results.rows()}
+    assert found == {(system, seed) for system in "abc" for seed in range(40)}
+
+
+def test_a_killed_writer_leaves_every_row_that_it_had_told_of(results: Results) -> None:
+    writer = _writer(results.path, "a", 1_000_000)
+    assert writer.stdout is not None
+    told = [int(writer.stdout.readline()) for _ in range(30)][-1]
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate(timeout=60)
+    assert {each.run.seed for each in results.rows()} >= set(range(told + 1))
+    results.append(row("b"))
+    assert results.rows()[-1].run.system == "b"
+
+
+def test_json_is_one_object() -> None:
+    found = json.loads(json.dumps(as_json([row("beam"), row("flat")])))
+    assert [each["run"]["system"] for each in found["rows"]] == ["beam", "flat"]
+    assert msgspec.convert(found["rows"][0], type(row())) == row("beam")
