@@ -37,9 +37,7 @@ class PaperChain:
     embedded ranker.
     """
 
-    def __init__(
-        self, reading: Reading, pool: Pool, items_per_leaf: int = ITEMS_PER_LEAF
-    ) -> None:
+    def __init__(self, reading: Reading, pool: Pool, items_per_leaf: int = ITEMS_PER_LEAF) -> None:
         self._reading = reading
         self._pool = pool
         self._items_per_leaf = items_per_leaf

@@ -17,7 +17,7 @@ from app.llm import Models
 from app.recommend.effort import EffortName
 from app.settings import Settings
 from prompts import Perspective
-from tree.embedders import LEXICAL
+from tree.node import LEXICAL
 from tree.sentences import SENTENCES
 
 _Ours = Literal["embedded", "beam", "paper", "flat"]
@@ -123,9 +123,7 @@ def _made(text: str, around: Surroundings) -> System:
             return ItemKnn(text, **parameters.model_dump())
         case _Trained():
             [architecture] = [one for one in get_args(Architecture) if one == name]
-            return Trained(
-                text, architecture, progress=around.progress, **parameters.model_dump()
-            )
+            return Trained(text, architecture, progress=around.progress, **parameters.model_dump())
     simple: dict[str, Callable[..., System]] = {
         "random": Random,
         "popular": Popular,
