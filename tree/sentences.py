@@ -117,7 +117,7 @@ def _loaded(model: str) -> "SentenceTransformer":
         ) from error
     try:
         return SentenceTransformer(model)
-    except Exception as error:  # noqa: BLE001 - the hub's client raises what its transport does
+    except Exception as error:  # the hub's client raises what its transport does
         raise EmbedderUnavailable(
             f"the model {model!r} is not at hand ({_first_line(error)}): give a folder that "
             "SentenceTransformer.save has written, or a name on the hub that is in the cache or "

@@ -122,7 +122,7 @@ def training(
     return fixed + [
         replace(
             trial,
-            system=_with(trial.system, f"share={share:g}"),
+            varied=f"share={share:g}",
             parameters={"training_share": share},
         )
         for trial, share in product(learned, shares)
@@ -135,8 +135,7 @@ def k(asked: Asked, systems: Sequence[str], per_leaf: Sequence[int] = PER_LEAF) 
     for trial in [trial for trial in trials if _name(trial.system) == "paper"]:
         trials.remove(trial)
         trials += [
-            replace(trial, system=_with(trial.system, f"k={items}"), parameters={"k": items})
-            for items in per_leaf
+            replace(trial, varied=f"k={items}", parameters={"k": items}) for items in per_leaf
         ]
     return trials
 
@@ -147,7 +146,7 @@ def prompts(asked: Asked, systems: Sequence[str]) -> list[Trial]:
     return [
         replace(
             trial,
-            system=_with(trial.system, f"perspective={perspective}"),
+            varied=f"perspective={perspective}",
             parameters={"perspective": perspective},
         )
         for trial, perspective in product(trials, PERSPECTIVES)
@@ -173,7 +172,7 @@ def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
                 system,
                 (Training(items, ()), cases[:_TOKEN_READERS]),
                 {"readers": asked.readers},
-                {"items": size},
+                {"catalogue_size": size},
             )
 
 
@@ -190,7 +189,7 @@ def topics(
         varied += [
             replace(
                 trial,
-                system=_with(trial.system, f"diversity={diversity:g}"),
+                varied=f"diversity={diversity:g}",
                 parameters={"diversity": diversity},
             )
             for diversity in diversities
@@ -214,10 +213,6 @@ def _within(case: Case, held: set[str]) -> Case | None:
     if not history:
         return None
     return replace(case, question=replace(case.question, history=history))
-
-
-def _with(system: str, parameter: str) -> str:
-    return f"{system}{',' if ':' in system else ':'}{parameter}"
 
 
 def _name(system: str) -> str:

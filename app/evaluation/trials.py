@@ -1,10 +1,8 @@
 """`Trial`: a system and the questions that it is asked; `Evaluation` makes a row of each."""
 
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +11,12 @@ from app.evaluation.case import Case, Question, System, Training
 from app.evaluation.dataset import Dataset
 from app.evaluation.metrics import Background, Measured, topics_of
 from app.evaluation.protocols import Split
-from app.evaluation.report import Bucket, Data, Results, Row, Run, Spent
+from app.evaluation.report import Data, Results, Row, Run, Spent
 from app.evaluation.report.rows import Scalar
 from app.evaluation.systems import Surroundings, systems
 from app.recommend import Recommendation
 from prompts import fingerprints
 from tree.embedders import LEXICAL
-from tree.item import Item
 
 _ASKED_AT_ONCE = 512
 _OURS = frozenset({"embedded", "beam", "paper", "flat"})
@@ -66,7 +63,15 @@ class Trial:
     split: Split
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    varied: str = ""  # the same as the system is told it: `share=0.1`
     cutoffs: tuple[int, ...] = (10, 20)
+
+    @property
+    def asked(self) -> str:
+        """The system's name with all of its parameters."""
+        if not self.varied:
+            return self.system
+        return f"{self.system}{',' if ':' in self.system else ':'}{self.varied}"
 
     @property
     def cases(self) -> Sequence[Case]:
@@ -94,6 +99,7 @@ class Evaluation:
         self._seed = seed
         self._usage: dict[str, Spent] = {}
         self._degraded = 0
+        self._first: dict[int, tuple[str, Measured]] = {}  # by whom the others are compared
         self._background: tuple[Training, Background] | None = None
 
     async def run(self, trials: Iterable[Trial]) -> AsyncIterator[Row]:
@@ -132,10 +138,9 @@ class Evaluation:
         )
 
     async def _row(self, trial: Trial, run: Run) -> Row:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
         training, cases = trial.split
         self._usage, self._degraded = {}, 0
-        [system] = systems([trial.system], self._around)
+        [system] = systems([trial.asked], self._around)
         try:
             begun = time.perf_counter()
             await system.fit(training)
@@ -146,25 +151,15 @@ class Evaluation:
             await system.aclose()
         background = await self._seen_against(training)
         measured = Measured.of(cases, answers, background, trial.cutoffs)
-        summary = measured.summary(seed=self._seed)
-        counts = {
-            bucket: sum(case.bucket == bucket for case in cases) for bucket in summary.buckets
-        }
-        return Row(
-            run=run,
-            cases=len(cases),
-            metrics=summary.metrics,
-            buckets={
-                name: Bucket(cases=counts[name], metrics=metrics)
-                for name, metrics in summary.buckets.items()
-            },
-            flaws=dict(summary.flaws),
+        first, rival = self._first.setdefault(id(cases), (trial.asked, measured))
+        return Row.of(
+            run,
+            measured,
             usage=self._usage,
             degraded=self._degraded,
-            topics=_topic_shares(training.items, cases, answers),
+            against={first: rival} if rival is not measured else None,
             fit_s=round(fitted - begun, 3),
             rank_s=round(ended - fitted, 3),
-            started=started,
         )
 
     async def _answers(
@@ -203,27 +198,3 @@ def _sum(so_far: Spent, usage: object) -> Spent:
     return Spent(
         **{name: getattr(so_far, name) + getattr(usage, name) for name in Spent.__struct_fields__}
     )
-
-
-def _topic_shares(
-    items: Sequence[Item], cases: Sequence[Case], answers: Sequence[Sequence[str]]
-) -> dict[str, dict[str, float]]:
-    """How the commonest topics of the histories share histories, targets and answers (§3.6)."""
-    topics = dict(zip((item.id for item in items), topics_of(items), strict=True))
-    whose: dict[str, list[Iterable[str]]] = {
-        "history": [case.question.history for case in cases],
-        "targets": [case.targets for case in cases],
-        "answers": list(answers),
-    }
-    shares = {}
-    for name, lists in whose.items():
-        counts = Counter(topics.get(item_id, ()) for ids in lists for item_id in ids)
-        del counts[()]
-        shares[name] = {topic: count / counts.total() for topic, count in counts.items()}
-    common = sorted(shares["history"], key=lambda topic: -shares["history"][topic])
-    if len(common) < 2:
-        return {}
-    return {
-        name: {" › ".join(topic): round(own.get(topic, 0.0), 5) for topic in common[:_TOPICS_SHOWN]}
-        for name, own in shares.items()
-    }

@@ -209,9 +209,8 @@ class Recommender:
 
     async def _asked(self, reading: Reading, asked: RecommendRequest, wanted: int) -> Candidates:
         if asked.strategy == "paper":
-            return await PaperChain(reading, self._pool, self._manner.items_per_leaf).run(
-                asked.limit
-            )
+            k = self._manner.items_per_leaf
+            return await PaperChain(reading, self._pool, k).run(asked.limit)
         if asked.strategy == "flat":
             return await flat(reading, self._pool, wanted)
         return await self._chain(reading).run(wanted)

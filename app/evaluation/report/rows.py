@@ -102,6 +102,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         measured: Measured,
         *,
         usage: Mapping[str, Spent] | None = None,
+        degraded: int = 0,
         against: Mapping[str, Measured] | None = None,
         fit_s: float = 0.0,
         rank_s: float = 0.0,
@@ -121,6 +122,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             },
             flaws=dict(measured.flaws),
             usage=dict(usage or {}),
+            degraded=degraded,
             topics=measured.topic_shares(),
             against={
                 name: measured.against(other, seed=run.seed)

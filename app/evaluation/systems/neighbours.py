@@ -25,14 +25,17 @@ class ItemKnn(Scored):
         self._neighbours = neighbours
         self._near: Any = None
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Find every item's neighbours."""
         model = self._library.CosineRecommender(K=self._neighbours)
-        model.fit(_matrix(histories, len(self._items)), show_progress=False)
+        with warnings.catch_warnings():  # about a conversion of its own
+            warnings.simplefilter("ignore")
+            model.fit(_matrix(self._histories, len(self._items)), show_progress=False)
         self._near = model.similarity
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
+        histories = [self._known(question.history) for question in questions]
         found = (_matrix(histories, len(self._items)) @ self._near).toarray().astype(np.float32)
         found[found <= 0] = -np.inf
         return found
@@ -59,7 +62,7 @@ class Als(Scored):
         self._epochs = epochs
         self._model: Any = None
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Alternate between readers and items."""
         with warnings.catch_warnings():  # about how many threads BLAS has
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -70,10 +73,11 @@ class Als(Scored):
                 num_threads=1,  # the same bits whatever the number of cores
                 random_state=self.seed,
             )
-        self._model.fit(_matrix(histories, len(self._items)), show_progress=False)
+        self._model.fit(_matrix(self._histories, len(self._items)), show_progress=False)
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
+        histories = [self._known(question.history) for question in questions]
         who = np.arange(len(histories))
         readers = self._model.recalculate_user(who, _matrix(histories, len(self._items)))
         scores = (readers @ self._model.item_factors.T).astype(np.float32)

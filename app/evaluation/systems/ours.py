@@ -7,16 +7,18 @@ from typing import Literal
 
 from app.curate.building import Listed, build
 from app.evaluation.case import Question, Training
+from app.evaluation.systems.scored import one_blas_thread
 from app.jobs import Report
 from app.llm import Models
 from app.recommend import Manner, Recommendation, Recommender, RecommendRequest
 from app.recommend.effort import EffortName
 from app.settings import Settings
 from prompts import Perspective
-from tree.embedders import LEXICAL, EmbedderCache
+from tree.embedders import EmbedderCache
 from tree.item import Item
-from tree.node import TreeSettings
-from tree.store.documents import DocumentKind, MemoryDocuments
+from tree.node import LEXICAL, TreeSettings
+from tree.store.documents import MemoryDocuments
+from tree.store.keys import DocumentKind
 from tree.store.memory import MemoryTreeStore
 
 Strategy = Literal["beam", "paper", "flat", "embedded"]
@@ -118,9 +120,10 @@ class Ours:
         """See System."""
         answers = []
         step = 16 * self._settings.llm_concurrency  # not a task for each of a million readers
-        for start in range(0, len(questions), step):
-            some = questions[start : start + step]
-            answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
+        with one_blas_thread():
+            for start in range(0, len(questions), step):
+                some = questions[start : start + step]
+                answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
         return answers
 
     async def aclose(self) -> None:

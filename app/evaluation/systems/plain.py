@@ -15,10 +15,10 @@ _QUERY_ITEMS = 10  # as many as make up a need
 class Random(Scored):
     """Items in an order that hangs on the seed and the question alone."""
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Nothing."""
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
         seeds = [
             crc32("\0".join((question.reader, *question.history)).encode())
@@ -35,10 +35,10 @@ class Random(Scored):
 class Popular(Scored):
     """The items that most readers of the training had."""
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Counting is done for every system."""
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
         return np.broadcast_to(self._counts, (len(questions), len(self._items)))
 
@@ -55,7 +55,7 @@ class Bm25(Scored):
         self._index: Any = None
         self._words: list[list[str]] = []
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Index the catalogue."""
         self._words = self._tokens([item.text for item in self._items])
         self._index = None
@@ -63,10 +63,11 @@ class Bm25(Scored):
             self._index = self._library.BM25(k1=1.5, b=0.75)
             self._index.index(self._words, show_progress=False)
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored. An item that shares no word with the query is not answered."""
         scores = np.full((len(questions), len(self._items)), -np.inf, np.float32)
-        for row, history, question in zip(scores, histories, questions, strict=True):
+        for row, question in zip(scores, questions, strict=True):
+            history = self._known(question.history)
             words = [word for item in history[-_QUERY_ITEMS:] for word in self._words[item]]
             if not history and question.profile:
                 [words] = self._tokens([question.profile])

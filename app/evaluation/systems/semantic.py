@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from app.evaluation.case import Question
 from app.evaluation.systems.scored import Scored, Scores
-from tree.embedders import LEXICAL, fit_sample, fitted
+from tree.embedders import fit_sample, fitted
+from tree.node import LEXICAL
 
 TFIDF = "tfidf"
 
@@ -44,7 +45,7 @@ class Semantic(Scored):
         self._vectors: _Vectors = np.zeros((0, _DIMENSIONS), np.float32)
         self._encode: Callable[[Sequence[str]], _Vectors] = _nothing
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Embed the catalogue."""
         texts = [item.text for item in self._items]
         if self._embedder == TFIDF:
@@ -54,11 +55,12 @@ class Semantic(Scored):
             self._encode = lambda wanted: _unit(made.encode(wanted).astype(np.float32))
             self._vectors = self._encode(texts)
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
         prior = np.float32(self._popularity) * np.log1p(self._counts)
         scores = np.full((len(questions), len(self._items)), -np.inf, np.float32)
-        for row, history, question in zip(scores, histories, questions, strict=True):
+        for row, question in zip(scores, questions, strict=True):
+            history = self._known(question.history)
             near = self._vectors[list(dict.fromkeys(reversed(history)))[:_NEWEST]]
             if not history and question.profile:
                 near = self._encode([question.profile])

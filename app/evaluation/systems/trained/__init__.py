@@ -1,4 +1,4 @@
-"""`Trained`: neural recommenders, trained on the CPU. Only this package imports torch and cornac."""
+"""`Trained`: neural recommenders, trained on the CPU. Nobody else imports torch."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -42,7 +42,7 @@ class Trained(Scored):
         self._network: Network | None = None
         self.epochs_trained = 0
 
-    def learn(self, histories: list[list[int]]) -> None:
+    def learn(self) -> None:
         """Train, on all but a slice of the readers on which it is seen when to stop."""
         from app.evaluation.systems.trained import loop, networks
 
@@ -51,16 +51,17 @@ class Trained(Scored):
         limits: Limits = loop.Limits(self._epochs, self._seconds)
         self.epochs_trained = loop.train(
             self._network,
-            histories,
+            self._histories,
             limits,
             self.seed,
             lambda done: self._progress(self.name, done),
         )
 
-    def score(self, histories: list[list[int]], questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question]) -> Scores:
         """See Scored."""
         from app.evaluation.systems.trained import loop
 
+        histories = [self._known(question.history) for question in questions]
         scores = np.full((len(questions), len(self._items)), -np.inf, np.float32)
         told = [at for at, history in enumerate(histories) if history]
         if told and self._network is not None:

@@ -88,7 +88,7 @@ def train(
             negatives = torch.from_numpy(generator.integers(1, items + 1, _NEGATIVES))
             optimiser.zero_grad()
             loss = network.loss(_padded(batch), negatives)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             if time.monotonic() >= ends:
                 break
@@ -105,12 +105,11 @@ def train(
 def scores(network: Network, histories: Sequence[list[int]]) -> npt.NDArray[np.float32]:
     """float32[histories, items], of histories that are not empty."""
     network.eval()
-    found = []
+    starts = range(0, len(histories), _SCORED_AT_ONCE)
+    parts = [_padded(histories[start : start + _SCORED_AT_ONCE]) for start in starts]
     with torch.inference_mode():
         network.prepare()
-        for start in range(0, len(histories), _SCORED_AT_ONCE):
-            found.append(network.scores(_padded(histories[start : start + _SCORED_AT_ONCE])))
-        return torch.cat(found).numpy()
+        return torch.cat([network.scores(part) for part in parts]).numpy()
 
 
 def _ndcg(network: Network, checked: Sequence[list[int]]) -> float:

@@ -91,9 +91,8 @@ class SasRec(Network):
         targets = histories[:, 1:]
         asked = targets > 0
         wanted = targets[asked]
-        return _softmax_loss(
-            states[asked], self._model.item_emb(wanted), vectors, wanted, negatives
-        )
+        own = self._model.item_emb(wanted)
+        return _softmax_loss(states[asked], own, vectors, wanted, negatives)
 
 
 class _Attentive(nn.Module):
