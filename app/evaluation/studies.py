@@ -103,7 +103,7 @@ class Asked:
         if protocol is Protocol.COLDSTART:
             settings["natural"] = self.natural
         return [
-            Trial(study, protocol, system, split, settings, {}, tuple(cutoffs))
+            Trial(study, protocol, system, split, settings, cutoffs=tuple(cutoffs))
             for system in systems
         ]
 

@@ -16,7 +16,7 @@ from app.evaluation.report.rows import Scalar
 from app.evaluation.systems import Surroundings, systems
 from app.recommend import Recommendation
 from prompts import fingerprints
-from tree.embedders import LEXICAL
+from tree.node import LEXICAL
 
 _ASKED_AT_ONCE = 512
 _OURS = frozenset({"embedded", "beam", "paper", "flat"})
