@@ -41,7 +41,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Horizontal bars: a value for every label."""
+    """Horizontal bars: a value for every label. All panels of a figure have the same labels."""
 
     x: str
     values: Mapping[str, Estimate]
@@ -66,7 +66,8 @@ def figures(group: Group) -> Iterator[Figure]:
     if len(plain) > 1 and not numeric:
         yield from _compared(plain)
         yield from _cold_start(plain)
-        yield from _trade_off(plain, "")
+        if not names:
+            yield from _trade_off(plain, "")
         yield from _by_stage(plain)
     for name in numeric:
         if name == "catalogue_size":
@@ -80,22 +81,21 @@ def figures(group: Group) -> Iterator[Figure]:
 
 def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
     chosen = [m for name in ("recall", "ndcg") if (m := wording.largest_k(rows, name))]
-    if not chosen:
-        return
     ordered = sorted(
-        (row for row in rows if chosen[0] in row.metrics),
-        key=lambda row: row.metrics[chosen[0]].value,
+        (row for row in rows if all(metric in row.metrics for metric in chosen)),
+        key=lambda row: [row.metrics[metric].value for metric in chosen],
     )
     systems = {wording.label(row): row.run.system for row in ordered}
     panels = [
         Bars(
             wording.metric_name(metric),
-            {wording.label(row): row.metrics[metric] for row in ordered if metric in row.metrics},
+            {wording.label(row): row.metrics[metric] for row in ordered},
             systems,
         )
         for metric in chosen
     ]
-    yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
+    if panels and ordered:
+        yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
 
 
 def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:

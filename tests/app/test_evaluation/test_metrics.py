@@ -212,6 +212,15 @@ def test_gini_of_known_distributions() -> None:
     assert np.isnan(beyond.gini(np.zeros(4, np.float32)))
 
 
+def test_one_topic_for_all_tells_nothing() -> None:
+    items = [Item(id=f"i{n}", title="t", categories=("games",)) for n in range(3)]
+    background = Background.of(items, [], topics=topics_of(items))
+    case = Case(Question("r", ("i0",)), frozenset(["i1"]))
+    measured = Measured.of([case], [["i1"]], background)
+    assert "topic_level" not in measured.summary(seed=0).metrics
+    assert measured.topic_shares() == {}
+
+
 def test_popularity_shift_is_the_lift_over_the_history() -> None:
     readers = [Reader("a", ("i0", "i1")), Reader("b", ("i0",)), Reader("c", ("i0", "i2"))]
     background = Background.of(ITEMS, readers)

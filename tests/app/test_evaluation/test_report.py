@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from app.evaluation.metrics import Estimate
+from app.evaluation.metrics import Comparison, Estimate
 from app.evaluation.report import Data, Row, show, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
@@ -177,6 +177,39 @@ def test_topics_are_the_commonest_of_the_targets() -> None:
     assert answers.values["topic 04"].value == 0
 
 
+_BARE = msgspec.structs.replace(row(), metrics={}, buckets={})
+_NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0.1)})
+_LOST = Estimate(0.0, 0.0, 0.0, 60)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [_BARE],
+        [row()],
+        [_BARE, _NDCG_ONLY],
+        [row(), _NDCG_ONLY, _BARE],
+        [msgspec.structs.replace(row(name), metrics={"recall@20": _LOST}) for name in "ab"],
+        GROWN[:1],
+        TRAINED[:1],
+        TRAINED[-1:],
+        VARIED[:1],
+        [row(study="k", parameters={"k": None}), row("b", study="k", parameters={"k": 3})],
+        [row(f"system {n}", n / 50) for n in range(40)],
+    ],
+    ids=str.split(
+        "nothing bare one partial mixed lost one-size one-share zero-shot one-knob odd many"
+    ),
+)
+def test_rows_that_lack_something_are_shown_all_the_same(rows: list[Row]) -> None:
+    _, page = _page(rows)
+    printed = _printed(rows, 80)
+    for each in rows:
+        assert each.run.system in page.text
+        assert each.run.system in printed
+
+
 class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -216,6 +249,19 @@ def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
     wanted |= {value[1:] for value in values if value.startswith("#")}
     assert wanted
     assert wanted <= set(ids)
+
+
+def test_systems_are_told_apart_reader_by_reader() -> None:
+    pair = Comparison(Estimate(0.02, 0.01, 0.03, 60), Estimate(1.25, 1.1, 1.4, 60))
+    doubtful = Comparison(Estimate(0.02, -0.01, 0.03, 60), Estimate(0.97, 0.9, 1.04, 60))
+    told = msgspec.structs.replace(
+        row(), against={"flat": {"recall@20": pair, "ndcg@20": doubtful}}
+    )
+    content, page = _page([told])
+    assert "beam against flat" in page.text
+    assert "<b>125.0%</b><small>110.0% – 140.0%</small>" in content
+    assert "<td>97.0%<small>90.0% – 104.0%</small>" in content
+    assert "Recall@20 125.0% (110.0% – 140.0%), NDCG@20 97.0%" in _printed([told], 300)
 
 
 EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
