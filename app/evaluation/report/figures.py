@@ -8,6 +8,7 @@ from app.evaluation.report import wording
 from app.evaluation.report.rows import Row
 from app.evaluation.report.wording import Group
 
+TOPICS = "topics"  # the study whose rows are shown topic by topic; others only hold them
 _WHERE_NOT_LINES = frozenset({"diversity"})
 _AXES = {
     "training_share": "share of the training data, %",
@@ -63,7 +64,7 @@ def figures(group: Group) -> Iterator[Figure]:
     names = dict.fromkeys(name for row in rows for name in row.run.parameters)
     numeric = [name for name in names if _numeric(rows, name)]
     plain = [row for row in rows if not any(name in row.run.parameters for name in numeric)]
-    if len(plain) > 1 and not numeric:
+    if len(plain) > 1 and not numeric and group.study != TOPICS:
         yield from _compared(plain)
         yield from _cold_start(plain)
         if not names:
@@ -76,7 +77,8 @@ def figures(group: Group) -> Iterator[Figure]:
             yield from _trade_off(rows, name)
         else:
             yield from _along(rows, name)
-    yield from _topics(rows)
+    if group.study == TOPICS:
+        yield from _topics(rows)
 
 
 def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
@@ -215,7 +217,7 @@ def _topics(rows: Sequence[Row]) -> Iterator[Figure]:
             Bars(
                 f"{whose}: share of items",
                 {topic: _exact(shares.get(topic, 0.0), row.cases) for topic in shown},
-                dict.fromkeys(shown, whose),
+                dict.fromkeys(shown, row.run.system),
             )
             for whose, shares in row.topics.items()
         ]

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -154,10 +155,10 @@ def test_recall_grows_with_k_and_all_stay_in_range(run: list[tuple[Case, list[st
 @given(_runs, st.randoms(use_true_random=False))
 @settings(max_examples=30)
 def test_the_order_of_the_cases_does_not_matter(
-    run: list[tuple[Case, list[str]]], random: object
+    run: list[tuple[Case, list[str]]], random: Random
 ) -> None:
     shuffled = list(run)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     one, other = (
         Measured.of(*_unpacked(order), BACKGROUND, cutoffs=[5]).summary(seed=0, count=50)
         for order in (run, shuffled)

@@ -167,8 +167,10 @@ def test_tokens_are_per_reader_and_their_growth_is_told() -> None:
 
 def test_topics_are_the_commonest_of_the_targets() -> None:
     shares = {f"topic {n:02}": n / 100 for n in range(14)}
-    told = msgspec.structs.replace(row(), topics={"targets": shares, "answers": {"topic 13": 1.0}})
-    (figure,) = figures(wording.groups([told])[0])
+    topics = {"targets": shares, "answers": {"topic 13": 1.0}}
+    rows = [msgspec.structs.replace(row(study=study), topics=topics) for study in ("topics", "k")]
+    (figure,), others = (list(figures(group)) for group in wording.groups(rows))
+    assert others == []
     targets, answers = figure.panels
     assert isinstance(targets, Bars)
     assert isinstance(answers, Bars)
@@ -259,9 +261,9 @@ def test_systems_are_told_apart_reader_by_reader() -> None:
     )
     content, page = _page([told])
     assert "beam against flat" in page.text
-    assert "<b>125.0%</b><small>110.0% – 140.0%</small>" in content
-    assert "<td>97.0%<small>90.0% – 104.0%</small>" in content
-    assert "Recall@20 125.0% (110.0% – 140.0%), NDCG@20 97.0%" in _printed([told], 300)
+    assert "<b>125.0 %</b><small>110.0 % – 140.0 %</small>" in content
+    assert "<td>97.0 %<small>90.0 % – 104.0 %</small>" in content
+    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in _printed([told], 300)
 
 
 EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
@@ -271,10 +273,11 @@ def test_everything_from_outside_is_text() -> None:
     data = Data(name=EVIL, checksums={EVIL: EVIL}, skipped={EVIL: 1})
     rows = [
         msgspec.structs.replace(
-            row(name, data=data, study=EVIL, protocol=EVIL, settings={EVIL: EVIL}),
+            row(name, data=data, study=study, protocol=EVIL, settings={EVIL: EVIL}),
             flaws={EVIL: 2},
             topics={"targets": {EVIL: 0.5}},
         )
+        for study in (EVIL, "topics")
         for name in (EVIL, "_beam $a$ </text></svg>")
     ]
     content, page = _page(rows)
