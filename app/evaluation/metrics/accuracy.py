@@ -8,7 +8,8 @@ from app.evaluation.metrics.answers import Answers, Floats
 def recall(answers: Answers, k: int) -> Floats:
     """Share of the targets among the first k: |answer@k ∩ targets| / |targets|.
 
-    nan without targets. As in lenskit (`Recall`), and as `recall_at_k` of recommenders.
+    nan without targets. As `recall_at_k` of recommenders; lenskit (`Recall`) divides by
+    min(k, |targets|), which is the same unless a case has more than k targets.
     """
     return _ratio(answers.hits[:, :k].sum(axis=1), answers.targets)
 
@@ -37,8 +38,9 @@ def ndcg(answers: Answers, k: int) -> Floats:
     """DCG@k over the best DCG@k there can be, DCG = Σ hit(r) / log2(1 + r) over ranks r from 1.
 
     The best has min(k, |targets|) hits on top. nan without targets. Järvelin and Kekäläinen,
-    "Cumulated gain-based evaluation of IR techniques", 2002; as in lenskit (`NDCG`) with binary
-    gain.
+    "Cumulated gain-based evaluation of IR techniques", 2002, with binary gain and the discount of
+    scikit-learn (`ndcg_score`) and recommenders (`ndcg_at_k`); lenskit (`NDCG`) takes the original
+    one, max(1, log2(r)), for which the first two ranks are alike.
     """
     hits = answers.hits[:, :k]
     gains = 1 / np.log2(np.arange(2, max(k, hits.shape[1]) + 2))
@@ -79,8 +81,9 @@ def pairs_of(answers: Answers) -> Floats:
     """The weight of a case in GAUC: how many candidates it has.
 
     GAUC = Σ candidates · AUC / Σ candidates over the readers' impressions. Zhu et al., "Optimized
-    cost per click in Taobao display advertising", 2017, formula 6; Zhou et al., "Deep interest
-    network", 2018.
+    cost per click in Taobao display advertising", 2017; Zhou et al., "Deep interest network",
+    2018. By history length, it tells up to how many events a ranker is worth its while, which is
+    how gorse compares LLM rerankers with factorization machines.
     """
     return answers.pool.astype(np.float64)
 

@@ -44,7 +44,8 @@ class Background:
     ) -> "Background":
         """From training readers only. `vectors` and `topics` stand in the order of `items`.
 
-        An item whose topic is None or empty has none.
+        An item whose topic is None or empty has none; a catalogue of fewer than two topics has
+        none at all, since every answer would be like every history.
         """
         index = {item.id: row for row, item in enumerate(items)}
         rows = _rows(index, chain.from_iterable(reader.history for reader in training))
@@ -59,7 +60,7 @@ class Background:
             readers_of=counts.astype(np.int64),
             readers=len(training),
             vectors=None if vectors is None else _unit(np.asarray(vectors, np.float32)),
-            topics=None if topics is None else np.array(numbered, np.int64),
+            topics=np.array(numbered, np.int64) if len(numbers) > 1 else None,
             topic_names=tuple(
                 " › ".join(map(str, topic)) if isinstance(topic, tuple) else str(topic)
                 for topic in numbers

@@ -36,7 +36,8 @@ def novelty(answers: Answers, background: Background, k: int) -> Floats:
 
     One more reader for every item keeps items that nobody has read finite. nan for an empty
     answer. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems",
-    2010; Vargas and Castells, 2011; `novelty` of recommenders.
+    2010; Vargas and Castells, 2011. `novelty` of recommenders takes the share of all events instead
+    of the share of all readers, which adds a constant (smoothing aside).
     """
     surprise = -np.log2((1 + background.readers_of) / (1 + background.readers))
     return _mean_of(surprise, listed(answers.top(k)), len(answers))

@@ -8,6 +8,7 @@ from app.evaluation.report import wording
 from app.evaluation.report.rows import Row
 from app.evaluation.report.wording import Group
 
+TOPICS = "topics"  # the study whose rows are shown topic by topic; others only hold them
 _WHERE_NOT_LINES = frozenset({"diversity"})
 _AXES = {
     "training_share": "share of the training data, %",
@@ -41,7 +42,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Horizontal bars: a value for every label."""
+    """Horizontal bars: a value for every label. All panels of a figure have the same labels."""
 
     x: str
     values: Mapping[str, Estimate]
@@ -63,10 +64,11 @@ def figures(group: Group) -> Iterator[Figure]:
     names = dict.fromkeys(name for row in rows for name in row.run.parameters)
     numeric = [name for name in names if _numeric(rows, name)]
     plain = [row for row in rows if not any(name in row.run.parameters for name in numeric)]
-    if len(plain) > 1 and not numeric:
+    if len(plain) > 1 and not numeric and group.study != TOPICS:
         yield from _compared(plain)
         yield from _cold_start(plain)
-        yield from _trade_off(plain, "")
+        if not names:
+            yield from _trade_off(plain, "")
         yield from _by_stage(plain)
     for name in numeric:
         if name == "catalogue_size":
@@ -75,27 +77,27 @@ def figures(group: Group) -> Iterator[Figure]:
             yield from _trade_off(rows, name)
         else:
             yield from _along(rows, name)
-    yield from _topics(rows)
+    if group.study == TOPICS:
+        yield from _topics(rows)
 
 
 def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
     chosen = [m for name in ("recall", "ndcg") if (m := wording.largest_k(rows, name))]
-    if not chosen:
-        return
     ordered = sorted(
-        (row for row in rows if chosen[0] in row.metrics),
-        key=lambda row: row.metrics[chosen[0]].value,
+        (row for row in rows if all(metric in row.metrics for metric in chosen)),
+        key=lambda row: [row.metrics[metric].value for metric in chosen],
     )
     systems = {wording.label(row): row.run.system for row in ordered}
     panels = [
         Bars(
             wording.metric_name(metric),
-            {wording.label(row): row.metrics[metric] for row in ordered if metric in row.metrics},
+            {wording.label(row): row.metrics[metric] for row in ordered},
             systems,
         )
         for metric in chosen
     ]
-    yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
+    if panels and ordered:
+        yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
 
 
 def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
@@ -215,7 +217,7 @@ def _topics(rows: Sequence[Row]) -> Iterator[Figure]:
             Bars(
                 f"{whose}: share of items",
                 {topic: _exact(shares.get(topic, 0.0), row.cases) for topic in shown},
-                dict.fromkeys(shown, whose),
+                dict.fromkeys(shown, row.run.system),
             )
             for whose, shares in row.topics.items()
         ]

@@ -140,8 +140,8 @@ def _pairs(rows: Sequence[Row]) -> str:
 def _pair(found: Comparison | None) -> str:
     if found is None or found.ratio is None:
         return "<td>–</td>"
-    value = f"{found.ratio.value:.1%}"
-    low, high = f"{found.ratio.low:.1%}", f"{found.ratio.high:.1%}"
+    ratio = found.ratio
+    value, low, high = map(wording.share, (ratio.value, ratio.low, ratio.high))
     return f"<td>{f'<b>{value}</b>' if found.certain else value}<small>{low} – {high}</small></td>"
 
 

@@ -22,6 +22,7 @@ _VARIABLES = {
     _FAINT: "var(--grid)",
     **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES)},
 }
+_COLUMNS = 5  # of a legend
 _MARKERS = "osD^vPX*<>hpd8"
 _STYLE = {
     "svg.fonttype": "none",
@@ -74,8 +75,8 @@ def svg(figure: Figure, name: str, places: Mapping[str, int]) -> str:
         if not _bars(figure):
             handles, labels = axes[0].get_legend_handles_labels()
             if len(labels) > 1 or len(figure.panels) == 1:
-                columns = min(len(labels), 5)
-                canvas.legend(handles, labels, loc="outside upper left", ncols=max(columns, 1))
+                columns = max(min(len(labels), _COLUMNS), 1)
+                canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _inline(buffer.getvalue(), name, figure.title)
@@ -85,7 +86,9 @@ def _size(figure: Figure) -> tuple[float, float]:
     if _bars(figure):
         count = max(len(panel.values) for panel in figure.panels if isinstance(panel, Bars))
         return 9.6, 0.9 + 0.31 * count
-    return (9.6, 4.2) if len(figure.panels) > 1 else (8.0, 4.4)
+    lines = max(len(p.series) + len(p.levels) for p in figure.panels if isinstance(p, Panel))
+    legend = 0.2 * (lines // _COLUMNS)
+    return (9.6, 4.0 + legend) if len(figure.panels) > 1 else (8.4, 4.2 + legend)
 
 
 def _bars(figure: Figure) -> bool:

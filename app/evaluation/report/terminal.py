@@ -99,8 +99,8 @@ def _pairs(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for name, found in row.against.items():
             told = [
-                f"{wording.metric_name(metric)} {pair.ratio.value:.1%} "
-                f"({pair.ratio.low:.1%} – {pair.ratio.high:.1%})"
+                f"{wording.metric_name(metric)} {wording.share(pair.ratio.value)} "
+                f"({wording.share(pair.ratio.low)} – {wording.share(pair.ratio.high)})"
                 for metric in _chosen(rows, _COMPARED)
                 if (pair := found.get(metric)) and pair.ratio
             ]

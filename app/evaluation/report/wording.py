@@ -120,6 +120,11 @@ def bounds(estimate: Estimate) -> str:
     return f"{low} – {high}"
 
 
+def share(value: float) -> str:
+    """`97.3 %` of another figure; `× 41.0` where that says more."""
+    return f"{value:.1%}".replace("%", " %") if value < 10 else f"× {value:,.1f}"
+
+
 def count(value: float | None) -> str:
     """A count per reader or per second; a dash where there is none."""
     if value is None:

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -154,10 +155,10 @@ def test_recall_grows_with_k_and_all_stay_in_range(run: list[tuple[Case, list[st
 @given(_runs, st.randoms(use_true_random=False))
 @settings(max_examples=30)
 def test_the_order_of_the_cases_does_not_matter(
-    run: list[tuple[Case, list[str]]], random: object
+    run: list[tuple[Case, list[str]]], random: Random
 ) -> None:
     shuffled = list(run)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     one, other = (
         Measured.of(*_unpacked(order), BACKGROUND, cutoffs=[5]).summary(seed=0, count=50)
         for order in (run, shuffled)
@@ -210,6 +211,15 @@ def test_gini_of_known_distributions() -> None:
     assert beyond.gini(np.ones(40, np.float32)) == pytest.approx(0)
     assert beyond.gini(np.eye(1, 40, dtype=np.float32)[0]) == pytest.approx(1 - 1 / 40)
     assert np.isnan(beyond.gini(np.zeros(4, np.float32)))
+
+
+def test_one_topic_for_all_tells_nothing() -> None:
+    items = [Item(id=f"i{n}", title="t", categories=("games",)) for n in range(3)]
+    background = Background.of(items, [], topics=topics_of(items))
+    case = Case(Question("r", ("i0",)), frozenset(["i1"]))
+    measured = Measured.of([case], [["i1"]], background)
+    assert "topic_level" not in measured.summary(seed=0).metrics
+    assert measured.topic_shares() == {}
 
 
 def test_popularity_shift_is_the_lift_over_the_history() -> None:

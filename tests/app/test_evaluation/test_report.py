@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from app.evaluation.metrics import Estimate
+from app.evaluation.metrics import Comparison, Estimate
 from app.evaluation.report import Data, Row, show, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
@@ -167,14 +167,49 @@ def test_tokens_are_per_reader_and_their_growth_is_told() -> None:
 
 def test_topics_are_the_commonest_of_the_targets() -> None:
     shares = {f"topic {n:02}": n / 100 for n in range(14)}
-    told = msgspec.structs.replace(row(), topics={"targets": shares, "answers": {"topic 13": 1.0}})
-    (figure,) = figures(wording.groups([told])[0])
+    topics = {"targets": shares, "answers": {"topic 13": 1.0}}
+    rows = [msgspec.structs.replace(row(study=study), topics=topics) for study in ("topics", "k")]
+    (figure,), others = (list(figures(group)) for group in wording.groups(rows))
+    assert others == []
     targets, answers = figure.panels
     assert isinstance(targets, Bars)
     assert isinstance(answers, Bars)
     assert list(targets.values)[-1] == "topic 13"
     assert len(targets.values) == 10
     assert answers.values["topic 04"].value == 0
+
+
+_BARE = msgspec.structs.replace(row(), metrics={}, buckets={})
+_NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0.1)})
+_LOST = Estimate(0.0, 0.0, 0.0, 60)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [_BARE],
+        [row()],
+        [_BARE, _NDCG_ONLY],
+        [row(), _NDCG_ONLY, _BARE],
+        [msgspec.structs.replace(row(name), metrics={"recall@20": _LOST}) for name in "ab"],
+        GROWN[:1],
+        TRAINED[:1],
+        TRAINED[-1:],
+        VARIED[:1],
+        [row(study="k", parameters={"k": None}), row("b", study="k", parameters={"k": 3})],
+        [row(f"system {n}", n / 50) for n in range(40)],
+    ],
+    ids=str.split(
+        "nothing bare one partial mixed lost one-size one-share zero-shot one-knob odd many"
+    ),
+)
+def test_rows_that_lack_something_are_shown_all_the_same(rows: list[Row]) -> None:
+    _, page = _page(rows)
+    printed = _printed(rows, 80)
+    for each in rows:
+        assert each.run.system in page.text
+        assert each.run.system in printed
 
 
 class _Page(HTMLParser):
@@ -218,6 +253,19 @@ def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
     assert wanted <= set(ids)
 
 
+def test_systems_are_told_apart_reader_by_reader() -> None:
+    pair = Comparison(Estimate(0.02, 0.01, 0.03, 60), Estimate(1.25, 1.1, 1.4, 60))
+    doubtful = Comparison(Estimate(0.02, -0.01, 0.03, 60), Estimate(0.97, 0.9, 1.04, 60))
+    told = msgspec.structs.replace(
+        row(), against={"flat": {"recall@20": pair, "ndcg@20": doubtful}}
+    )
+    content, page = _page([told])
+    assert "beam against flat" in page.text
+    assert "<b>125.0 %</b><small>110.0 % – 140.0 %</small>" in content
+    assert "<td>97.0 %<small>90.0 % – 104.0 %</small>" in content
+    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in _printed([told], 300)
+
+
 EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
 
 
@@ -225,10 +273,11 @@ def test_everything_from_outside_is_text() -> None:
     data = Data(name=EVIL, checksums={EVIL: EVIL}, skipped={EVIL: 1})
     rows = [
         msgspec.structs.replace(
-            row(name, data=data, study=EVIL, protocol=EVIL, settings={EVIL: EVIL}),
+            row(name, data=data, study=study, protocol=EVIL, settings={EVIL: EVIL}),
             flaws={EVIL: 2},
             topics={"targets": {EVIL: 0.5}},
         )
+        for study in (EVIL, "topics")
         for name in (EVIL, "_beam $a$ </text></svg>")
     ]
     content, page = _page(rows)

@@ -8,9 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.evaluation.case import Case, Question
 from app.evaluation.dataset import DataError
-from app.evaluation.report import Data, Results, as_json
+from app.evaluation.metrics import Background, Measured, topics_of
+from app.evaluation.report import Data, Results, Row, Spent, as_json
 from tests.app.test_evaluation.rows import DATA, row, run
+from tree.item import Item
 
 
 @pytest.fixture
@@ -148,6 +151,31 @@ def test_a_killed_writer_leaves_every_row_that_it_had_told_of(results: Results) 
     assert {each.run.seed for each in results.rows()} >= set(range(told + 1))
     results.append(row("b"))
     assert results.rows()[-1].run.system == "b"
+
+
+def test_a_row_holds_what_was_measured(results: Results) -> None:
+    items = [Item(id=f"i{n}", title="t", categories=(f"c{n % 3}",)) for n in range(9)]
+    background = Background.of(items, [], topics=topics_of(items))
+    cases = [
+        Case(Question("a", ("i0",)), frozenset(["i1"]), bucket="1"),
+        Case(Question("b", ("i0", "i3")), frozenset(["i4"]), bucket="2–4"),
+        Case(Question("c", ("i0", "i6")), frozenset(["i5"]), bucket="2–4"),
+    ]
+    ours = Measured.of(cases, [["i1"], ["i4", "i7"], ["i8", "i5", "i8"]], background)
+    theirs = Measured.of(cases, [["i1"], ["i7"], ["i5"]], background)
+    made = Row.of(run(), ours, usage={"search": Spent(calls=3)}, against={"flat": theirs})
+    results.append(made)
+    (found,) = results.rows()
+    assert found == made
+    assert found.cases == 3
+    assert found.metrics["recall@20"].value == 1
+    assert {name: part.cases for name, part in found.buckets.items()} == {"1": 1, "2–4": 2}
+    assert found.buckets["2–4"].metrics["mrr@20"].value == 0.75
+    assert found.flaws == {"repeated": 1}
+    assert found.against["flat"]["recall@20"].difference.value == pytest.approx(1 / 3)
+    assert found.topics["targets"] == pytest.approx({"c1": 2 / 3, "c2": 1 / 3})
+    assert found.topics["histories"] == {"c0": 1}
+    assert found.metrics["topic_level"].value == 0
 
 
 def test_json_is_one_object() -> None:
