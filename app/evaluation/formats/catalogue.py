@@ -1,6 +1,6 @@
 """`Catalogue`: the items of a load, each id once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ class Catalogue:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.positions: dict[str, int] = {}
+        self._names: dict[str, str] = {}
 
     def add(self, source: Source, fields: Mapping[str, object]) -> None:
         """Take an item in; what cannot be one, or repeats an id, is counted where it stands."""
@@ -31,27 +32,20 @@ class Catalogue:
             source.leave_out(DUPLICATE)
             return
         self.positions[item.id] = len(self.items)
+        self._names[item.id] = item.id
         self.items.append(item)
 
-    def known(self, each: str | int, source: Source) -> str | None:
-        """The id as the item has it, one string for all events; None, counted, if unknown."""
-        position = self.positions.get(str(each))
-        if position is None:
+    def known(self, ids: Sequence[str], source: Source) -> list[str]:
+        """Those that are in the catalogue, one string per item for all events; others counted."""
+        names = self._names
+        found = [names[each] for each in ids if each in names]
+        for _ in range(len(ids) - len(found)):
             source.leave_out(UNKNOWN)
-            return None
-        return self.items[position].id
-
-    def only(self, ids: Iterable[str | int], source: Source) -> tuple[str, ...]:
-        """Those that are known."""
-        return tuple(known for each in ids if (known := self.known(each, source)) is not None)
+        return found
 
     def seen(
-        self, shown: Iterable[tuple[str | int, int]], source: Source
+        self, shown: Sequence[str], chosen: Collection[str], source: Source
     ) -> tuple[tuple[str, ...], frozenset[str]]:
-        """What of (item, was it chosen?) is known, each once; and what of that was chosen."""
-        labels: dict[str, bool] = {}
-        for each, label in shown:
-            known = self.known(each, source)
-            if known is not None:
-                labels[known] = labels.get(known, False) or bool(label)
-        return tuple(labels), frozenset(each for each, chosen in labels.items() if chosen)
+        """What is known of the items shown, each once, and of those chosen of them."""
+        known = tuple(dict.fromkeys(self.known(shown, source)))
+        return known, frozenset(chosen).intersection(known)

@@ -4,7 +4,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -105,7 +105,10 @@ class RowLog:
 
     def add(self, reader: str, row: Row, place: str) -> None:
         """One row, which stands at `place`."""
-        self._rows.setdefault(reader, []).append(row)
+        rows = self._rows.setdefault(reader, [])
+        if rows and rows[-1].history == row.history:
+            row = replace(row, history=rows[-1].history)  # kept once
+        rows.append(row)
         self._places.setdefault(reader, place)
 
     def readers(self, skipped: Skipped) -> list[Reader]:

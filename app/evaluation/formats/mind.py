@@ -82,19 +82,11 @@ def _add_behaviour(cells: list[str], source: Source, catalogue: Catalogue, log: 
     except ValueError:
         source.malformed("a time that is not like 11/13/2019 5:53:12 AM")
         return
-    impressions = []
-    try:
-        seen = catalogue.seen(map(_labelled, shown.split()), source)
-    except ValueError:
+    labelled = shown.split()
+    if not all(each.endswith(("-0", "-1")) for each in labelled):
         source.leave_out("impression without labels")  # the test part of MIND has none
-    else:
-        impressions = [seen] if seen[0] else []
-    row = Row(catalogue.only(history.split(), source), (), time, tuple(impressions))
-    log.add(reader, row, source.place)
-
-
-def _labelled(shown: str) -> tuple[str, int]:
-    name, dash, label = shown.rpartition("-")
-    if not dash or label not in {"0", "1"}:
-        raise ValueError(shown)
-    return name, int(label)
+        labelled = []
+    chosen = [each[:-2] for each in labelled if each.endswith("-1")]
+    seen = catalogue.seen([each[:-2] for each in labelled], chosen, source)
+    known = tuple(catalogue.known(history.split(), source))
+    log.add(reader, Row(known, (), time, (seen,) if seen[0] else ()), source.place)

@@ -82,24 +82,28 @@ def _add(
     except ValueError:
         source.malformed("a time that is neither seconds since the epoch nor ISO 8601")
         return
-    history: list[str] = []
-    times: list[float] = []
-    for at, each in enumerate(line.history):
-        if min_rating is not None and line.ratings and line.ratings[at] < min_rating:
+    ids = [str(each) for each in line.history]
+    if min_rating is not None and line.ratings is not None:
+        high = [at for at, rating in enumerate(line.ratings) if rating >= min_rating]
+        for _ in range(len(ids) - len(high)):
             source.leave_out(LOW_RATING)
-            continue
-        known = catalogue.known(each, source)
-        if known is not None:
-            history.append(known)
-            times += stamps[at : at + 1]
+        ids, stamps = [ids[at] for at in high], [stamps[at] for at in high if stamps]
+    times = [stamp for each, stamp in zip(ids, stamps, strict=False) if each in catalogue.positions]
     lists = [line.impression] if line.impression else []
-    shown = [catalogue.seen(each, source) for each in [*lists, *(line.impressions or ())]]
+    shown = [_seen(each, source, catalogue) for each in [*lists, *(line.impressions or ())]]
     row = Row(
-        tuple(history),
+        tuple(catalogue.known(ids, source)),
         tuple(times),
         time,
         tuple(each for each in shown if each[0]),
         line.profile or "",
-        catalogue.only(line.candidates or (), source),
+        tuple(catalogue.known([str(each) for each in line.candidates or ()], source)),
     )
     log.add(str(line.user_id), row, source.place)
+
+
+def _seen(
+    shown: _Shown, source: Source, catalogue: Catalogue
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    chosen = [str(each) for each, label in shown if label]
+    return catalogue.seen([str(each) for each, _ in shown], chosen, source)

@@ -26,7 +26,8 @@ def coldstart(
     Every bucket asks for the same readers, with their history cut to its newest events, so that
     buckets compare; the events cut off are excluded from the answer like all that was seen. The
     longest bucket is the last that at least `min_readers` readers fill (or that as many as fill
-    any, if the data have fewer). Trained systems see nothing of who is asked.
+    any, if the data have fewer). Trained systems see nothing of who is asked (so
+    ask a part of the readers, or nothing is left to learn from).
 
     `natural` asks for readers who did as much of themselves instead: `readers` of each bucket, each
     with their whole history. The bucket 0 then has only those whom the data give a sentence.

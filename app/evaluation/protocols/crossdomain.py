@@ -23,7 +23,7 @@ def crossdomain(
     *,
     seed: int = 0,
     readers: int | None = None,
-    min_history: int = 5,
+    min_history: int = 2,
     by: DomainBy = DomainBy.DOMAIN,
 ) -> Split:
     """The last event in the domain `target`, from those in `source` before it.
@@ -31,7 +31,7 @@ def crossdomain(
     Unless named, `source` is the domain with the most events and `target` the one with the next
     most. Candidates are the items of the target domain. Events elsewhere are not told, but excluded
     from the answer like all that was seen. Of who is asked, trained systems see the history that
-    they are told; of others, everything.
+    they are told; of others, everything (so ask a part, or nobody links the two).
 
     Raises DataError where the data have no such domains.
     """

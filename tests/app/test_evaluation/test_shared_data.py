@@ -32,10 +32,15 @@ def real(name: str) -> Dataset:
     return load(DATA / name)
 
 
-def popular(split: Split) -> tuple[float, float]:
-    """R@20 and NDCG@20 of the most popular items that were not seen, for one target each."""
+def popular(data: Dataset, split: Split) -> tuple[float, float]:
+    """R@20 and NDCG@20 of the most popular items that were not seen, for one target each.
+
+    The published figures know only readers with 5 events.
+    """
     training, cases = split
-    counts = Counter(each for reader in training.readers for each in reader.history)
+    busy = {reader.id for reader in data.readers if len(reader.history) >= 5}
+    known = [reader.history for reader in training.readers if reader.id in busy]
+    counts = Counter(each for history in known for each in history)
     ranked = [name for name, _ in counts.most_common()]
     ranks = [_rank(case, ranked) for case in cases]
     found = [rank for rank in ranks if rank is not None]
@@ -43,7 +48,8 @@ def popular(split: Split) -> tuple[float, float]:
 
 
 def _rank(case: Case, ranked: list[str]) -> int | None:
-    unseen = [each for each in ranked[:3_000] if each not in case.question.history][:20]
+    seen = set(case.question.history)
+    unseen = [each for each in ranked[:3_000] if each not in seen][:20]
     (target,) = case.targets
     return unseen.index(target) if target in unseen else None
 
@@ -67,9 +73,10 @@ def test_whole_data_sets_load(name: str, items: int, readers: int, events: int) 
 
 
 def test_published_popularity_is_reproduced_exactly_on_films() -> None:
-    split = leave_last_out(real("ml_latest_small"))
+    films = real("ml_latest_small")
+    split = leave_last_out(films)
     assert len(split[1]) == 671
-    assert popular(split) == pytest.approx((0.064, 0.025), abs=0.0005)
+    assert popular(films, split) == pytest.approx((0.064, 0.025), abs=0.0005)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_published_popularity_is_reproduced_within_its_interval(
 ) -> None:
     split = leave_last_out(real(name), readers=readers)
     assert len(split[1]) == asked
-    recall, gain = popular(split)
+    recall, gain = popular(real(name), split)
     assert recall == pytest.approx(published[0], abs=2 * (published[0] / asked) ** 0.5)
     assert gain == pytest.approx(published[1], abs=2 * published[1] / asked**0.5 + 0.005)
 
