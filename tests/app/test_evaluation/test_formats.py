@@ -490,6 +490,8 @@ def test_rows_that_make_no_sense_are_counted(write: Write) -> None:
             {"user_id": "v", "history": ["a", "x"]},
             {"history": ["a"]},
             {"user_id": "w", "history": "a"},
+            {"user_id": "w", "history": ["a"], "impression": [["a", 0], ["b", 0.5]]},
+            {"user_id": "w", "history": ["a"], "impression": [["a", None], ["b", 0]]},
             {"user_id": "w", "history": ["a", "b"], "timestamps": [1]},
             {"user_id": "w", "history": ["a"], "timestamps": ["soon"]},
         )
@@ -506,9 +508,14 @@ def test_rows_that_make_no_sense_are_counted(write: Write) -> None:
     assert first["no item: title: Field required"] == "items.jsonl:7"
     assert first["not JSON"] == "items.jsonl:10"
     assert first["item id seen before"] == "items.jsonl:11"
-    assert first["not as many timestamps as events in history"] == "histories.jsonl:7"
+    assert first["not as many timestamps as events in history"] == "histories.jsonl:9"
     assert data.skipped.counts["not JSON"] == 2
-    assert sum(data.skipped.counts.values()) == 5 + 1 + 2 + 3 + 5
+    labels = "at `$.impression[…][…]`"
+    assert [reason for reason in first if reason.endswith(labels)] == [
+        f"Expected `int`, got `float` - {labels}",
+        f"Expected `int`, got `null` - {labels}",
+    ]
+    assert sum(data.skipped.counts.values()) == 5 + 1 + 2 + 3 + 7
 
 
 def test_nothing_left_says_why(write: Write) -> None:
