@@ -9,7 +9,7 @@ from pathlib import Path
 from app.evaluation.dataset import DataError, Dataset, Skipped
 from app.evaluation.formats import amazon, mind, movielens, plain
 from app.evaluation.formats.files import Progress, Reading
-from app.evaluation.formats.recognition import Format, chosen_files
+from app.evaluation.formats.recognition import Format, Role, chosen_files
 
 __all__ = ["Format", "Progress", "load"]
 
@@ -43,9 +43,13 @@ def load(
     items, readers = _READERS[kind](files, reading, min_rating)
     first = paths[0].resolve()
     name = first.name if first.is_dir() else first.parent.name
-    for found, what in ((items, "item"), (readers, "reader with an event")):
+    for found, role, expected in (
+        (items, Role.ITEMS, "an item"),
+        (readers, Role.EVENTS, "an event of one of the items"),
+    ):
         if not found:
-            raise DataError(f"{name}: not one {what} is left{_why(reading.skipped)}")
+            where = ", ".join(each.name for each in files[role])
+            raise DataError(f"{where}: expected {expected}, found none{_why(reading.skipped)}")
     return Dataset(name, items, readers, reading.skipped, reading.checksums)
 
 

@@ -23,7 +23,7 @@ from app.evaluation.dataset import Reader
 from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
 from app.evaluation.formats.files import Reading, Source
 from app.evaluation.formats.histories import LOW_RATING, EventLog, seconds
-from app.evaluation.formats.objects import decoded
+from app.evaluation.formats.objects import decoded, mismatch
 from app.evaluation.formats.recognition import Files, Role
 from tree.item import Item
 
@@ -116,7 +116,7 @@ def _meta(row: bytes, source: Source) -> _Meta | None:
     except UnicodeDecodeError as error:
         raise source.undecodable(error) from error
     except msgspec.ValidationError as error:
-        source.malformed(str(error))
+        source.malformed(mismatch(error))
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         source.malformed("neither JSON nor a Python literal")
     return None

@@ -37,8 +37,8 @@ class Catalogue:
 
     def known(self, ids: Sequence[str], source: Source) -> list[str]:
         """Those that are in the catalogue, one string per item for all events; others counted."""
-        names = self._names
-        found = [names[each] for each in ids if each in names]
+        get = self._names.get
+        found = [name for each in ids if (name := get(each)) is not None]
         for _ in range(len(ids) - len(found)):
             source.leave_out(UNKNOWN)
         return found

@@ -1,5 +1,6 @@
 """JSON rows as values."""
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -16,7 +17,12 @@ def decoded(decoder: "msgspec.json.Decoder[_Value]", row: bytes, source: Source)
     except UnicodeDecodeError as error:
         raise source.undecodable(error) from error
     except msgspec.ValidationError as error:
-        source.malformed(str(error))
+        source.malformed(mismatch(error))
     except (msgspec.DecodeError, RecursionError):
         source.malformed("not JSON")
     return None
+
+
+def mismatch(error: msgspec.ValidationError) -> str:
+    """What was expected, and of which field: the same text for every position in a list."""
+    return re.sub(r"\[\d+\]", "[…]", str(error))
