@@ -127,6 +127,8 @@ def _loaded(model: str) -> "SentenceTransformer":
 
 def _encoded(network: "SentenceTransformer", texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """float32[texts, width], of length 1; zero for blank texts."""
+    if not texts:
+        return _encoded(network, [_PROBE])[:0]
     vectors = network.encode(
         list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
     )

@@ -91,7 +91,8 @@ class Scored(ABC):
         had = Counter(row for history in self._histories for row in set(history))
         self._counts = np.zeros(len(self._items), np.float32)
         self._counts[list(had)] = list(had.values())
-        self.learn()
+        with one_blas_thread():
+            self.learn()
         self._histories = []
 
     def _rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
