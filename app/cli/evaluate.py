@@ -13,8 +13,8 @@ from rich.progress import Progress, TaskID
 
 from app.cli.session import Failed, JsonOption, err, out, print_json, run
 from app.cli.watching import bar
+from app.evaluation.choices import COMPARED, SHARES, SIZES, Protocol
 from app.evaluation.formats import Format
-from app.evaluation.studies import COMPARED, SHARES, SIZES, Protocol
 from app.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import product
 from typing import TypedDict
 
 from app.evaluation import protocols
 from app.evaluation.case import Case, Training
+from app.evaluation.choices import CUTOFFS, DIVERSITIES, PER_LEAF, SHARES, SIZES, Protocol
 from app.evaluation.dataset import Dataset
 from app.evaluation.growth import resized
 from app.evaluation.protocols import Split
@@ -15,29 +15,9 @@ from app.evaluation.report.rows import Scalar
 from app.evaluation.trials import Trial
 from prompts import PERSPECTIVES
 
-COMPARED = ("embedded", "semantic", "popular", "random", "bm25")
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
-DIVERSITIES = (0.0, 0.15, 0.3, 0.5, 0.7)
-CUTOFFS = (1, 5, 10, 20, 50)
-PER_LEAF = (1, 3, 5, 8, 10)
-
 _EFFORTS = ("economy", "balanced", "quality")
 _TOKEN_READERS = 20
 _PAPER_READERS = 500  # §4.1
-
-
-class Protocol(StrEnum):
-    """Who is asked what, of whom the truth is known."""
-
-    LEAVE_LAST_OUT = "leave-last-out"
-    TEMPORAL = "temporal"
-    PAPER = "paper"
-    IMPRESSIONS = "impressions"
-    CANDIDATES = "candidates"
-    EXCLUSION = "exclusion"
-    COLDSTART = "coldstart"
-    CROSSDOMAIN = "crossdomain"
 
 
 class _Common(TypedDict):

@@ -78,7 +78,9 @@ def made(name: str, **surroundings: object) -> System:
     return system
 
 
-async def answered(system: System, training: Training, questions: list[Question]) -> list[list[str]]:
+async def answered(
+    system: System, training: Training, questions: list[Question]
+) -> list[list[str]]:
     await system.fit(training)
     answers = await system.rank(questions, LIMIT)
     await system.aclose()

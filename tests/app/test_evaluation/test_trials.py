@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from app.evaluation import stand_in, studies
+from app.evaluation.choices import Protocol
 from app.evaluation.dataset import Dataset, Reader, Skipped
 from app.evaluation.growth import resized
 from app.evaluation.report import Results, Row
-from app.evaluation.studies import Asked, Protocol
+from app.evaluation.studies import Asked
 from app.evaluation.systems import Surroundings, Trees, UnknownSystem
 from app.evaluation.trials import Evaluation, Trial
 from app.llm import STAGES, Models, ReplyMode, StageModel

@@ -1,0 +1,23 @@
+"""What an evaluation can be told to do, and does unless told otherwise."""
+
+from enum import StrEnum
+
+COMPARED = ("embedded", "semantic", "popular", "random", "bm25")
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+DIVERSITIES = (0.0, 0.15, 0.3, 0.5, 0.7)
+CUTOFFS = (1, 5, 10, 20, 50)
+PER_LEAF = (1, 3, 5, 8, 10)
+
+
+class Protocol(StrEnum):
+    """Who is asked what, of whom the truth is known."""
+
+    LEAVE_LAST_OUT = "leave-last-out"
+    TEMPORAL = "temporal"
+    PAPER = "paper"
+    IMPRESSIONS = "impressions"
+    CANDIDATES = "candidates"
+    EXCLUSION = "exclusion"
+    COLDSTART = "coldstart"
+    CROSSDOMAIN = "crossdomain"
