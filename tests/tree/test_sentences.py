@@ -71,9 +71,7 @@ def test_the_state_goes_there_and_back(embedder):
 def test_another_model_in_its_place_is_refused(tmp_path):
     first, other = write_model(tmp_path / "a", 64), write_model(tmp_path / "b", 64, seed=1)
     space = fitted(f"sentence-transformers:{first}", TEXTS, 90).space
-    moved = Space(
-        space.embedder, "another", space.state.replace(first.encode(), other.encode())
-    )
+    moved = Space(space.embedder, "another", space.state.replace(first.encode(), other.encode()))
     with pytest.raises(EmbedderUnavailable, match="not the model"):
         embedder_for(moved).encode(["rice"])
 

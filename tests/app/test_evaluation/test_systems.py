@@ -39,7 +39,14 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def each(*names: str) -> list[object]:
-    return [pytest.param(QUICK.get(name, name), marks=needs(name), id=name) for name in names]
+    return [
+        pytest.param(
+            QUICK.get(name, name),
+            marks=[needs(name), *[pytest.mark.slow] * (name in ("sasrec", "nrms", "deepfm"))],
+            id=name,
+        )
+        for name in names
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,9 @@ def made(name: str, **surroundings: object) -> System:
     return system
 
 
-async def answered(system: System, training: Training, questions: list[Question]) -> list[list[str]]:
+async def answered(
+    system: System, training: Training, questions: list[Question]
+) -> list[list[str]]:
     await system.fit(training)
     answers = await system.rank(questions, LIMIT)
     await system.aclose()
