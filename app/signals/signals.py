@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from app.settings import Settings
 from app.signals.evidence import Evidence
 from tree.errors import StoreUnavailable
-from tree.rows import IntArray, Rows
+from tree.rows import NOWHERE, IntArray, Rows
 from tree.snapshot import SemanticTree
 from tree.store.feedback import WHOLE, Feedback
 from tree.vectors import FloatArray
@@ -67,8 +68,8 @@ class Signals:
         await self._know(found.changes)
         if not self._counts:
             return None
-        rows, scores = self._together(tree, newest, found.neighbours)
-        return Evidence(await self._column(tree), rows, scores)
+        column = await self._column(tree)
+        return Evidence(column, *self._together(tree, column, newest, found.neighbours))
 
     async def aclose(self) -> None:
         """Let go of what is still read or swept."""
@@ -80,39 +81,46 @@ class Signals:
     # -- co-occurrence
 
     def _together(
-        self, tree: SemanticTree, newest: Sequence[str], lists: Sequence[Mapping[str, int]]
+        self,
+        tree: SemanticTree,
+        column: FloatArray,
+        newest: Sequence[str],
+        lists: Sequence[Mapping[str, int]],
     ) -> tuple[IntArray, FloatArray]:
         """Rows of what goes together with the history, ascending, and their scores."""
-        names = list(dict.fromkeys(name for near in lists for name in near))
-        rows = dict(zip(names, tree.rows_of(names), strict=True))
-        total: dict[int, float] = {}
+        settings = self._settings
+        names = list(dict.fromkeys(chain.from_iterable(lists)))
+        place = {name: at for at, name in enumerate(names)}
+        found = [NOWHERE if row is None else row for row in tree.rows_of(names)]
+        rows = np.array(found, np.int32)
+        total = np.zeros(len(names), np.float64)
         for age, (item, near) in enumerate(zip(newest, lists, strict=True)):
-            share = self._settings.history_decay**age / WHOLE / self._mass(item, _OF_HISTORY)
-            gone = []
-            for name, weight in near.items():
-                row = rows[name]
-                if row is None:
-                    gone.append(name)
-                    continue
-                worth = share * weight / self._mass(name, _OF_OTHER)
-                total[row] = total.get(row, 0.0) + worth
-            if gone:
-                self._sweep(item, gone)
-        order = np.array(sorted(total), np.int32)
-        worths = np.array([total[row] for row in order.tolist()], np.float64)
-        return order, (self._settings.cooccurrence_weight * worths).astype(np.float32)
+            share = settings.history_decay**age / WHOLE / self._mass(item)
+            at = [place[name] for name in near]
+            total[at] += share * np.fromiter(near.values(), np.float64, len(near))
+        here = rows != NOWHERE
+        if not here.all():
+            gone = {names[at] for at in np.flatnonzero(~here).tolist()}
+            for item, near in zip(newest, lists, strict=True):
+                if left := gone.intersection(near):
+                    self._sweep(item, left)
+        rows, total = rows[here], total[here]
+        masses = np.maximum(column[rows], 1) + settings.cooccurrence_shrinkage
+        order = np.argsort(rows)
+        scores = settings.cooccurrence_weight * total / masses**_OF_OTHER
+        return rows[order], scores[order].astype(np.float32)
 
-    def _mass(self, item: str, power: float) -> float:
+    def _mass(self, item: str) -> float:
         count = max(1, self._counts.get(item, 0))  # whoever has a neighbour was had once at least
-        return float((count + self._settings.cooccurrence_shrinkage) ** power)
+        return float((count + self._settings.cooccurrence_shrinkage) ** _OF_HISTORY)
 
-    def _sweep(self, item: str, gone: Sequence[str]) -> None:
+    def _sweep(self, item: str, gone: Collection[str]) -> None:
         if len(self._sweeps) < _MOST_SWEEPS:
             task = asyncio.create_task(self._swept(item, gone))
             self._sweeps.add(task)
             task.add_done_callback(self._sweeps.discard)
 
-    async def _swept(self, item: str, gone: Sequence[str]) -> None:
+    async def _swept(self, item: str, gone: Collection[str]) -> None:
         try:
             await self._feedback.sweep(item, gone)
         except StoreUnavailable:  # whoever meets them next tries again

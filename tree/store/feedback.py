@@ -20,7 +20,7 @@ from tree.errors import CorruptSnapshot
 from tree.store import wire
 from tree.store.connection import translated
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
-from tree.store.scripts import OWN, RECORD_EVENTS, SWEEP_NEIGHBOURS
+from tree.store.scripts import OWN, READ_NEIGHBOURS, RECORD_EVENTS, SWEEP_NEIGHBOURS
 
 WHOLE = 120  # what a weight of 1 is kept as: divisible by every distance
 FORWARD = (120, 60, 40, 30, 24)  # by distance, from 1
@@ -155,6 +155,7 @@ class RedisFeedback:
         self._keys = CatalogKeys(catalog, prefix)
         self._ttl_s = user_ttl_s
         self._record = client.register_script(RECORD_EVENTS)
+        self._read = client.register_script(READ_NEIGHBOURS)
         self._sweep = client.register_script(SWEEP_NEIGHBOURS)
         self._own = client.register_script(OWN)
 
@@ -184,15 +185,14 @@ class RedisFeedback:
 
     @translated()
     async def evidence(self, ids: Sequence[str]) -> Evidence:
-        """See Feedback."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hget(self._keys.count, _ALL)
-        for item_id in ids:
-            pipeline.zrange(self._keys.near(item_id), 0, -1, withscores=True)
-        changes, *lists = await pipeline.execute()
-        return Evidence(
-            int(changes or 0), [{name.decode(): int(w) for name, w in found} for found in lists]
-        )
+        """See Feedback. By a script: the client takes a millisecond to read ten lists of pairs."""
+        keys = [self._keys.count, *map(self._keys.near, ids)]
+        changes, *lists = cast(tuple[bytes, *tuple[list[bytes], ...]], await self._read(keys=keys))
+        neighbours = [
+            dict(zip(map(bytes.decode, found[::2]), map(int, found[1::2]), strict=True))
+            for found in lists
+        ]
+        return Evidence(int(changes), neighbours)
 
     async def counts(self) -> AsyncIterator[Mapping[str, int]]:
         """See Feedback."""

@@ -169,6 +169,14 @@ redis.call('EXPIRE', KEYS[2], ARGV[5])
 return outcomes
 """
 
+# KEYS  counts, then the neighbours of some items
+# Returns how often counts have changed, then per item its neighbours, each before its weight.
+READ_NEIGHBOURS = """
+local found = {redis.call('HGET', KEYS[1], '') or '0'}
+for i = 2, #KEYS do found[i] = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES') end
+return found
+"""
+
 # KEYS  counts, the neighbours of an item
 # ARGV  items that leave them unless they have a count
 SWEEP_NEIGHBOURS = """
