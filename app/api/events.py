@@ -1,54 +1,20 @@
 """What users did: many events at once."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.api.access import TheCatalog
 from app.api.batches import RowProblem, row_problem
 from app.api.bodies import json_body
 from app.api.schema import READS_JSON, WRITES, problems, takes
-from app.recommend.request import UserId
-from tree.item import Instant, ItemId
-from tree.store.feedback import Event, microseconds
+from app.signals import UserEvent, events_of
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["users"])
 
 _BATCH_ROWS = 1_000
-_AHEAD = timedelta(days=1)  # by which the clocks of two systems may differ
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class UserEvent(BaseModel):
-    """A user had an item: saw, bought, liked, finished it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    event_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    user_id: UserId
-    item_id: ItemId
-    type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        default="view",
-        description="Of any name; all count alike. Send no event that speaks against an item.",
-    )
-    at: Instant | None = Field(default=None, description="Now, unless it is given.")
-
-    @field_validator("at")
-    @classmethod
-    def _in_time(cls, at: datetime | None) -> datetime | None:
-        if at is not None and not _FIRST <= at <= datetime.now(UTC) + _AHEAD:
-            raise ValueError("must lie between 1970 and now")
-        return at
 
 
 class EventsRequest(BaseModel):
@@ -101,13 +67,12 @@ async def post_events(
     They add to the items' popularity and to what goes together, and make up the user's stored
     history. A batch may be sent again: no event is counted twice. Events may come in any order.
     """
-    now = datetime.now(UTC)
     rows = [_row(row, f"/events/{at}") for at, row in enumerate(batch.events)]
     read = [row for row in rows if isinstance(row, UserEvent)]
     tree = await catalog.store.load()
     ids = list({row.item_id for row in read})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
-    events = _events([row for row in read if row.item_id in known], now)
+    events = events_of([row for row in read if row.item_id in known], time.time_ns() // 1_000)
     outcomes = iter(await catalog.feedback.record(events))
     results = []
     for row in rows:
@@ -130,11 +95,3 @@ def _row(row: object, place: str) -> UserEvent | EventResult:
             status="rejected",
             problem=row_problem(error, place),
         )
-
-
-def _events(rows: Sequence[UserEvent], now: datetime) -> list[Event]:
-    """Events of the same moment keep their order: each comes a microsecond after the last."""
-    return [
-        Event(row.event_id, row.user_id, row.item_id, microseconds(row.at or now) + place)
-        for place, row in enumerate(rows)
-    ]

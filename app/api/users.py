@@ -11,7 +11,7 @@ from app.api.access import TheCatalog
 from app.api.bodies import json_body
 from app.api.problems import Refused
 from app.api.schema import READS_JSON, WRITES, problems, takes
-from app.recommend.request import UserId
+from app.signals import UserId
 from tree.item import ItemId
 from tree.store.feedback import HISTORY, User, Visit, microseconds
 

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.recommend.effort import EffortName
+from app.signals import UserId
 from prompts import Perspective
 from tree.item import Item, ItemId, normalise
 
 Scalar = str | int | float | bool
 _DATES = ("published_at", "expires_at")
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
