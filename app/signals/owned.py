@@ -6,11 +6,11 @@ from tree.store.documents import Documents
 from tree.store.feedback import Feedback
 from tree.store.keys import DOCUMENT_KINDS, DocumentKind
 
-_LONGEST_S = 31_536_000.0
+_LONGEST_S = 2_592_000.0  # that a trace or a profile may be kept
 
 
 class OwnedDocuments:
-    """See Documents. What is written here is noted as `user_id`'s before it is written."""
+    """See Documents. What is written or found here is noted as `user_id`'s first."""
 
     def __init__(self, documents: Documents, feedback: Feedback, user_id: str) -> None:
         self._documents = documents
@@ -37,8 +37,11 @@ class OwnedDocuments:
         return await self._documents.renew(kind, document_id, data, ttl_s)
 
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
-        """See Documents."""
-        return await self._documents.get(kind, document_id)
+        """See Documents. What another user's request has left, and this one uses, is both's."""
+        found = await self._documents.get(kind, document_id)
+        if found is not None:
+            await self._note(kind, document_id, None)
+        return found
 
     async def delete(self, kind: DocumentKind, document_id: str) -> bool:
         """See Documents."""

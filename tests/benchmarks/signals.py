@@ -221,9 +221,12 @@ async def evaluated(name: str) -> list[Figure]:
         figures.append(Figure(f"{name}: events fed", events / took, "a second"))
         sizes = await bytes_by_role(client)
         counted = len(rivals.counts)
-        for role, per in (("near", counted), ("count", counted), ("visited", known)):
-            what = "user" if role == "visited" else "item"
-            figures.append(Figure(f"{name}: {role}", sizes[role] / per, f"B a {what}"))
+        fed_in_all = sum(len(history) for _, history in case.training)
+        for role, what, per in (
+            ("near", "item", counted), ("count", "item", counted), ("visited", "user", known),
+            ("event", "event", fed_in_all),
+        ):  # fmt: skip
+            figures.append(Figure(f"{name}: {role}", sizes[role] / per, f"B per {what}"))
         most = [
             await client.memory_usage(CatalogKeys(name).near(item), samples=0) or 0
             for item in _most_had(case)

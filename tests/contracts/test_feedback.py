@@ -1,5 +1,6 @@
 """Every implementation of Feedback counts, remembers and forgets alike, in bounded room."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
 
@@ -61,9 +62,9 @@ async def history(feedback: Feedback, user: str) -> list[str]:
 async def test_pairs_weigh_by_distance_and_direction(feedback):
     path = [f"i{number}" for number in range(8)]
     assert await feedback.record(events("u", *path)) == ["counted"] * 8
-    assert await near(feedback, "i0") == {
-        f"i{d}": weight for d, weight in enumerate(FORWARD, 1)
-    }, "what came after, up to five steps"
+    assert await near(feedback, "i0") == {f"i{d}": weight for d, weight in enumerate(FORWARD, 1)}, (
+        "what came after, up to five steps"
+    )
     assert await near(feedback, "i7") == {
         f"i{7 - d}": weight for d, weight in enumerate(BACKWARD, 1)
     }
@@ -88,6 +89,15 @@ async def test_an_event_counts_once(feedback):
     assert await feedback.record(batch) == ["duplicate", "duplicate"]
     assert await feedback.evidence(["a", "b"]) == before
     assert await counts(feedback) == {"a": 1, "b": 1}
+
+
+async def test_of_many_who_send_the_same_one_is_heard(feedback):
+    batch = [one for user in range(20) for one in events(f"u{user}", *"abcd")]
+    sent = await asyncio.gather(*(feedback.record(batch[start:] + batch[:start])
+                                  for start in range(0, 80, 16)))  # fmt: skip
+    assert sum(outcomes.count("counted") for outcomes in sent) == 80
+    assert sum(outcomes.count("duplicate") for outcomes in sent) == 320
+    assert await counts(feedback) == dict.fromkeys("abcd", 20)
 
 
 async def test_a_user_counts_once_for_an_item_whatever_they_send(feedback):
