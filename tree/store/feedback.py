@@ -138,10 +138,11 @@ class Feedback(Protocol):
 class RedisFeedback:
     """See Feedback. The caller owns and closes `client`, which must answer in bytes.
 
-    Measured with ids of up to six characters: per item 43 B of count and at most 0.9 kB of list,
-    0.4 to 0.5 kB on the average; ids longer than 64 bytes are not packed and take three times as
-    much. An event id takes some 70 B for one to two days; a user 0.2 kB, at most some 20 kB, and is
-    forgotten when nothing was heard of them for `user_ttl_s`.
+    Per item 40 B of count and a list of 0.4 to 0.5 kB on the average (films and games, ids of up
+    to six characters), 1.4 kB when it is full; 5 kB with ids of 36 characters; ids of more than 64
+    bytes are not packed and take 19 to 41 kB. An event id takes 40 B or more for one to two days;
+    a user 0.2 kB, and 13 kB with a full history of short ids, and is forgotten when nothing was
+    heard of them for `user_ttl_s`.
     """
 
     def __init__(
