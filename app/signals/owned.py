@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from tree.errors import StoreUnavailable
 from tree.store.documents import Documents
 from tree.store.feedback import Feedback
 from tree.store.keys import DOCUMENT_KINDS, DocumentKind
@@ -37,10 +38,16 @@ class OwnedDocuments:
         return await self._documents.renew(kind, document_id, data, ttl_s)
 
     async def get(self, kind: DocumentKind, document_id: str) -> bytes | None:
-        """See Documents. What another user's request has left, and this one uses, is both's."""
+        """See Documents. What another user's request has left, and this one uses, is both's.
+
+        What cannot be noted, in a store that is full, is not used.
+        """
         found = await self._documents.get(kind, document_id)
         if found is not None:
-            await self._note(kind, document_id, None)
+            try:
+                await self._note(kind, document_id, None)
+            except StoreUnavailable:
+                return None
         return found
 
     async def delete(self, kind: DocumentKind, document_id: str) -> bool:

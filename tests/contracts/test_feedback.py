@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contracts.support import ODD_IDS
+from tree.errors import StoreUnavailable
 from tree.store.feedback import (
     BACKWARD,
     FORWARD,
@@ -22,6 +23,7 @@ from tree.store.feedback import (
     Visit,
 )
 from tree.store.keys import CatalogKeys
+from tree.store.server import EmbeddedServer
 
 numbers = count()
 
@@ -199,6 +201,33 @@ async def test_nothing_of_a_user_is_left_in_the_store(embedded_url, open_room):
         keys = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*")]
         assert keys
         assert not [key for key in keys if b"somebody" in key]
+
+
+async def test_a_full_store_refuses_events_and_lets_items_and_users_go(tmp_path, open_room):
+    server = await EmbeddedServer.start(tmp_path)
+    try:
+        async with open_room(server.connect_url) as room:
+            feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+            kept = events("u", "a", "b", "c")
+            await feedback.record(kept)
+            await room.client.config_set("maxmemory", 1)
+            more = events("u", "d", "e")
+            with pytest.raises(StoreUnavailable, match="full"):
+                await feedback.record(more)
+            assert (await near(feedback, "a")).keys() == {"b", "c"}
+            changes = (await feedback.evidence([])).changes
+            await feedback.forget_items(["b"])
+            await feedback.forget_items(["b", "never heard of"])
+            assert await counts(feedback) == {"a": 1, "c": 1}
+            assert (await feedback.evidence([])).changes == changes + 1
+            await room.client.config_set("maxmemory", 0)
+            assert await feedback.record([*more, *kept]) == ["counted"] * 2 + ["duplicate"] * 3
+            await room.client.config_set("maxmemory", 1)
+            await feedback.erase("u")
+            assert await feedback.user("u") is None
+            await room.client.config_set("maxmemory", 0)
+    finally:
+        await server.stop()
 
 
 async def test_lists_stay_packed(embedded_url, open_room):

@@ -20,7 +20,7 @@ from tree.errors import CorruptSnapshot
 from tree.store import wire
 from tree.store.connection import translated
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
-from tree.store.scripts import OWN, READ_NEIGHBOURS, RECORD_EVENTS, SWEEP_NEIGHBOURS
+from tree.store.scripts import FORGET_ITEMS, OWN, READ_NEIGHBOURS, RECORD_EVENTS, SWEEP_NEIGHBOURS
 
 WHOLE = 120  # what a weight of 1 is kept as: divisible by every distance
 FORWARD = (120, 60, 40, 30, 24)  # by distance, from 1
@@ -158,6 +158,7 @@ class RedisFeedback:
         self._ttl_s = user_ttl_s
         self._record = client.register_script(RECORD_EVENTS)
         self._read = client.register_script(READ_NEIGHBOURS)
+        self._forget = client.register_script(FORGET_ITEMS)
         self._sweep = client.register_script(SWEEP_NEIGHBOURS)
         self._own = client.register_script(OWN)
 
@@ -213,12 +214,8 @@ class RedisFeedback:
         some = list(ids)
         for start in range(0, len(some), _COUNTS_AT_ONCE):
             part = some[start : start + _COUNTS_AT_ONCE]
-            pipeline = self._client.pipeline()
-            pipeline.hdel(self._keys.count, *part)
-            pipeline.unlink(*(self._keys.near(item_id) for item_id in part))
-            removed, _ = await pipeline.execute()
-            if removed:
-                await self._client.hincrby(self._keys.count, _ALL, 1)
+            keys = [self._keys.count, *map(self._keys.near, part)]
+            await self._forget(keys=keys, args=part)
 
     @translated()
     async def sweep(self, item_id: str, gone: Collection[str]) -> None:

@@ -177,6 +177,14 @@ for i = 2, #KEYS do found[i] = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES'
 return found
 """
 
+# KEYS  counts, then the neighbours of some items
+# ARGV  these items
+# Begins with removing: a full server lets it go on after that.
+FORGET_ITEMS = """
+for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+if redis.call('HDEL', KEYS[1], unpack(ARGV)) > 0 then redis.call('HINCRBY', KEYS[1], '', 1) end
+"""
+
 # KEYS  counts, the neighbours of an item
 # ARGV  items that leave them unless they have a count
 SWEEP_NEIGHBOURS = """
