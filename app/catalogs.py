@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,15 @@ from app.jobs import Job, JobRunning, Jobs, Report
 from app.llm import Models
 from app.recommend import Manner, Recommender
 from app.settings import Settings
+from app.signals import erase
 from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.errors import CorruptSnapshot, StoreUnavailable
+from tree.item import Item
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
+from tree.store.feedback import Feedback, MemoryFeedback
 from tree.store.protocol import TreeStore
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,19 @@ class Catalog:
     store: TreeStore
     curator: Curator
     recommender: Recommender
+    feedback: Feedback
+    documents: Documents
+
+    async def apply_batch(self, puts: Sequence[Item], deletes: Collection[str]) -> dict[str, bool]:
+        """See Curator. What users did with items that go is forgotten with them."""
+        done = await self.curator.apply_batch(puts, deletes)
+        if deletes:
+            await self.feedback.forget_items(deletes)
+        return done
+
+    async def erase_user(self, user_id: str) -> None:
+        """Forget a user: what is stored of them, and traces and profiles that came about."""
+        await erase(self.feedback, self.documents, user_id)
 
 
 StoreFactory = Callable[[str, CatalogSettings], TreeStore]
@@ -89,6 +105,7 @@ class Catalogs:
         settings: Settings,
         models: Models,
         lagged: Callable[[str, float], None] | None = None,
+        feedback: Callable[[str], Feedback] | None = None,
     ) -> None:
         self._documents = documents
         self._models = models
@@ -98,6 +115,7 @@ class Catalogs:
         self._embedders = EmbedderCache()
         self._texts = TextReader(self._embedders)
         self._lagged = lagged
+        self._feedback = feedback or (lambda _: MemoryFeedback())
         self._open: dict[str, Catalog] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, float] = {}
@@ -215,6 +233,7 @@ class Catalogs:
 
     def _made(self, name: str, settings: CatalogSettings) -> Catalog:
         store = self._stores(name, settings)
+        feedback = self._feedback(name)
         return Catalog(
             name,
             settings,
@@ -237,7 +256,10 @@ class Catalogs:
                 self._settings,
                 self._models,
                 Manner(name, settings.perspective, settings.language),
+                feedback,
             ),
+            feedback,
+            self._documents,
         )
 
     async def _close(self, name: str) -> None:
@@ -247,4 +269,5 @@ class Catalogs:
                 follower.cancel()
                 await asyncio.gather(follower, return_exceptions=True)
             await catalog.curator.aclose()
+            await catalog.recommender.aclose()
             await catalog.store.aclose()

@@ -34,6 +34,7 @@ from tree.embedders import LexicalEmbedder
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.store.connection import connect
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
+from tree.store.feedback import Feedback, RedisFeedback
 from tree.store.protocol import TreeStore
 from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
@@ -92,9 +93,14 @@ async def services(
                 keep=settings.kept_versions,
             )
 
+        def feedback(catalog: str) -> Feedback:
+            return RedisFeedback(
+                client, catalog, prefix=settings.key_prefix, user_ttl_s=settings.user_ttl_s
+            )
+
         jobs = Jobs(documents, settings.job_ttl_s)
         models = await _models(settings, documents, stack)
-        catalogs = Catalogs(documents, jobs, store, settings, models, lagged)
+        catalogs = Catalogs(documents, jobs, store, settings, models, lagged, feedback)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         try:

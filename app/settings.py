@@ -178,7 +178,37 @@ class Settings(BaseSettings):
         default=0.025,
         ge=0,
         le=10,
-        description="Weight of ln(1 + popularity) in the score, where items state a popularity.",
+        description="Weight of ln(1 + popularity) in the score: what items state, and how many "
+        "users had them.",
+    )
+    cooccurrence_weight: float = Field(
+        default=30.0,
+        ge=0,
+        le=1_000,
+        description="Weight of what users had along with the reader's history, where there are "
+        "events; 0 leaves it out.",
+    )
+    cooccurrence_shrinkage: float = Field(
+        default=30.0,
+        ge=0,
+        description="Users that are added to the count of either item: how much evidence it takes "
+        "until co-occurrence weighs.",
+    )
+    freshness_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Weight of an item's freshness, 1 on its day and half of that after each "
+        "half-life, where items state `published_at`.",
+    )
+    freshness_half_life_days: float = Field(
+        default=7.0, gt=0, le=36_500, description="That half-life."
+    )
+    user_ttl_s: int = Field(
+        default=31_536_000,
+        ge=60,
+        le=315_360_000,
+        description="How long a user of whom nothing is heard stays stored.",
     )
     diversity: float = Field(
         default=0.1, ge=0, le=1, description="Diversity of an answer unless the request says."

@@ -42,6 +42,7 @@ def _no_number(value: object) -> object:
     return value
 
 
+Instant = Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)]
 _Clean = AfterValidator(_without_nul)
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256), _Clean]
 _Short = Annotated[
@@ -76,8 +77,8 @@ class Item(BaseModel):
         allow_inf_nan=False,
         description="Any count; used on a log scale.",
     )
-    published_at: Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)] | None = None
-    expires_at: Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)] | None = None
+    published_at: Instant | None = None
+    expires_at: Instant | None = None
     hidden: bool = False
 
     @model_validator(mode="before")

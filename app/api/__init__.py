@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from app.api import (
     batches,
     catalogs,
+    events,
     health,
     items,
     jobs,
@@ -15,6 +16,7 @@ from app.api import (
     schema,
     transfer,
     tree,
+    users,
     versions,
 )
 from app.api.access import Access, grant
@@ -25,12 +27,15 @@ from tree.item import Item
 __all__ = ["Access", "grant", "install"]
 
 _RESOURCES = (
-    catalogs, items, batches, listing, transfer, recommend, tree, versions, jobs, health, metrics,
+    catalogs, items, batches, listing, transfer, recommend, events, users, tree, versions, jobs,
+    health, metrics,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
     batches.BatchRequest,
+    events.EventsRequest,
+    users.UserContent,
     tree.NodePatch,
     tree.RebuildRequest,
 )

@@ -82,7 +82,7 @@ async def batch_items(
     last = {_id_of(row): row for row in rows if not isinstance(row, BatchResult)}
     puts = [row for row in last.values() if isinstance(row, Item)]
     deletes = [row for row in last.values() if isinstance(row, str)]
-    outcome = await catalog.curator.apply_batch(puts, deletes)
+    outcome = await catalog.apply_batch(puts, deletes)
     held = {row: outcome[row] for row in deletes} | {row.id: not outcome[row.id] for row in puts}
     return BatchResponse(results=[*_replayed(rows, held)])
 
@@ -106,13 +106,18 @@ def _delete(row: object, place: str) -> _Row:
 
 
 def _rejected(given: object, error: ValidationError, place: str) -> BatchResult:
-    flaws = flaws_of(error.errors(include_url=False, include_input=False), "body")
-    placed = [flaw.model_copy(update={"pointer": place + flaw.pointer}) for flaw in flaws]
     return BatchResult(
         id=given if isinstance(given, str) else None,
         status="rejected",
-        problem=RowProblem(errors=placed),
+        problem=row_problem(error, place),
     )
+
+
+def row_problem(error: ValidationError, place: str) -> RowProblem:
+    """What is wrong with the row at `place`, a JSON pointer."""
+    flaws = flaws_of(error.errors(include_url=False, include_input=False), "body")
+    placed = [flaw.model_copy(update={"pointer": place + flaw.pointer}) for flaw in flaws]
+    return RowProblem(errors=placed)
 
 
 def _id_of(row: Item | str) -> str:

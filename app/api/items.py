@@ -99,7 +99,7 @@ async def delete_item(
     query: Annotated[WriteQuery, Query()],  # noqa: ARG001 - see there
 ) -> Response:
     """Remove an item, which is gone from the next request on; 204 also when it was not there."""
-    await catalog.curator.delete([item_id])
+    await catalog.apply_batch((), [item_id])
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

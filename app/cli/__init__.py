@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import doctor, evaluate, reading, running, transfer, trees, versions
+from app.cli import doctor, evaluate, feeding, reading, running, transfer, trees, versions
 
 commands = typer.Typer(
     name="unillmrec",
@@ -15,6 +15,7 @@ commands = typer.Typer(
 commands.command("serve")(running.serve)
 commands.command("import")(transfer.import_file)
 commands.command("export")(transfer.export)
+commands.command("events")(feeding.events)
 commands.command("recommend")(reading.recommend)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from app.signals import Evidence
 from tree.node import Node
 from tree.rows import IntArray
 from tree.scan import scan, scores_of
@@ -39,7 +40,8 @@ class Need:
     """What is asked for: interests, and the weighted directions that stand for them.
 
     `directions` is int8[n, dimensions]; `weights` sums to 1; `owner[i]` is the interest of
-    direction i. A reader of whom nothing is known has no directions.
+    direction i. A reader of whom nothing is known has no directions. `evidence` is what others
+    did who had what this reader had; None where there are no events.
     """
 
     interests: tuple[Interest, ...]
@@ -48,6 +50,7 @@ class Need:
     owner: npt.NDArray[np.int64]
     sources: tuple[str, ...]  # what each direction came from: an item's id, or words
     dislikes: tuple[str, ...] = ()  # normalised; what must not be offered
+    evidence: Evidence | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -100,11 +103,12 @@ class SharedScans:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRanker:
-    """Scores items by similarity and popularity.
+    """Scores items by similarity, popularity and co-occurrence.
 
     Score = blend of the cosines to the need's directions (see `tree.search.blend`)
-    + `popularity_weight` · ln(1 + popularity). With no need at all, popularity alone, then order
-    of the catalogue.
+    + `popularity_weight` · ln(1 + popularity + users who had it) + co-occurrence with the history
+    (see `app.signals.Signals`). With no need at all, popularity alone, then order of the
+    catalogue; with no events, similarity and stated popularity.
     """
 
     sharpness: float
@@ -124,7 +128,8 @@ class EmbeddedRanker:
         """The best `wanted` allowed rows, best first; fewer only when fewer were found.
 
         Small catalogues are scanned; in larger ones the leaves of a wide beam are, and more of
-        them while these hold too few allowed rows. `allowed` is bool[tree.size].
+        them while these hold too few allowed rows, and what goes together with the history,
+        wherever it lives. `allowed` is bool[tree.size].
         """
         if need.is_empty or tree.size <= self.exact_scan_items:
             scores = await self._all_scores(tree, need)
@@ -139,7 +144,10 @@ class EmbeddedRanker:
             if len(inside) >= wanted or len(reached) == len(tree):
                 break
             leaves, breadth = leaves * 4, breadth * 4
-        scores = self._with_prior(tree, scores_of(tree, scorer, inside), inside)
+        if need.evidence is not None:
+            known = need.evidence.rows
+            inside = np.union1d(inside, known[allowed[known]])
+        scores = self._with_prior(tree, need, scores_of(tree, scorer, inside), inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)
 
@@ -162,21 +170,25 @@ class EmbeddedRanker:
     def scores(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
         """float32[rows]: the ranker's own scores of some rows, in their order."""
         if need.is_empty or not len(rows):
-            return self._with_prior(tree, np.zeros(len(rows), np.float32), rows)
-        return self._with_prior(tree, scores_of(tree, self.similarity(need), rows), rows)
+            return self._with_prior(tree, need, np.zeros(len(rows), np.float32), rows)
+        return self._with_prior(tree, need, scores_of(tree, self.similarity(need), rows), rows)
 
     async def _all_scores(self, tree: SemanticTree, need: Need) -> FloatArray:
         if need.is_empty:
-            return self._with_prior(tree, np.zeros(tree.size, np.float32), slice(None))
+            return self._with_prior(tree, need, np.zeros(tree.size, np.float32), slice(None))
         scores = await self.scans.scores(tree, self.similarity(need))
-        return self._with_prior(tree, scores, slice(None))
+        return self._with_prior(tree, need, scores, slice(None))
 
     def _with_prior(
-        self, tree: SemanticTree, scores: FloatArray, rows: IntArray | slice
+        self, tree: SemanticTree, need: Need, scores: FloatArray, rows: IntArray | slice
     ) -> FloatArray:
         popularity = tree.rows.popularity[: tree.size][rows]
+        if need.evidence is not None:
+            popularity = popularity + need.evidence.counts[: tree.size][rows]
         if self.popularity_weight and popularity.any():
             scores += np.float32(self.popularity_weight) * np.log1p(popularity)
+        if need.evidence is not None:
+            need.evidence.add_to(scores, rows)
         return scores
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from app.ranking import EmbeddedRanker, Need, Ranking
 from app.recommend.lines import branch_line, item_line
 from app.recommend.request import Filter
+from app.signals import freshness
 from tree.item import Item, normalise
 from tree.node import Node
 from tree.rows import IntArray, Rows
@@ -17,6 +18,7 @@ from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
 
 _KEPT_LINES = 100_000
+_FRESH = 4  # candidates per wanted one, of which the freshest may rise
 SPARE = 4  # records read beyond the limit, in case an item has just left
 
 
@@ -29,12 +31,23 @@ class Candidates:
     scores: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What newness adds to a score, and how fast that fades."""
+
+    weight: float
+    half_life_days: float
+
+
 class Pool:
     """One catalogue's items, as a request may see them."""
 
-    def __init__(self, store: TreeStore, ranker: EmbeddedRanker) -> None:
+    def __init__(
+        self, store: TreeStore, ranker: EmbeddedRanker, freshness: Freshness | None = None
+    ) -> None:
         self._store = store
         self.ranker = ranker
+        self._freshness = freshness
         self._lines: dict[int, str] = {}
         self._lines_of: Rows | None = None
         self._branches: dict[int, str] = {}
@@ -51,8 +64,29 @@ class Pool:
         """The embedded ranker's best `wanted` rows that pass the filter, or all there are.
 
         A filter tests records, which the tree does not hold: they are read in the order of the
-        ranking, in growing batches, until enough have passed.
+        ranking, in growing batches, until enough have passed. So is freshness known, by which
+        four times as many as wanted are put in order again, where it has a weight.
         """
+        if self._freshness is None:
+            return await self._passing(tree, need, allowed, wanted, passes)
+        found = await self._passing(tree, need, allowed, _FRESH * wanted, passes)
+        records = await self.records(tree, found.rows.tolist())
+        published = [
+            records[row].published_at if row in records else None for row in found.rows.tolist()
+        ]
+        bonus = freshness(published, time.time(), self._freshness.half_life_days)
+        scores = found.scores + np.float32(self._freshness.weight) * bonus
+        order = np.argsort(-scores, kind="stable")[:wanted]
+        return Candidates(found.ranking, found.rows[order], scores[order])
+
+    async def _passing(
+        self,
+        tree: SemanticTree,
+        need: Need,
+        allowed: npt.NDArray[np.bool_],
+        wanted: int,
+        passes: Filter | None,
+    ) -> Candidates:
         ranking = await self.ranker.rank(tree, need, allowed, wanted)
         if passes is None:
             return Candidates(ranking, ranking.rows, ranking.scores)

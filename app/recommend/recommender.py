@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from app.llm.slates import SLATE_WIDTH
 from app.ranking import EmbeddedRanker, Need, diversified
 from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems
 from app.recommend.baselines import PaperChain, flat
-from app.recommend.candidates import SPARE, Candidates, Pool, allowed_rows
+from app.recommend.candidates import SPARE, Candidates, Freshness, Pool, allowed_rows
 from app.recommend.chain import Chain
 from app.recommend.need import Known, disliked, path_name, understand
 from app.recommend.reading import (
@@ -29,15 +29,17 @@ from app.recommend.reading import (
     open_reading,
 )
 from app.recommend.reasons import reasons
-from app.recommend.request import RecommendRequest, field_of
+from app.recommend.request import HistoryEntry, RecommendRequest, field_of
 from app.recommend.traces import trace_of, usage_of
 from app.recommend.walk import Walk
 from app.settings import Settings
+from app.signals import OwnedDocuments, Signals
 from tree.embedders import EmbedderCache
 from tree.errors import StoreUnavailable
 from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
+from tree.store.feedback import Feedback, MemoryFeedback
 from tree.store.protocol import TreeStore
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Recommender:
         settings: Settings,
         models: Models | None = None,
         manner: Manner | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -94,7 +97,10 @@ class Recommender:
             settings.beam_leaves,
             settings.beam_breadth,
         )
-        self._pool = Pool(store, ranker)
+        freshness = Freshness(settings.freshness_weight, settings.freshness_half_life_days)
+        self._pool = Pool(store, ranker, freshness if freshness.weight else None)
+        self._feedback = feedback or MemoryFeedback()
+        self._signals = Signals(self._feedback, settings)
         self._traces: set[asyncio.Task[None]] = set()
 
     async def recommend(
@@ -137,6 +143,11 @@ class Recommender:
             catalog=self._catalog, tree_version=tree.version, item_id=item_id, items=items
         )
 
+    async def aclose(self) -> None:
+        """Let go of what is done in the background; the stores stay open."""
+        await asyncio.gather(*self._traces, return_exceptions=True)
+        await self._signals.aclose()
+
     async def trace(self, recommendation_id: str) -> dict[str, object] | None:
         """How an answer came about; None when it is not kept (any more)."""
         data = await self._documents.get("trace", f"{self._catalog}/{recommendation_id}")
@@ -147,12 +158,14 @@ class Recommender:
     async def _recommend(self, asked: RecommendRequest, tell: Listener) -> Recommendation:
         clock = Clock()
         tree = await self._store.load()
+        asked = await self._remembered(asked)
         with clock.stage("profile"):
             known = understand(tree, asked, self._embedders.of(tree.space), self._settings)
         with clock.stage("search"):
             allowed = allowed_rows(tree, known.seen, asked.exclude_items, asked.domains)
             if unwanted := disliked(tree, known.need.dislikes):
                 allowed &= ~np.isin(tree.rows.leaf[: tree.size], unwanted)
+            known = await self._with_evidence(tree, asked, known)
         request = _Request(asked, tree, known, allowed, clock, tell)
         tell("start", {"recommendation_id": request.id, "tree_version": tree.version})
         try:
@@ -165,6 +178,31 @@ class Recommender:
                 self._traces.add(task)
                 task.add_done_callback(self._traces.discard)
             raise
+
+    async def _remembered(self, asked: RecommendRequest) -> RecommendRequest:
+        """The request with what is stored of its user, where it brings nothing of the kind."""
+        if asked.user_id is None or (asked.history and asked.profile):
+            return asked
+        user = await self._feedback.user(asked.user_id)
+        if user is None:
+            return asked
+        history = [HistoryEntry(item_id=visit.item_id) for visit in user.history]
+        kept = {"history": asked.history or history, "profile": asked.profile or user.profile}
+        return asked.model_copy(update={**kept, "profile": kept["profile"] or None})
+
+    async def _with_evidence(
+        self, tree: SemanticTree, asked: RecommendRequest, known: Known
+    ) -> Known:
+        """The need with what users' events say, as much as the history counts in it."""
+        newest = [entry.item_id for entry in reversed(asked.history) if entry.item_id]
+        evidence = await self._signals.of(tree, newest)
+        if evidence is None:
+            return known
+        need = known.need
+        wishes = [need.interests[int(owner)].said == "wish" for owner in need.owner]
+        if any(wishes):
+            evidence = evidence.scaled(1 - float(need.weights[wishes].sum()))
+        return replace(known, need=replace(need, evidence=evidence))
 
     async def _found(self, request: _Request) -> Candidates:
         """The candidates, best first: by a model where there is one and it was asked for."""
@@ -213,14 +251,20 @@ class Recommender:
             return await PaperChain(reading, self._pool, k).run(asked.limit)
         if asked.strategy == "flat":
             return await flat(reading, self._pool, wanted)
-        return await self._chain(reading).run(wanted)
+        return await self._chain(reading, self._documents_of(asked)).run(wanted)
 
-    def _chain(self, reading: Reading) -> Chain:
+    def _documents_of(self, asked: RecommendRequest) -> Documents:
+        """Where documents are kept that must go when the user does."""
+        if asked.user_id is None:
+            return self._documents
+        return OwnedDocuments(self._documents, self._feedback, asked.user_id)
+
+    def _chain(self, reading: Reading, documents: Documents) -> Chain:
         settings = self._settings
         walk = Walk(
             reading,
             self._pool,
-            self._documents,
+            documents,
             self._embedders.of(reading.tree.space),
             branches=settings.llm_branches,
             anchors=settings.llm_anchors,
@@ -306,7 +350,8 @@ class Recommender:
         trace = trace_of(about, request.need, found, answer, reading, request.clock.timing())
         name = f"{self._catalog}/{request.id}"
         try:
-            await self._documents.put("trace", name, trace, self._settings.trace_ttl_s)
+            documents = self._documents_of(asked)
+            await documents.put("trace", name, trace, self._settings.trace_ttl_s)
         except StoreUnavailable as error:  # no reason to withhold an answer
             logger.warning("the trace of %s is not kept: %s", request.id, error)
 

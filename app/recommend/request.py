@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.recommend.effort import EffortName
+from app.signals import UserId
 from prompts import Perspective
 from tree.item import Item, ItemId, normalise
 
@@ -112,7 +113,9 @@ class Filter(_Strict):
 class RecommendRequest(_Strict):
     """A reader, as far as known, and what they want now. All of it is optional."""
 
-    user_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    user_id: UserId | None = Field(
+        default=None, description="Whose stored history and profile stand in where none is given."
+    )
     history: Annotated[list[HistoryEntry], Field(max_length=10_000)] = Field(
         default=[], description="Oldest first; the newest 50 count, all are left out of the answer."
     )

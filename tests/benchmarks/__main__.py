@@ -3,7 +3,7 @@
     make bench                          all of it (some 25 minutes)
     make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest,
                                         churn, growth, rebuild, soak, size, models,
-                                        models-1m
+                                        models-1m, signals
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -15,7 +15,17 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tests.benchmarks import churn, data, living, models, quality, rebuilding, serving, size
+from tests.benchmarks import (
+    churn,
+    data,
+    living,
+    models,
+    quality,
+    rebuilding,
+    serving,
+    signals,
+    size,
+)
 from tests.benchmarks.figures import Figure, show
 
 _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
@@ -26,6 +36,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "churn": ("A tree whose items are all replaced", True, churn.real),
     "growth": ("Cost by size, made-up items", False, churn.growth),
     "rebuild": ("A rebuild beside readers, 1,000,000 made-up items", False, rebuilding.million),
+    "signals": ("What users' events add", True, signals.real),
     "soak": ("Steady writes and reads", False, living.soak),
     "size": ("Large catalogues", False, size.builds),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),

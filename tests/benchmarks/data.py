@@ -31,14 +31,14 @@ def _adapted(row: dict[str, object]) -> dict[str, object]:
     return {**row, "attributes": extra} if extra else row
 
 
-def histories(name: str, count: int, *, seed: int = 0) -> list[list[str]]:
-    """Item ids of `count` readers with at least 5 events, oldest first, after a seeded shuffle."""
+def histories(name: str, count: int, *, seed: int = 0, least: int = 5) -> list[list[str]]:
+    """Item ids of `count` readers with `least` events, oldest first, after a seeded shuffle."""
     longest: dict[str, list[str]] = {}
     with gzip.open(FOLDER / name / "histories.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
             history = row["history"]
-            if len(history) >= 5 and len(history) > len(longest.get(row["user_id"], ())):
+            if len(history) >= least and len(history) > len(longest.get(row["user_id"], ())):
                 longest[row["user_id"]] = history
     readers = list(longest.values())
     random.Random(seed).shuffle(readers)

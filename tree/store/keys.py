@@ -38,6 +38,12 @@ _CATALOG_KEYS = {
     "space": Lifetime.CURRENT,
     "compacting": Lifetime.EXPIRING,
     "mark": Lifetime.EXPIRING,
+    "count": Lifetime.PERMANENT,
+    "near": Lifetime.PERMANENT,
+    "event": Lifetime.EXPIRING,
+    "visited": Lifetime.EXPIRING,
+    "reader": Lifetime.EXPIRING,
+    "owned": Lifetime.EXPIRING,
 }
 _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
@@ -64,6 +70,7 @@ class CatalogKeys:
         self.log = f"{self._stem}:log"
         self.staged = f"{self._stem}:staged"
         self.compacting = f"{self._stem}:compacting"
+        self.count = f"{self._stem}:count"
         self.pattern = f"{self._stem}:*"
 
     def item(self, item_id: str) -> str:
@@ -73,6 +80,26 @@ class CatalogKeys:
     def mark(self, name: str) -> str:
         """How far somebody who stages items has come."""
         return f"{self._stem}:mark:{name}"
+
+    def near(self, item_id: str) -> str:
+        """The items that go together with an item."""
+        return f"{self._stem}:near:{item_id}"
+
+    def event(self, period: int) -> str:
+        """The ids of the events of a period."""
+        return f"{self._stem}:event:{period}"
+
+    def visited(self, user_id: str) -> str:
+        """What a user had, and when."""
+        return f"{self._stem}:visited:{user_id}"
+
+    def reader(self, user_id: str) -> str:
+        """What is known of a user besides."""
+        return f"{self._stem}:reader:{user_id}"
+
+    def owned(self, user_id: str) -> str:
+        """The documents that came about for a user."""
+        return f"{self._stem}:owned:{user_id}"
 
     def snapshot(self, generation: str) -> str:
         """The header and the chunks of one snapshot."""

@@ -119,3 +119,85 @@ else
 end
 return 1
 """
+
+# KEYS  counts, the ids of this period's events, those of the last period
+# ARGV  stems of the keys of neighbours, histories and facts of users; seconds that a user and
+#       event ids stay; most neighbours, longest history, reach; weights forward, then backward,
+#       by distance; then per event its id, user, item, microseconds since the epoch
+# Returns per event 0 counted, 1 repeated, 2 duplicate.
+RECORD_EVENTS = """
+local near, visited, facts, user_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local most, longest, reach = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local function bump(of, other, weight)
+    local list = near .. of
+    redis.call('ZINCRBY', list, weight, other)
+    if redis.call('ZCARD', list) <= most then return end
+    local least = redis.call('ZRANGE', list, 0, 1, 'WITHSCORES')
+    local at = least[1] == other and 3 or 1
+    redis.call('ZREM', list, least[at])
+    redis.call('ZINCRBY', list, math.floor(tonumber(least[at + 1]) / 2), other)
+end
+local function pair(first, after, distance)
+    bump(first, after, ARGV[8 + distance])
+    bump(after, first, ARGV[8 + reach + distance])
+end
+local function record(id, user, item, at)
+    if redis.call('SISMEMBER', KEYS[3], id) == 1 or redis.call('SADD', KEYS[2], id) == 0
+    then return 2 end
+    local history = visited .. user
+    local new = redis.call('ZADD', history, 'GT', at, item) == 1
+    redis.call('EXPIRE', history, user_ttl)
+    redis.call('EXPIRE', facts .. user, user_ttl)
+    if not new then return 1 end
+    local rank = redis.call('ZRANK', history, item)
+    local from = math.max(0, rank - reach)
+    local place = rank - from + 1
+    for i, other in ipairs(redis.call('ZRANGE', history, from, rank + reach)) do
+        if i < place then pair(other, item, place - i)
+        elseif i > place then pair(item, other, i - place) end
+    end
+    redis.call('HINCRBY', KEYS[1], item, 1)
+    redis.call('HINCRBY', KEYS[1], '', 1)
+    if redis.call('ZCARD', history) > longest then redis.call('ZREMRANGEBYRANK', history, 0, 0) end
+    return 0
+end
+local outcomes = {}
+for i = 9 + 2 * reach, #ARGV, 4 do
+    outcomes[#outcomes + 1] = record(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+return outcomes
+"""
+
+# KEYS  counts, then the neighbours of some items
+# Returns how often counts have changed, then per item its neighbours, each before its weight.
+READ_NEIGHBOURS = """
+local found = {redis.call('HGET', KEYS[1], '') or '0'}
+for i = 2, #KEYS do found[i] = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES') end
+return found
+"""
+
+# KEYS  counts, then the neighbours of some items
+# ARGV  these items
+# Begins with removing: a full server lets it go on after that.
+FORGET_ITEMS = """
+for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+if redis.call('HDEL', KEYS[1], unpack(ARGV)) > 0 then redis.call('HINCRBY', KEYS[1], '', 1) end
+"""
+
+# KEYS  counts, the neighbours of an item
+# ARGV  items that leave them unless they have a count
+SWEEP_NEIGHBOURS = """
+for _, item in ipairs(ARGV) do
+    if redis.call('HEXISTS', KEYS[1], item) == 0 then redis.call('ZREM', KEYS[2], item) end
+end
+"""
+
+# KEYS  what came about for a user
+# ARGV  one more of it, when it ends, the time now; both in seconds since the epoch
+OWN = """
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+redis.call('EXPIREAT', KEYS[1], math.ceil(last or ARGV[2]))
+"""

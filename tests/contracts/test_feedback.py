@@ -1,0 +1,267 @@
+"""Every implementation of Feedback counts, remembers and forgets alike, in bounded room."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.contracts.support import ODD_IDS
+from tree.errors import StoreUnavailable
+from tree.store.feedback import (
+    BACKWARD,
+    FORWARD,
+    HISTORY,
+    NEIGHBOURS,
+    Event,
+    Feedback,
+    MemoryFeedback,
+    RedisFeedback,
+    User,
+    Visit,
+)
+from tree.store.keys import CatalogKeys
+from tree.store.server import EmbeddedServer
+
+numbers = count()
+
+
+@pytest.fixture(params=["embedded_url", "tcp_url", "memory"])
+def server_url(request):
+    return None if request.param == "memory" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def feedback(server_url, open_room) -> AsyncIterator[Feedback]:
+    if server_url is None:
+        yield MemoryFeedback()
+    else:
+        async with open_room(server_url) as room:
+            yield RedisFeedback(room.client, "books", prefix=room.prefix)
+
+
+def events(user: str, *items: str, start: int = 0) -> list[Event]:
+    return [
+        Event(f"event {next(numbers)}", user, item, start + at) for at, item in enumerate(items)
+    ]
+
+
+async def near(feedback: Feedback, item: str) -> dict[str, int]:
+    return (await feedback.evidence([item])).neighbours[0]
+
+
+async def counts(feedback: Feedback) -> dict[str, int]:
+    return {item: n async for page in feedback.counts() for item, n in page.items()}
+
+
+async def history(feedback: Feedback, user: str) -> list[str]:
+    found = await feedback.user(user)
+    return [visit.item_id for visit in found.history] if found else []
+
+
+async def test_pairs_weigh_by_distance_and_direction(feedback):
+    path = [f"i{number}" for number in range(8)]
+    assert await feedback.record(events("u", *path)) == ["counted"] * 8
+    assert await near(feedback, "i0") == {f"i{d}": weight for d, weight in enumerate(FORWARD, 1)}, (
+        "what came after, up to five steps"
+    )
+    assert await near(feedback, "i7") == {
+        f"i{7 - d}": weight for d, weight in enumerate(BACKWARD, 1)
+    }
+    assert await counts(feedback) == dict.fromkeys(path, 1)
+    assert await history(feedback, "u") == path
+
+
+async def test_users_add_up_and_odd_ids_are_only_ids(feedback):
+    for user in ODD_IDS:
+        await feedback.record(events(user, *ODD_IDS))
+    assert await counts(feedback) == dict.fromkeys(ODD_IDS, len(ODD_IDS))
+    for user in ODD_IDS:
+        assert await history(feedback, user) == ODD_IDS
+    first, second, *_ = ODD_IDS
+    assert (await near(feedback, first))[second] == len(ODD_IDS) * FORWARD[0]
+
+
+async def test_an_event_counts_once(feedback):
+    batch = events("u", "a", "b")
+    assert await feedback.record([*batch, batch[0]]) == ["counted", "counted", "duplicate"]
+    before = await feedback.evidence(["a", "b"])
+    assert await feedback.record(batch) == ["duplicate", "duplicate"]
+    assert await feedback.evidence(["a", "b"]) == before
+    assert await counts(feedback) == {"a": 1, "b": 1}
+
+
+async def test_of_many_who_send_the_same_one_is_heard(feedback):
+    batch = [one for user in range(20) for one in events(f"u{user}", *"abcd")]
+    sent = await asyncio.gather(*(feedback.record(batch[start:] + batch[:start])
+                                  for start in range(0, 80, 16)))  # fmt: skip
+    assert sum(outcomes.count("counted") for outcomes in sent) == 80
+    assert sum(outcomes.count("duplicate") for outcomes in sent) == 320
+    assert await counts(feedback) == dict.fromkeys("abcd", 20)
+
+
+async def test_a_user_counts_once_for_an_item_whatever_they_send(feedback):
+    assert await feedback.record(events("u", "a", "b", "a")) == ["counted", "counted", "repeated"]
+    assert await counts(feedback) == {"a": 1, "b": 1}
+    assert await near(feedback, "a") == {"b": FORWARD[0]}
+    assert await history(feedback, "u") == ["b", "a"], "the latest time counts"
+    assert await feedback.record([Event("late", "u", "a", -5)]) == ["repeated"]
+    assert await history(feedback, "u") == ["b", "a"], "an older one changes nothing"
+
+
+async def test_an_event_that_comes_late_finds_its_place(feedback):
+    first, second, third = events("u", "a", "b", "c")
+    await feedback.record([third, first])
+    await feedback.record([second])
+    assert await history(feedback, "u") == ["a", "b", "c"]
+    assert await near(feedback, "a") == {"b": FORWARD[0], "c": FORWARD[0]}
+    assert await near(feedback, "b") == {"a": BACKWARD[0], "c": FORWARD[0]}
+
+
+async def test_lists_are_bounded_and_what_recurs_stays_in_them(feedback):
+    for number in range(3 * NEIGHBOURS):
+        await feedback.record(events(f"u{number}", "hub", f"rare {number}"))
+        if number % 3 == 0:
+            await feedback.record(events(f"v{number}", "hub", "steady"))
+    found = await near(feedback, "hub")
+    assert len(found) == NEIGHBOURS
+    assert max(found, key=found.__getitem__) == "steady"
+    assert (await counts(feedback))["hub"] == 4 * NEIGHBOURS
+
+
+async def test_a_history_keeps_its_newest(feedback):
+    items = [f"i{number}" for number in range(HISTORY + 30)]
+    assert set(await feedback.record(events("u", *items))) == {"counted"}
+    assert await history(feedback, "u") == items[30:]
+
+
+async def test_changes_tell_that_counts_have_changed(feedback):
+    seen = [(await feedback.evidence([])).changes]
+    for act in (
+        feedback.record(events("u", "a", "b")),
+        feedback.record(events("v", "a")),
+        feedback.forget_items(["a"]),
+    ):
+        await act
+        seen.append((await feedback.evidence([])).changes)
+    assert len(set(seen)) == 4
+    await feedback.forget_items(["never heard of"])
+    assert (await feedback.evidence([])).changes == seen[-1]
+
+
+async def test_an_item_that_goes_takes_its_own_and_leaves_the_lists_of_others_later(feedback):
+    await feedback.record(events("u", "a", "b", "c"))
+    await feedback.forget_items(["b"])
+    assert await counts(feedback) == {"a": 1, "c": 1}
+    assert await near(feedback, "b") == {}
+    assert "b" in await near(feedback, "a")
+    await feedback.sweep("a", ["b", "c"])
+    assert await near(feedback, "a") == {"c": FORWARD[1]}, "an item with a count stays"
+
+
+async def test_a_user_is_stored_read_and_erased(feedback):
+    assert await feedback.user("u") is None
+    user = User((Visit("a", 1), Visit("b", 2)), "likes sand", {"age": 7, "city": "Arrakeen"})
+    await feedback.put_user("u", user)
+    assert await feedback.user("u") == user
+    assert await counts(feedback) == {}, "a stored history counts for no item"
+    await feedback.record(events("u", "c", start=10))
+    found = await feedback.user("u")
+    assert found is not None
+    assert (found.profile, await history(feedback, "u")) == ("likes sand", ["a", "b", "c"])
+    await feedback.own("u", "trace one", 60)
+    await feedback.own("u", "trace two", 60)
+    assert sorted(await feedback.owned("u")) == ["trace one", "trace two"]
+
+    await feedback.put_user("u", User(profile="only this"))
+    assert await feedback.user("u") == User(profile="only this")
+
+    await feedback.erase("u")
+    assert await feedback.user("u") is None
+    assert await feedback.owned("u") == []
+    assert await counts(feedback) == {"c": 1}, "counts name nobody"
+
+
+async def test_batches_may_be_long(feedback):
+    batch = [one for user in range(50) for one in events(f"u{user}", *"abcdefgh")]
+    assert set(await feedback.record(batch)) == {"counted"}
+    assert await counts(feedback) == dict.fromkeys("abcdefgh", 50)
+    assert await feedback.record([]) == []
+
+
+async def test_nothing_of_a_user_is_left_in_the_store(embedded_url, open_room):
+    async with open_room(embedded_url) as room:
+        feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+        await feedback.put_user("somebody", User(profile="likes sand"))
+        await feedback.record(events("somebody", "a", "b"))
+        await feedback.own("somebody", "trace one", 60)
+        await feedback.erase("somebody")
+        keys = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*")]
+        assert keys
+        assert not [key for key in keys if b"somebody" in key]
+
+
+async def test_a_full_store_refuses_events_and_lets_items_and_users_go(tmp_path, open_room):
+    server = await EmbeddedServer.start(tmp_path)
+    try:
+        async with open_room(server.connect_url) as room:
+            feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+            kept = events("u", "a", "b", "c")
+            await feedback.record(kept)
+            await room.client.config_set("maxmemory", 1)
+            more = events("u", "d", "e")
+            with pytest.raises(StoreUnavailable, match="full"):
+                await feedback.record(more)
+            assert (await near(feedback, "a")).keys() == {"b", "c"}
+            changes = (await feedback.evidence([])).changes
+            await feedback.forget_items(["b"])
+            await feedback.forget_items(["b", "never heard of"])
+            assert await counts(feedback) == {"a": 1, "c": 1}
+            assert (await feedback.evidence([])).changes == changes + 1
+            await room.client.config_set("maxmemory", 0)
+            assert await feedback.record([*more, *kept]) == ["counted"] * 2 + ["duplicate"] * 3
+            await room.client.config_set("maxmemory", 1)
+            await feedback.erase("u")
+            assert await feedback.user("u") is None
+            await room.client.config_set("maxmemory", 0)
+    finally:
+        await server.stop()
+
+
+async def test_lists_stay_packed(embedded_url, open_room):
+    async with open_room(embedded_url) as room:
+        feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+        for number in range(NEIGHBOURS + 40):
+            await feedback.record(events(f"u{number}", "hub", f"rare {number}"))
+        key = CatalogKeys("books", room.prefix).near("hub")
+        assert await room.client.object("ENCODING", key) == b"listpack"
+        assert int(await room.client.memory_usage(key) or 0) < 2_500
+
+
+happened = st.tuples(
+    st.integers(0, 3), st.sampled_from([*"abcdefghij", *ODD_IDS]), st.integers(0, 30)
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(story=st.lists(happened, max_size=60), gone=st.sets(st.sampled_from("abc")))
+async def test_any_events_lead_to_the_same_as_in_memory(embedded_url, open_room, story, gone):
+    async with open_room(embedded_url) as room:
+        real, model = RedisFeedback(room.client, "books", prefix=room.prefix), MemoryFeedback()
+        batch = [
+            Event(f"e{number % 50}", f"u{user}", item, at)
+            for number, (user, item, at) in enumerate(story)
+        ]
+        assert await real.record(batch) == await model.record(batch)
+        await real.forget_items(gone)
+        await model.forget_items(gone)
+        items = sorted({item for _, item, _ in story})
+        ours, theirs = await real.evidence(items), await model.evidence(items)
+        assert ours.neighbours == theirs.neighbours
+        assert await counts(real) == await counts(model)
+        for user in range(4):
+            assert await real.user(f"u{user}") == await model.user(f"u{user}")
