@@ -199,8 +199,7 @@ class Writer:
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
             ]
-            staged = await self._store.items(unknown) if unknown else {}
-            lacking = set(unknown) - staged.keys()
+            lacking = set(unknown) - await self._store.known(unknown)
             known = {item: item not in lacking for item in ids}
             gone = [item for item in deletes if known[item]]
             planned = await self._planned(
