@@ -94,7 +94,8 @@ class Writer:
         """
         if not puts and not deletes:
             return {}
-        waiting = self._arriving + sum(len(other.ids) for other in self._queue.writes)
+        queued = (*self._queue.alone, *self._queue.writes)
+        waiting = self._arriving + sum(len(other.ids) for other in queued)
         if waiting > _MOST_WAITING:
             raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
