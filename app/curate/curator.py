@@ -36,6 +36,7 @@ RebuildMode = Literal["full", "relabel", "subtree"]
 
 _CHORES_S = 5.0
 _NAMED_AT_MOST = 100  # damaged items in the result of a rebuild
+_ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
@@ -72,6 +73,7 @@ class Curator:
         self._jobs = jobs
         self._embedders = embedders
         self._growth = settings.rebuild_growth
+        self._kept_versions = settings.kept_versions
         self._writer = Writer(
             store, embedders, settings.commit_window_ms / 1000, self._look_after, texts
         )
@@ -175,10 +177,11 @@ class Curator:
         Raises JobRunning, UnknownVersion, and InvalidEdit for the one that is in use.
         """
         kept = [one.version for one in await self._store.versions()]
+        why = f": {_ONLY_ONE_KEPT}" if self._kept_versions == 1 else ""
         if version not in kept:
-            raise UnknownVersion(f"version {version} is not kept, but {kept} are")
+            raise UnknownVersion(f"version {version} is not kept, but {kept} are{why}")
         if version == kept[0]:
-            raise InvalidEdit(f"version {version} is in use")
+            raise InvalidEdit(f"version {version} is in use{why}")
         return await self._jobs.start("activation", self._catalog, {"version": version})
 
     async def resume(self) -> None:
