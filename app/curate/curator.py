@@ -14,7 +14,7 @@ from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
 from app.curate.labels import LabelRefresher, ModelLabels
 from app.curate.naming import LeafNames
-from app.curate.rebuilder import Rebuilder
+from app.curate.rebuilder import Losses, Rebuilder
 from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 RebuildMode = Literal["full", "relabel", "subtree"]
 
 _CHORES_S = 5.0
-_NAMED_AT_MOST = 100  # damaged items in the result of a rebuild
+_NAMED_AT_MOST = 100  # damaged items, and lost labels, in the result of a rebuild
 _ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
@@ -218,10 +218,15 @@ class Curator:
             case "rebuild":
                 return await self._rebuild(RebuildParams.model_validate(job.params), report)
             case "activation":
+                losses = Losses()
                 async with self._building:
                     number = TypeAdapter(int).validate_python(job.params["version"])
-                    after = await self._rebuilder.activate(number, report)
-                return {"tree_version": after.version, "items": len(after)}
+                    after = await self._rebuilder.activate(number, report, losses)
+                return {
+                    "tree_version": after.version,
+                    "items": len(after),
+                    "labels_lost": losses.labels[:_NAMED_AT_MOST],
+                }
 
     async def _import(self, job: Job, report: Report) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)
@@ -279,13 +284,13 @@ class Curator:
         top = ROOT if params.root is None else params.root
         publish = not params.dry_run
         relabelled: list[Relabel] = []
-        damage: dict[str, str] = {}
+        losses = Losses()
         async with self._building:
             match params.mode:
                 case "full":
-                    tree = await self._rebuilder.full(report, publish=publish, damage=damage)
+                    tree = await self._rebuilder.full(report, publish=publish, losses=losses)
                 case "subtree":
-                    tree = await self._rebuilder.subtree(top, report, publish=publish)
+                    tree = await self._rebuilder.subtree(top, report, losses, publish=publish)
                 case "relabel":
                     tree, relabelled = await self._rebuilder.relabelled(report)
             result: dict[str, object] = {"dry_run": params.dry_run}
@@ -304,8 +309,9 @@ class Curator:
             **result,
             "tree_version": tree.version,
             **asdict(figures),
-            "damaged": len(damage),
-            "damaged_items": dict(islice(damage.items(), _NAMED_AT_MOST)),
+            "damaged": len(losses.damage),
+            "damaged_items": dict(islice(losses.damage.items(), _NAMED_AT_MOST)),
+            "labels_lost": losses.labels[:_NAMED_AT_MOST],
         }
 
     async def aclose(self) -> None:
