@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
@@ -17,12 +16,14 @@ from rich.table import Table
 from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run
 from app.cli.watching import bar, ended_well, watch
 from app.curate import ImportParams
+from app.curate.uploads import arriving
 from app.jobs import Job
 
 if TYPE_CHECKING:
     import httpx2
 
 _PIECE_BYTES = 262_144
+_COPIED_AT_ONCE = 1_048_576
 _GZIP_MAGIC = b"\x1f\x8b"
 
 _UrlOption = Annotated[
@@ -92,14 +93,14 @@ async def _import_here(
     file: Path, catalog: str, on_error: OnError, dry_run: bool, *, quiet: bool
 ) -> Job:
     async with opened(catalog) as (parts, found):
-        upload = parts.settings.uploads / token_hex(8)
-        upload.parent.mkdir(parents=True, exist_ok=True)
+        with arriving(parts.settings.uploads) as upload, file.open("rb") as source:
+            await asyncio.to_thread(shutil.copyfileobj, source, upload.file, _COPIED_AT_ONCE)
+            path = upload.finish()  # the job removes it
         try:
-            await asyncio.to_thread(shutil.copyfile, file, upload)  # the job removes it
-            params = ImportParams(upload=upload.name, on_error=on_error.value, dry_run=dry_run)
+            params = ImportParams(upload=path.name, on_error=on_error.value, dry_run=dry_run)
             job = await found.curator.start_import(params)
         except BaseException:
-            upload.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         return await watch(job, parts.jobs.get, quiet=quiet)
 
