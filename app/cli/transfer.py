@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.table import Table
 
-from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run
+from app.cli.session import (
+    CatalogOption,
+    Failed,
+    Interrupted,
+    JsonOption,
+    opened,
+    out,
+    print_json,
+    run,
+)
 from app.cli.watching import bar, ended_well, watch
 from app.curate import ImportParams
 from app.curate.uploads import arriving
@@ -102,7 +111,22 @@ async def _import_here(
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return await watch(job, parts.jobs.get, quiet=quiet)
+        try:
+            return await watch(job, parts.jobs.get, quiet=quiet)
+        except asyncio.CancelledError as error:
+            await parts.jobs.cancel(job.id)
+            await parts.jobs.wait(job.id)
+            raise Interrupted(_told(await found.curator.imported(job))) from error
+
+
+def _told(stored: int) -> str:
+    if not stored:
+        return "stopped; nothing was imported"
+    return (
+        f"stopped; {stored:,} lines are stored. Items without a place in the tree get it from the "
+        "next `unillmrec serve` or `unillmrec rebuild`; to go on, import the file again: what is "
+        "stored is replaced by the same"
+    )
 
 
 async def _import_there(

@@ -155,6 +155,10 @@ class Curator:
         """
         return await self._jobs.start("import", self._catalog, params.model_dump(mode="json"))
 
+    async def imported(self, job: Job) -> int:
+        """How many lines of an import are durable by now, whether or not they have their place."""
+        return (await self._importer.stored(job.id)).accepted
+
     async def start_rebuild(
         self,
         params: RebuildParams = RebuildParams(),  # noqa: B008
