@@ -20,6 +20,7 @@ import redis
 import app
 from tests.servers import llama
 from tests.servers.hostile import Behaviour
+from tests.servers.tied import tied
 from tree.store.keys import CatalogKeys
 from tree.store.server import running_url
 
@@ -65,7 +66,7 @@ def told(done: subprocess.CompletedProcess[str]) -> dict:
 def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`serve` on a free port: its URL and its process."""
     with subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
+        tied([sys.executable, "-m", "app", "serve", "--port", "0", *arguments]),
         env=environment(folder),
         stderr=subprocess.PIPE,
         encoding="utf-8",
