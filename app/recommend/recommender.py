@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -117,7 +116,7 @@ class Recommender:
         """The nearest neighbours of an item; None when there is none that may be shown."""
         tree = await self._store.load()
         row = tree.row(item_id)
-        if row is None or tree.rows.hidden[row] or tree.rows.expires_at[row] <= time.time():
+        if row is None or not await self._pool.shows(tree, row):
             return None
         label = path_name(tree.path(int(tree.rows.leaf[row])))
         need = Need(
