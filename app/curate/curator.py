@@ -294,7 +294,9 @@ class Curator:
                 case "full":
                     tree = await self._rebuilder.full(report, publish=publish, losses=losses)
                 case "subtree":
-                    tree = await self._rebuilder.subtree(top, report, losses, publish=publish)
+                    tree = await self._rebuilder.subtree(
+                        top, report, publish=publish, losses=losses
+                    )
                 case "relabel":
                     tree, relabelled = await self._rebuilder.relabelled(report)
             result: dict[str, object] = {"dry_run": params.dry_run}

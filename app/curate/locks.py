@@ -24,18 +24,25 @@ def locks_of(now: SemanticTree, draft: SemanticTree) -> tuple[list[Relabel], lis
     lost: list[str] = []
     taken: set[int] = set()
     theirs = _Counterparts(now, draft) if given else None
-    for node in sorted(given, key=lambda node: (not node.key, -node.count, node.id)):
-        found = theirs.of(node, taken) if theirs else None
+    given.sort(key=lambda node: (-node.count, node.id))
+    first = {node.id: theirs.namesake(node) for node in given} if theirs else {}
+    taken.update(found.id for found in first.values() if found)
+    heirs: set[int] = set()
+    for node in given:
+        found = first[node.id]
+        if theirs and (found is None or found.id in heirs):
+            found = theirs.likest(node, taken)
         if found is None:
             lost.append(node.label)
             continue
         taken.add(found.id)
+        heirs.add(found.id)
         if (found.label, found.signpost, found.locked) != (node.label, node.signpost, True):
             edits.append(Relabel(found.id, node.label, node.signpost, locked=True))
     if older := [node for node in own if node.id not in taken]:
         ours = _Counterparts(draft, now)
         for node in older:
-            found = ours.of(node)
+            found = ours.namesake(node) or ours.likest(node)
             if found is not None and not found.locked:
                 edits.append(Relabel(node.id, found.label, found.signpost))
     return edits, sorted(lost)
@@ -52,17 +59,19 @@ class _Counterparts:
             if node.key:
                 self._by_key[node.key].append(node.id)
 
-    def of(self, node: Node, besides: Collection[int] = ()) -> Node | None:
-        """What stands for `node` in the other tree, but for those `besides`."""
+    def namesake(self, node: Node) -> Node | None:
+        """What stands for the same category; of several, which a split leaves, the likest."""
         if node.parent is None:
             return self._there.root
-        # A split leaves several nodes of a category where there was one.
-        alike = [other for other in self._by_key.get(node.key, ()) if other not in besides]
-        if len(alike) == 1:
-            return self._there.node(alike[0])
+        alike = self._by_key.get(node.key, ())
+        if len(alike) > 1:
+            shared, _ = self._shared(node)
+            alike = [max(alike, key=lambda other: (shared[other], -other))]
+        return self._there.node(alike[0]) if alike else None
+
+    def likest(self, node: Node, besides: Collection[int] = ()) -> Node | None:
+        """What has most of the items of `node` and hardly more others, but for those `besides`."""
         shared, size = self._shared(node)
-        if alike:
-            return self._there.node(max(alike, key=lambda other: (shared[other], -other)))
         best, most = None, 0.0
         for other in sorted(shared.keys() - set(besides)):
             candidate, both = self._there.node(other), shared[other]

@@ -81,11 +81,14 @@ class Rebuilder:
                 continue
         raise StaleVersion(f"{_ATTEMPTS} rebuilds were overtaken by writers: try again later")
 
-    async def activate(self, version: int, report: Report, losses: Losses) -> SemanticTree:
+    async def activate(
+        self, version: int, report: Report, losses: Losses | None = None
+    ) -> SemanticTree:
         """The shape of a version that is kept, with the items of now, as the newest version.
 
         And with the locks of now. Raises UnknownVersion.
         """
+        losses = losses or Losses()
         for _ in range(_ATTEMPTS):
             report.phase("reading", 1, "versions")
             draft = await self._store.version(version)
@@ -120,12 +123,13 @@ class Rebuilder:
         return await asyncio.to_thread(lambda: draft.apply(plan()))
 
     async def subtree(
-        self, top: int, report: Report, losses: Losses, *, publish: bool = True
+        self, top: int, report: Report, *, publish: bool = True, losses: Losses | None = None
     ) -> SemanticTree:
         """The nodes below `top` grown anew, in the same vector space.
 
         Who is overtaken while it grows asks others to wait for the next try.
         """
+        losses = losses or Losses()
         report.phase("clustering", 1, "subtrees")
         for attempt in range(_ATTEMPTS):
             async with self._store.hold() if publish and attempt else nullcontext("") as hold:
