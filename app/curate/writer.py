@@ -94,7 +94,8 @@ class Writer:
         """
         if not puts and not deletes:
             return {}
-        waiting = self._arriving + sum(len(other.ids) for other in self._queue.writes)
+        queued = (*self._queue.alone, *self._queue.writes)
+        waiting = self._arriving + sum(len(other.ids) for other in queued)
         if waiting > _MOST_WAITING:
             raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
@@ -199,8 +200,7 @@ class Writer:
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
             ]
-            staged = await self._store.items(unknown) if unknown else {}
-            lacking = set(unknown) - staged.keys()
+            lacking = set(unknown) - await self._store.known(unknown)
             known = {item: item not in lacking for item in ids}
             gone = [item for item in deletes if known[item]]
             planned = await self._planned(

@@ -113,10 +113,10 @@ class Recommender:
             ) from error
 
     async def similar(self, item_id: str, limit: int) -> SimilarItems | None:
-        """The nearest neighbours of an item; None when the tree does not hold it."""
+        """The nearest neighbours of an item; None when there is none that may be shown."""
         tree = await self._store.load()
         row = tree.row(item_id)
-        if row is None:
+        if row is None or not await self._pool.shows(tree, row):
             return None
         label = path_name(tree.path(int(tree.rows.leaf[row])))
         need = Need(

@@ -189,6 +189,16 @@ async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_st
     assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
 
 
+async def test_what_is_stored_or_staged_is_known_until_it_is_dropped(store):
+    await store.stage([item("waits"), item("goes")])
+    await store.commit([put("placed"), put("leaves")], base=0)
+    asked = ["waits", "goes", "placed", "leaves", "never"]
+    assert await store.known(asked) == {"waits", "goes", "placed", "leaves"}
+    await store.commit([DropItem("goes"), DropItem("leaves")], base=1)
+    assert await store.known(asked) == {"waits", "placed"}
+    assert await store.known([]) == set()
+
+
 async def test_a_mark_is_written_with_what_it_tells_of(store, open_store):
     assert await store.mark("import 1") is None
     await store.stage([item(f"{n}") for n in range(700)], Mark("import 1", b"line 700"))

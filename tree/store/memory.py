@@ -132,6 +132,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
 
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """See TreeStore."""
+        return {item_id for item_id in ids if item_id in self._records or item_id in self._staged}
+
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""
         if mark and self._marks.get(mark.name, b"") not in (mark.before, mark.content):

@@ -139,6 +139,10 @@ class TreeStore(Protocol):
         """What is wrong with the records of some items that should have one: missing, damaged."""
         ...
 
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """Those of some ids that have a record, sound or not, or are staged."""
+        ...
+
     def survey(self) -> AsyncIterator[Looked]:
         """Look at everything that the store holds of this catalogue, in bounded memory.
 
