@@ -42,6 +42,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return self._tree
 
+    async def recent(self) -> SemanticTree:
+        """See TreeStore."""
+        return self._tree
+
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
         return self._tree

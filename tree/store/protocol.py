@@ -65,6 +65,15 @@ class TreeStore(Protocol):
         """
         ...
 
+    async def recent(self) -> SemanticTree:
+        """A version to answer a reader from, who need not wait for what others have just committed.
+
+        As `load`, but while a newer version is still being put together here, the one before:
+        such as was the newest within the last second, and never one before what was committed or
+        loaded here.
+        """
+        ...
+
     def seen(self) -> SemanticTree | None:
         """The newest version that was loaded here; the store is not asked."""
         ...

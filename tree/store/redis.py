@@ -21,7 +21,7 @@ from tree.store.connection import translated
 from tree.store.head import NOTHING
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
 from tree.store.log import Entry
-from tree.store.newest import Known, Newest, off_the_loop
+from tree.store.newest import Known, Newest, prepared
 from tree.store.protocol import NEVER_STAGED, Carry, Looked, TreeVersion
 from tree.store.records import RECORDS_AT_ONCE, RedisRecords
 from tree.store.scripts import COMMIT, HOLD
@@ -84,6 +84,11 @@ class RedisTreeStore(RedisRecords):
         async with self._newest.lock:
             return (await self._newest.refresh()).tree
 
+    @translated()
+    async def recent(self) -> SemanticTree:
+        """See TreeStore."""
+        return (await self._newest.recent()).tree
+
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
         return self._newest.known.tree if self._newest.known else None
@@ -111,7 +116,7 @@ class RedisTreeStore(RedisRecords):
         packed = wire.pack_edits(edits)
         async with self._newest.lock:
             known = await self._newest.at(base)
-            pending = await off_the_loop(len(packed), partial(known.tree.prepare, edits))
+            pending = await prepared(known.tree, edits, len(packed))
             try:
                 if not known.token:
                     known = await self._created(known)
@@ -265,6 +270,7 @@ class RedisTreeStore(RedisRecords):
 
     async def aclose(self) -> None:
         """Wait for a compaction under way. The client stays open."""
+        await self._newest.aclose()
         await asyncio.gather(*self._background)
 
     # -- writing
