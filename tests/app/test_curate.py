@@ -63,6 +63,25 @@ async def test_writes_of_one_item_keep_their_order(shop):
     assert (await shop.store.items(["i1"]))["i1"].description == "number 29"
 
 
+async def test_small_writes_go_before_large_ones_but_not_before_those_of_their_items(shop):
+    await shop.curator.put([thing(0)])
+    done: list[str] = []
+
+    async def write(name: str, puts: list[Item], deletes: list[str]) -> None:
+        await shop.curator.apply_batch(puts, deletes)
+        done.append(name)
+
+    many = [[f"i{n}" for n in range(start, start + 1_500)] for start in (1_000, 3_000)]
+    await asyncio.gather(
+        write("first large", [], many[0]),
+        write("second large", [], many[1]),
+        write("small", [thing(1)], []),
+        write("of a large one", [thing(3_000)], []),
+    )
+    assert done == ["small", "first large", "second large", "of a large one"]
+    assert await held(shop) == {"i0", "i1", "i3000"}
+
+
 async def test_a_catalogue_that_outgrows_its_tree_is_rebuilt_by_itself(shop):
     await shop.curator.put([thing(n) for n in range(64)])
     deadline = asyncio.get_running_loop().time() + 30

@@ -58,6 +58,11 @@ class MemoryTreeStore:
         """See TreeStore. Nobody else commits here between two steps."""
         yield ""
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """See TreeStore. Nobody else writes here."""
+        yield
+
     async def commit(
         self,
         edits: Sequence[Edit],

@@ -71,7 +71,10 @@ class Newest:
 
     async def head(self) -> Head:
         """What the catalogue says of itself now. Raises CorruptSnapshot."""
-        return await read_head(self._client, self._keys)
+        head = await read_head(self._client, self._keys)
+        if self._known is not None and self._known.token == head.token:
+            self._newest_at = time.monotonic()
+        return head
 
     async def at(self, base: int) -> Known:
         """Version `base`. Raises StaleVersion when it is not the newest, as far as known."""
@@ -89,7 +92,6 @@ class Newest:
         been the newest for `_BEHIND_S`.
         """
         if self._known is not None and (await self.head()).token == self._known.token:
-            self._newest_at = time.monotonic()
             return self._known
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._caught_up())
@@ -112,7 +114,6 @@ class Newest:
         for _ in range(_READS):
             head = await self.head()
             if self._known is not None and self._known.token == head.token:
-                self._newest_at = time.monotonic()
                 return self._known
             try:
                 known = self.known = await self._read(head)

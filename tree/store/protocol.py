@@ -92,6 +92,14 @@ class TreeStore(Protocol):
         """
         ...
 
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Large changes one after another: whoever asks waits while another's block runs.
+
+        It spares them from planning what loses its race. It binds nobody, lasts some seconds at
+        most, and after some more the block runs without it.
+        """
+        ...
+
     async def commit(
         self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED, hold: str = ""
     ) -> SemanticTree:
