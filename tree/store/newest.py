@@ -95,6 +95,7 @@ class Newest:
             return self._known
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._caught_up())
+            self._catching_up.add_done_callback(_looked_at)
         task, late = self._catching_up, self._newest_at + _BEHIND_S < time.monotonic()
         done, _ = await asyncio.wait([task], timeout=None if late else _PATIENCE_S)
         return task.result() if done or self._known is None else self._known
@@ -185,3 +186,9 @@ async def prepared(tree: SemanticTree, edits: Sequence[Edit], size: int) -> Pend
         if not work.cancelled() and not work.exception():
             work.result().abandon()
         raise
+
+
+def _looked_at(task: asyncio.Task[Known]) -> None:
+    """What went wrong while nobody waited, the next one who asks meets again."""
+    if not task.cancelled():
+        task.exception()
