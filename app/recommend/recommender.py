@@ -114,7 +114,7 @@ class Recommender:
 
     async def similar(self, item_id: str, limit: int) -> SimilarItems | None:
         """The nearest neighbours of an item; None when there is none that may be shown."""
-        tree = await self._store.load()
+        tree = await self._store.recent()
         row = tree.row(item_id)
         if row is None or not await self._pool.shows(tree, row):
             return None
@@ -146,7 +146,7 @@ class Recommender:
 
     async def _recommend(self, asked: RecommendRequest, tell: Listener) -> Recommendation:
         clock = Clock()
-        tree = await self._store.load()
+        tree = await self._store.recent()
         with clock.stage("profile"):
             known = understand(tree, asked, self._embedders.of(tree.space), self._settings)
         with clock.stage("search"):

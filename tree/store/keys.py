@@ -37,6 +37,7 @@ _CATALOG_KEYS = {
     "snapshot": Lifetime.CURRENT,
     "space": Lifetime.CURRENT,
     "compacting": Lifetime.EXPIRING,
+    "turn": Lifetime.EXPIRING,
     "mark": Lifetime.EXPIRING,
 }
 _DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
@@ -64,6 +65,7 @@ class CatalogKeys:
         self.log = f"{self._stem}:log"
         self.staged = f"{self._stem}:staged"
         self.compacting = f"{self._stem}:compacting"
+        self.turn = f"{self._stem}:turn"
         self.pattern = f"{self._stem}:*"
 
     def item(self, item_id: str) -> str:

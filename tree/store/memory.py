@@ -42,6 +42,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return self._tree
 
+    async def recent(self) -> SemanticTree:
+        """See TreeStore."""
+        return self._tree
+
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
         return self._tree
@@ -53,6 +57,11 @@ class MemoryTreeStore:
     async def hold(self) -> AsyncIterator[str]:
         """See TreeStore. Nobody else commits here between two steps."""
         yield ""
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """See TreeStore. Nobody else writes here."""
+        yield
 
     async def commit(
         self,
