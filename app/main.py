@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 
 from app import __version__, api
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
@@ -110,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        threadpool_limits(1, "blas")  # a scan has its own threads: theirs would fight for the cores
         async with services(settings, lagged=metrics.lagged) as parts:
             await asyncio.to_thread(sweep, settings)
             await _warm(parts.catalogs)
