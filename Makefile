@@ -36,7 +36,7 @@ test: $(installed) ## Run the tests
 
 .PHONY: test-ray
 test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray
-	@test -x .venv-ray/bin/pip || $(bin)/python -m venv --clear .venv-ray
+	@.venv-ray/bin/python -m pip --version >/dev/null 2>&1 || $(bin)/python -m venv --clear .venv-ray
 	@.venv-ray/bin/python -m pip -qq --disable-pip-version-check install $$($(bin)/python -c \
 	    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')
 	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.curate import Curator, TextReader
+from app.curate.uploads import sweep
 from app.jobs import Job, JobRunning, Jobs, Report
 from app.llm import Models
 from app.recommend import Manner, Recommender
@@ -204,6 +205,7 @@ class Catalogs:
 
     async def tend(self) -> None:
         """See Worker."""
+        await asyncio.to_thread(sweep, self._settings)
         for catalog in list(self._open.values()):
             await catalog.curator.tend()
 

@@ -4,18 +4,18 @@ import asyncio
 import ctypes
 import gc
 import logging
-import shutil
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 
 from app import __version__, api
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
+from app.curate.uploads import sweep
 from app.jobs import Jobs
 from app.llm import (
     STAGES,
@@ -45,7 +45,6 @@ _DAMAGED = "unillmrec doctor --deep says what is missing"
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
-_LONGEST_IMPORT_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +117,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        threadpool_limits(1, "blas")  # a scan has its own threads: theirs would fight for the cores
         async with services(settings, lagged=metrics.lagged) as parts:
-            await asyncio.to_thread(_sweep, settings)
+            await asyncio.to_thread(sweep, settings)
             await _warm(parts.catalogs)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
@@ -259,15 +259,6 @@ async def _check_models(models: Models) -> None:
             logger.warning("the model %s gives no usable answer", unusable)
     except ModelUnavailable as error:
         logger.warning("answers are embedded ones until the model is back: %s", error)
-
-
-def _sweep(settings: Settings) -> None:
-    """Remove what lost processes have left: uploads that no job can name, files of builds."""
-    kept_s = max(settings.job_ttl_s, _LONGEST_IMPORT_S)
-    for path in (*settings.uploads.glob("*"), *settings.builds.glob("*")):
-        with suppress(OSError):  # another process may be at it
-            if time.time() - path.stat().st_mtime > kept_s:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 async def _warm(catalogs: Catalogs) -> None:

@@ -250,7 +250,7 @@ class Settings(BaseSettings):
         ge=1,
         le=20,
         description="Published trees that stay, the one in use included; each takes some 330 B "
-        "an item.",
+        "an item. With 1 there is none to go back to.",
     )
     trace_ttl_s: int = Field(
         default=900,

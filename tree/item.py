@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import (
@@ -111,6 +112,7 @@ class Item(BaseModel):
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
+@lru_cache(16_384)  # the same few categories come with every item
 def normalise(name: str) -> str:
     """`name` without what people do not mean: case, width, and repeated blanks."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

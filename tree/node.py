@@ -73,9 +73,17 @@ class Node:
 
     @classmethod
     def of_children(
-        cls, spec: NodeSpec, parent: int | None, children: Sequence[Node], slate: Int8Matrix
+        cls,
+        spec: NodeSpec,
+        parent: int | None,
+        children: Sequence[Node],
+        slate: Int8Matrix,
+        slate_scale: FloatArray | None = None,
     ) -> Node:
-        """An inner node over `children`, whose facets `slate` holds in the same order."""
+        """An inner node over `children`, whose facets `slate` holds in the same order.
+
+        `slate_scale` is `inverse_norms(slate)`, where the caller has it.
+        """
         return cls(
             spec.id, parent, spec.label, spec.signpost, spec.key, spec.locked,
             children=spec.children,
@@ -83,7 +91,7 @@ class Node:
             count=sum(child.count for child in children),
             height=1 + max(child.height for child in children),
             slate=slate,
-            slate_scale=inverse_norms(slate),
+            slate_scale=inverse_norms(slate) if slate_scale is None else slate_scale,
         )  # fmt: skip
 
     @property

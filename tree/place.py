@@ -5,6 +5,7 @@ No model is asked. An item follows its categories down, then the nearest facets 
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,15 @@ from tree.working_copy import WorkingCopy
 _BEAM = 3
 
 _Numbers = npt.NDArray[np.int64]
+
+
+class _Sorted(NamedTuple):
+    """Keys of items: each once, and which of them an item has."""
+
+    distinct: list[Key]
+    kinds: _Numbers
+
+
 _Reached = tuple[_Numbers, FloatArray, _Numbers, npt.NDArray[np.bool_]]
 
 
@@ -85,6 +95,8 @@ def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[
     All items go down level by level, so that a node is looked at once for all that reach it.
     """
     scale = inverse_norms(vectors)
+    kinds = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    sort = _Sorted(list(kinds), np.array([kinds[key] for key in keys], np.int64))
     best = np.full(len(keys), -np.inf, np.float32)
     leaves = np.full(len(keys), ROOT, np.int64)
     frontier = {ROOT: np.arange(len(keys))} if tree.root.children and len(keys) else {}
@@ -92,7 +104,7 @@ def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[
         found = []
         for at, who in frontier.items():
             node = tree.node(at)
-            found.append(_reached(node, tree.children(node), keys, vectors, scale, who))
+            found.append(_reached(node, tree.children(node), sort, vectors, scale, who))
         items, scores, nodes, inner = (
             np.concatenate(column) for column in zip(*found, strict=True)
         )
@@ -115,7 +127,7 @@ def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[
 def _reached(
     node: Node,
     children: Sequence[Node],
-    keys: Sequence[Key],
+    keys: _Sorted,
     vectors: Int8Matrix,
     scale: FloatArray,
     items: _Numbers,
@@ -124,16 +136,16 @@ def _reached(
     slate = node.slate.reshape(-1, node.slate.shape[-1])
     near = cosines(slate, node.slate_scale.ravel(), vectors[items], scale[items])
     scores = near.reshape(len(node.children), -1, len(items)).max(axis=1)
-    fitting = _fitting(children, [keys[item] for item in items])
+    fitting = _fitting(children, keys, items)
     child, item = np.nonzero(fitting)
     inner = np.array([bool(each.children) for each in children])
     return items[item], scores[child, item], np.array(node.children)[child], inner[child]
 
 
-def _fitting(children: Sequence[Node], keys: Sequence[Key]) -> npt.NDArray[np.bool_]:
-    """bool[children, keys]: who stands for the key's category; else those for none; else all."""
+def _fitting(children: Sequence[Node], keys: _Sorted, items: _Numbers) -> npt.NDArray[np.bool_]:
+    """bool[children, items]: who stands for the key's category; else those for none; else all."""
     if not any(child.key for child in children):
-        return np.ones((len(children), len(keys)), bool)
+        return np.ones((len(children), len(items)), bool)
     named: dict[Key, list[int]] = defaultdict(list)
     for at, child in enumerate(children):
         named[child.key].append(at)
@@ -144,11 +156,11 @@ def _fitting(children: Sequence[Node], keys: Sequence[Key]) -> npt.NDArray[np.bo
         known = [at for depth in depths if depth <= len(key) for at in named.get(key[:depth], ())]
         return known or named.get((), everybody)
 
-    fits = {key: fit(key) for key in set(keys)}
-    fitting = np.zeros((len(children), len(keys)), bool)
-    for item, key in enumerate(keys):
-        fitting[fits[key], item] = True
-    return fitting
+    kinds, which = np.unique(keys.kinds[items], return_inverse=True)
+    fitting = np.zeros((len(children), len(kinds)), bool)
+    for at, kind in enumerate(kinds.tolist()):
+        fitting[fit(keys.distinct[kind]), at] = True
+    return fitting[:, which]
 
 
 def _shape_edits(work: WorkingCopy) -> list[Edit]:

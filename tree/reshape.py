@@ -78,7 +78,7 @@ def _split_inner(work: WorkingCopy, node: int) -> None:
     spec, settings = work.spec(node), work.settings
     if len(spec.children) <= settings.fan_out:
         return
-    compass = np.stack([work.facets(child)[0] for child in spec.children])
+    compass = work.facets_of(spec.children)[:, 0]
     kept, other = _parted(spec.children, compass, 2, settings.seed)
     if node == ROOT:
         work.hang(ROOT, [work.add(spec, children=half) for half in (kept, other)])

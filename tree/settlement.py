@@ -1,6 +1,6 @@
 """The nodes of the next version, from the specs of those that a batch of edits touched."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -10,7 +10,9 @@ from tree.edits import NodeSpec
 from tree.errors import InvalidEdit
 from tree.node import ROOT, Node, Nodes, TreeSettings, noted_facets
 from tree.rows import IntArray, Rows
-from tree.vectors import Int8Matrix, facets_of_groups
+from tree.vectors import FACETS, FloatArray, Int8Matrix, facets_of_groups, inverse_norms
+
+_NO_SCALE: FloatArray = np.zeros((0, FACETS), np.float32)
 
 
 class Settlement:
@@ -49,7 +51,7 @@ class Settlement:
         if lost := sorted(self._touched.keys() - set(chain.from_iterable(levels))):
             raise InvalidEdit(f"nodes {lost[:5]} hang from nothing")
         for level in levels:
-            ready = [self._settled(self._touched[node_id]) for node_id in level]
+            ready = self._settled([self._touched[node_id] for node_id in level])
             self._ready.update((node.id, node) for node in ready)
             compass = facets_of_groups([node.holding(self._rows) for node in ready])
             self._compass.update(zip(level, compass, strict=True))
@@ -109,8 +111,16 @@ class Settlement:
         known = self._before.get(node_id)
         return known.parent if known else None
 
-    def _settled(self, spec: NodeSpec) -> Node:
-        return self._inner(spec) if spec.children else self._leaf(spec)
+    def _settled(self, specs: Sequence[NodeSpec]) -> list[Node]:
+        """The nodes of one level, in its order."""
+        slates = [self._slate(spec) for spec in specs if spec.children]
+        scale = inverse_norms(np.concatenate(slates)) if slates else _NO_SCALE
+        scales = iter(np.split(scale, np.cumsum([len(slate) for slate in slates])[:-1]))
+        ready = iter(slates)
+        return [
+            self._inner(spec, next(ready), next(scales)) if spec.children else self._leaf(spec)
+            for spec in specs
+        ]
 
     def _leaf(self, spec: NodeSpec) -> Node:
         rows = self._members(spec.id)
@@ -120,12 +130,22 @@ class Settlement:
             raise InvalidEdit(f"leaf {spec.id} would hold {len(rows)} items")
         return Node.of_rows(spec, self._parent(spec.id), rows)
 
-    def _inner(self, spec: NodeSpec) -> Node:
+    def _inner(self, spec: NodeSpec, slate: Int8Matrix, scale: FloatArray) -> Node:
+        children = [self._child(spec, child) for child in spec.children]
+        return Node.of_children(spec, self._parent(spec.id), children, slate, scale.copy())
+
+    def _slate(self, spec: NodeSpec) -> Int8Matrix:
+        """The facets of its children: int8[children, FACETS, DIMENSIONS]."""
         if not 2 <= len(spec.children) <= self._settings.fan_out:
             raise InvalidEdit(f"node {spec.id} would have {len(spec.children)} children")
-        children = [self._child(spec, child) for child in spec.children]
-        slate = np.stack([self._facets(child) for child in children])
-        return Node.of_children(spec, self._parent(spec.id), children, slate)
+        known = self._before.get(spec.id)
+        if known is None or known.children != spec.children:
+            return np.stack([self._facets(self._child(spec, child)) for child in spec.children])
+        slate = known.slate.copy()
+        for at, child in enumerate(spec.children):
+            if child in self._compass:
+                slate[at] = self._compass[child]
+        return slate
 
     def _child(self, spec: NodeSpec, child: int) -> Node:
         if child in self._ready:

@@ -154,7 +154,7 @@ class SemanticTree:
     def item_ids(self, top: int = ROOT) -> Iterator[str]:
         """Ids of the live items below `top`, leaf by leaf."""
         for leaf in self.leaves(top):
-            yield from map(self.rows.id, leaf.rows.tolist())
+            yield from self.rows.ids(leaf.rows)
 
     def facets_of(self, node: Node) -> Int8Matrix:
         """int8[FACETS, DIMENSIONS]: the directions that stand for a node."""
@@ -170,7 +170,7 @@ class SemanticTree:
 
     def spec(self, node: Node, *, with_items: bool = True) -> NodeSpec:
         """The node as an edit would put it."""
-        return node.spec(tuple(map(self.rows.id, node.rows.tolist())) if with_items else ())
+        return node.spec(tuple(self.rows.ids(node.rows)) if with_items else ())
 
     def parts(self) -> Parts:
         """What `assemble` takes."""

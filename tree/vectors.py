@@ -5,7 +5,6 @@ it is compared. Dot products of int8 are exact integers, so a score depends neit
 machine nor on how the work was split over threads.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,6 +21,7 @@ DIMENSIONS = 256
 FACETS = 2  # directions by which a node is found
 _ROWS_PER_THREAD = 8_192
 _GROUPED_ROWS = 512  # rows that facets are made of at once: 1 MB as float64
+_PADDING = 3  # rows that a group may lack to one that it is worked on with
 
 
 def quantise(matrix: npt.NDArray[np.floating]) -> Int8Matrix:
@@ -90,41 +90,58 @@ def facets(members: Int8Matrix) -> Int8Matrix:
 def facets_of_groups(groups: Sequence[Int8Matrix]) -> Int8Matrix:
     """The `facets` of every group: int8[groups, FACETS, dimensions].
 
-    Groups of one size are worked on together: five times as fast as one by one.
+    Groups of about one size are worked on together: ten times as fast as one by one.
     """
     found = np.zeros((len(groups), FACETS, DIMENSIONS), np.int8)
-    by_size: dict[int, list[int]] = defaultdict(list)
-    for at, members in enumerate(groups):
-        by_size[len(members)].append(at)
-    for size, places in by_size.items():
-        if 0 < size < FACETS:
-            for at in places:
-                found[at] = groups[at]
-        elif size:
-            tile = max(1, _GROUPED_ROWS // size)
-            for start in range(0, len(places), tile):
-                some = places[start : start + tile]
-                found[some] = _two_means(np.stack([groups[at] for at in some]))
+    sizes = np.array([len(members) for members in groups], np.int64)
+    order = np.argsort(sizes, kind="stable")
+    start = int(np.count_nonzero(sizes == 0))
+    while start < len(order):
+        most = max(int(sizes[order[start]]) + _PADDING, FACETS)
+        stop = start + max(1, _GROUPED_ROWS // most)
+        some = order[start:stop]
+        some = some[sizes[some] <= most]
+        start += len(some)
+        padded = np.zeros((len(some), int(sizes[some[-1]]), DIMENSIONS), np.int8)
+        for at, group in enumerate(some):
+            padded[at, : sizes[group]] = groups[group]
+        found[some] = _two_means(padded, sizes[some])
+    found[sizes == 1] = np.array([members for members in groups if len(members) == 1]).reshape(
+        -1, 1, DIMENSIONS
+    )
     return found
 
 
-def _two_means(groups: Int8Matrix) -> Int8Matrix:
-    """int8[groups, FACETS, dimensions] of int8[groups, members, dimensions]."""
-    unit = groups * inverse_norms(groups).astype(np.float64)[..., None]
-    everyone = np.arange(len(groups))
-    first = np.argmin(unit @ groups.sum(axis=1, dtype=np.float64)[..., None], axis=1)[:, 0]
-    second = np.argmin(unit @ unit[everyone, first][..., None], axis=1)[:, 0]
-    poles = np.stack([unit[everyone, first], unit[everyone, second]], axis=1)
+def _two_means(groups: Int8Matrix, sizes: npt.NDArray[np.int64]) -> Int8Matrix:
+    """int8[groups, FACETS, dimensions] of int8[groups, members, dimensions].
+
+    Of each group only the first `sizes` members count. All but the last step looks at the cosines
+    among the members only, which are a tenth of the vectors.
+    """
+    wide = groups.astype(np.float32)
+    dots = wide @ wide.transpose(0, 2, 1)  # exact: whole numbers below 2 ** 24
+    squares = np.einsum("gii->gi", dots)
+    scale = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+    scale = scale.astype(np.float64)
+    near = dots * scale[:, :, None]
+    everyone, there = np.arange(len(groups)), np.arange(groups.shape[1]) < sizes[:, None]
+    nobody = np.where(there, 0, np.inf)
+    first = np.argmin(near.sum(axis=2) + nobody, axis=1)
+    near *= scale[:, None, :]
+    second = np.argmin(near[everyone, first] + nobody, axis=1)
+    lean = np.stack([near[everyone, first], near[everyone, second]], axis=1)
     whole = np.zeros(len(groups), bool)  # all members lean to one side
     for _ in range(3):
-        # Ties must not hang on the order of summation.
-        lean = np.round(unit @ poles.transpose(0, 2, 1), 9)
-        side = lean[..., 1] > lean[..., 0]
-        whole |= ~side.any(axis=1) | side.all(axis=1)
-        sides = np.stack([~side, side], axis=1).astype(np.float64)
-        poles = _directions(sides @ unit)
-    if whole.any():
-        poles[whole] = _directions(unit[whole].sum(axis=1))[:, None]
+        lean = np.round(lean, 9)  # ties must not hang on the order of summation
+        side = (lean[:, 1] > lean[:, 0]) & there
+        rest = there & ~side
+        whole |= ~side.any(axis=1) | ~rest.any(axis=1)
+        sides = np.stack([rest, side], axis=1).astype(np.float64)
+        lean = sides @ near
+        length = np.sqrt(np.einsum("gfm,gfm->gf", sides, lean))[..., None]
+        lean = np.divide(lean, length, out=lean, where=length > 0)
+    sides[whole] = there[whole, None]
+    poles = _directions((sides * scale[:, None]) @ wide.astype(np.float64))
     return quantise(poles.astype(np.float32))
 
 

@@ -1,5 +1,6 @@
 """Many items at once."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from tree.item import Item, ItemId
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 
 _BATCH_ROWS = 1_000
+_INLINE_ROWS = 50  # reading more would hold up the event loop
 
 _item_id = TypeAdapter(ItemId)
 
@@ -75,10 +77,10 @@ async def batch_items(
 
     Rows take effect in order, upserts before deletes: of two rows with one id the later stays.
     """
-    rows = [
-        *(_upsert(row, f"/upserts/{at}") for at, row in enumerate(batch.upserts)),
-        *(_delete(row, f"/deletes/{at}") for at, row in enumerate(batch.deletes)),
-    ]
+    if len(batch.upserts) <= _INLINE_ROWS:
+        rows = _read(batch)
+    else:
+        rows = await asyncio.to_thread(_read, batch)
     last = {_id_of(row): row for row in rows if not isinstance(row, BatchResult)}
     puts = [row for row in last.values() if isinstance(row, Item)]
     deletes = [row for row in last.values() if isinstance(row, str)]
@@ -88,6 +90,13 @@ async def batch_items(
 
 
 _Row = Item | str | BatchResult  # an upsert, a delete, or one that was rejected
+
+
+def _read(batch: BatchRequest) -> list[_Row]:
+    return [
+        *(_upsert(row, f"/upserts/{at}") for at, row in enumerate(batch.upserts)),
+        *(_delete(row, f"/deletes/{at}") for at, row in enumerate(batch.deletes)),
+    ]
 
 
 def _upsert(row: object, place: str) -> _Row:

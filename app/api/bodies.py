@@ -10,7 +10,7 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from app.api.access import access_of
 from app.api.problems import Flaw, Refused, flaws_of, invalid
+from app.curate.uploads import arriving
 
 JSON = ("application/json",)
 MERGE_PATCH = ("application/merge-patch+json", *JSON)
@@ -73,24 +74,20 @@ def parsed(model: type[_Model], body: bytes) -> _Model:
         raise invalid(flaws_of(found, "body")) from error
 
 
-async def spool(request: Request, path: Path) -> None:
-    """Write the body to `path`, piece by piece; nothing stays there when it is refused."""
+async def spool(request: Request, folder: Path) -> Path:
+    """The file in `folder` that has the body; nothing stays there when it is refused."""
+    limit = access_of(request).settings.max_import_bytes
     try:
-        file = await asyncio.to_thread(_opened, path)
-        try:
-            async for piece in _pieces(request, access_of(request).settings.max_import_bytes):
-                await asyncio.to_thread(file.write, piece)
-        finally:
-            await asyncio.to_thread(file.close)
+        with arriving(folder) as upload:
+            async for piece in _pieces(request, limit):
+                await asyncio.to_thread(upload.file.write, piece)
+            await asyncio.to_thread(upload.file.flush)
+            return upload.finish()
     except OSError as error:
-        path.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         detail = "the data folder is full: make room, or upload less at once"
         raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "disk_full", detail) from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def expect_type(request: Request, types: Collection[str]) -> None:
@@ -106,11 +103,6 @@ def expect_type(request: Request, types: Collection[str]) -> None:
 def media_type(request: Request) -> str:
     """The content type without its parameters; empty when there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _opened(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path.open("wb")
 
 
 async def _whole(request: Request, types: Collection[str]) -> bytes:

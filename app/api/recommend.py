@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.access import TheCatalog
 from app.api.bodies import json_body
 from app.api.metrics import TheMetrics
-from app.api.problems import Refused, problem_of, unknown_item
+from app.api.problems import Refused, problem_of
 from app.api.schema import READS_JSON, problems, takes
 from app.recommend import Recommendation, RecommendRequest, SimilarItems
 from tree.item import ItemId
@@ -116,8 +116,12 @@ async def trace(catalog: TheCatalog, recommendation_id: str) -> dict[str, object
 
 @router.get("/similar", operation_id="similar_items", responses=problems())
 async def similar(catalog: TheCatalog, query: Annotated[SimilarQuery, Query()]) -> SimilarItems:
-    """The nearest neighbours of an item, over the tree, without a model."""
+    """The nearest neighbours of an item, over the tree, without a model.
+
+    404 also for an item that is hidden or has expired: to readers it is gone.
+    """
     found = await catalog.recommender.similar(query.item_id, query.limit)
     if found is None:
-        raise unknown_item(query.item_id)
+        detail = f"no item {query.item_id!r} that may be shown: it is not there, hidden or expired"
+        raise Refused(HTTPStatus.NOT_FOUND, "unknown_item", detail)
     return found

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from itertools import islice
-from secrets import token_hex
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -76,8 +75,7 @@ async def import_items(
     if encoding not in ("identity", "gzip"):
         detail = f"the content encoding is {encoding!r}: send gzip, or no encoding"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail)
-    path = access_of(request).settings.uploads / token_hex(8)
-    await spool(request, path)
+    path = await spool(request, access_of(request).settings.uploads)
     try:
         params = ImportParams(upload=path.name, on_error=query.on_error, dry_run=query.dry_run)
         job = await catalog.curator.start_import(params)

@@ -193,7 +193,11 @@ async def rebuild_tree(
     rebuild: Annotated[RebuildRequest, Depends(optional_json_body(RebuildRequest))],
 ) -> Job:
     """Build the tree anew while ingestion goes on. 409, with its `job_id`, while another one
-    runs."""
+    runs.
+
+    Locked labels stay with the nodes of their categories, or of most of their items; the job's
+    `result` names in `labels_lost` those that found none.
+    """
     job = await catalog.curator.start_rebuild(RebuildParams(**rebuild.model_dump()))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job

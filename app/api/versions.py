@@ -114,7 +114,8 @@ async def activate_version(
 ) -> Job:
     """Put the shape of a version back into use, with the items of now, in one atomic step.
 
-    It becomes the newest version. 409, with its `job_id`, while the tree is being built.
+    It becomes the newest version, with the locked labels of now; the job's `result` names in
+    `labels_lost` those that found no node. 409, with its `job_id`, while the tree is being built.
     """
     job = await catalog.curator.start_activation(number)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -35,6 +35,10 @@ class Failed(Exception):
     """The command could not do what it was asked; the message is for the user."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C; the message says what was done by then."""
+
+
 def run(work: Coroutine[object, object, _T]) -> _T:
     """Run a command to its end; what goes wrong is one sentence and an exit code."""
     with explained():
@@ -57,6 +61,8 @@ def explained() -> Iterator[None]:
         stop(_flaws(error))
     except OSError as error:
         stop(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except Interrupted as error:
+        stop(str(error), _INTERRUPTED)
     except KeyboardInterrupt:
         stop("stopped", _INTERRUPTED)
 

@@ -8,21 +8,31 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.table import Table
 
-from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run
+from app.cli.session import (
+    CatalogOption,
+    Failed,
+    Interrupted,
+    JsonOption,
+    opened,
+    out,
+    print_json,
+    run,
+)
 from app.cli.watching import bar, ended_well, watch
 from app.curate import ImportParams
+from app.curate.uploads import arriving
 from app.jobs import Job
 
 if TYPE_CHECKING:
     import httpx2
 
 _PIECE_BYTES = 262_144
+_COPIED_AT_ONCE = 1_048_576
 _GZIP_MAGIC = b"\x1f\x8b"
 
 _UrlOption = Annotated[
@@ -92,16 +102,31 @@ async def _import_here(
     file: Path, catalog: str, on_error: OnError, dry_run: bool, *, quiet: bool
 ) -> Job:
     async with opened(catalog) as (parts, found):
-        upload = parts.settings.uploads / token_hex(8)
-        upload.parent.mkdir(parents=True, exist_ok=True)
+        with arriving(parts.settings.uploads) as upload, file.open("rb") as source:
+            await asyncio.to_thread(shutil.copyfileobj, source, upload.file, _COPIED_AT_ONCE)
+            path = upload.finish()  # the job removes it
         try:
-            await asyncio.to_thread(shutil.copyfile, file, upload)  # the job removes it
-            params = ImportParams(upload=upload.name, on_error=on_error.value, dry_run=dry_run)
+            params = ImportParams(upload=path.name, on_error=on_error.value, dry_run=dry_run)
             job = await found.curator.start_import(params)
         except BaseException:
-            upload.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        return await watch(job, parts.jobs.get, quiet=quiet)
+        try:
+            return await watch(job, parts.jobs.get, quiet=quiet)
+        except asyncio.CancelledError as error:
+            await parts.jobs.cancel(job.id)
+            await parts.jobs.wait(job.id)
+            raise Interrupted(_told(await found.curator.imported(job))) from error
+
+
+def _told(stored: int) -> str:
+    if not stored:
+        return "stopped; nothing was imported"
+    return (
+        f"stopped; {stored:,} lines are stored. Items without a place in the tree get it from the "
+        "next `unillmrec serve` or `unillmrec rebuild`; to go on, import the file again: what is "
+        "stored is replaced by the same"
+    )
 
 
 async def _import_there(

@@ -14,7 +14,7 @@ from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
 from app.curate.labels import LabelRefresher, ModelLabels
 from app.curate.naming import LeafNames
-from app.curate.rebuilder import Rebuilder
+from app.curate.rebuilder import Losses, Rebuilder
 from app.curate.texts import TextReader
 from app.curate.writer import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 RebuildMode = Literal["full", "relabel", "subtree"]
 
 _CHORES_S = 5.0
-_NAMED_AT_MOST = 100  # damaged items in the result of a rebuild
+_NAMED_AT_MOST = 100  # damaged items, and lost labels, in the result of a rebuild
+_ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
 
 
@@ -72,6 +73,7 @@ class Curator:
         self._jobs = jobs
         self._embedders = embedders
         self._growth = settings.rebuild_growth
+        self._kept_versions = settings.kept_versions
         self._writer = Writer(
             store, embedders, settings.commit_window_ms / 1000, self._look_after, texts
         )
@@ -153,6 +155,10 @@ class Curator:
         """
         return await self._jobs.start("import", self._catalog, params.model_dump(mode="json"))
 
+    async def imported(self, job: Job) -> int:
+        """How many lines of an import are durable by now, whether or not they have their place."""
+        return (await self._importer.stored(job.id)).accepted
+
     async def start_rebuild(
         self,
         params: RebuildParams = RebuildParams(),  # noqa: B008
@@ -175,10 +181,11 @@ class Curator:
         Raises JobRunning, UnknownVersion, and InvalidEdit for the one that is in use.
         """
         kept = [one.version for one in await self._store.versions()]
+        why = f": {_ONLY_ONE_KEPT}" if self._kept_versions == 1 else ""
         if version not in kept:
-            raise UnknownVersion(f"version {version} is not kept, but {kept} are")
+            raise UnknownVersion(f"version {version} is not kept, but {kept} are{why}")
         if version == kept[0]:
-            raise InvalidEdit(f"version {version} is in use")
+            raise InvalidEdit(f"version {version} is in use{why}")
         return await self._jobs.start("activation", self._catalog, {"version": version})
 
     async def resume(self) -> None:
@@ -215,10 +222,15 @@ class Curator:
             case "rebuild":
                 return await self._rebuild(RebuildParams.model_validate(job.params), report)
             case "activation":
+                losses = Losses()
                 async with self._building:
                     number = TypeAdapter(int).validate_python(job.params["version"])
-                    after = await self._rebuilder.activate(number, report)
-                return {"tree_version": after.version, "items": len(after)}
+                    after = await self._rebuilder.activate(number, report, losses)
+                return {
+                    "tree_version": after.version,
+                    "items": len(after),
+                    "labels_lost": losses.labels[:_NAMED_AT_MOST],
+                }
 
     async def _import(self, job: Job, report: Report) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)
@@ -276,13 +288,15 @@ class Curator:
         top = ROOT if params.root is None else params.root
         publish = not params.dry_run
         relabelled: list[Relabel] = []
-        damage: dict[str, str] = {}
+        losses = Losses()
         async with self._building:
             match params.mode:
                 case "full":
-                    tree = await self._rebuilder.full(report, publish=publish, damage=damage)
+                    tree = await self._rebuilder.full(report, publish=publish, losses=losses)
                 case "subtree":
-                    tree = await self._rebuilder.subtree(top, report, publish=publish)
+                    tree = await self._rebuilder.subtree(
+                        top, report, publish=publish, losses=losses
+                    )
                 case "relabel":
                     tree, relabelled = await self._rebuilder.relabelled(report)
             result: dict[str, object] = {"dry_run": params.dry_run}
@@ -301,8 +315,9 @@ class Curator:
             **result,
             "tree_version": tree.version,
             **asdict(figures),
-            "damaged": len(damage),
-            "damaged_items": dict(islice(damage.items(), _NAMED_AT_MOST)),
+            "damaged": len(losses.damage),
+            "damaged_items": dict(islice(losses.damage.items(), _NAMED_AT_MOST)),
+            "labels_lost": losses.labels[:_NAMED_AT_MOST],
         }
 
     async def aclose(self) -> None:

@@ -32,6 +32,11 @@ class Importer:
         """Where the upload lies."""
         return self._uploads / params.upload
 
+    async def stored(self, job_id: str) -> ImportReport:
+        """What an import has staged by now, wherever it runs or ended."""
+        mark = await self._store.mark(job_id)
+        return ImportReport() if mark is None else ImportReport.model_validate_json(mark)
+
     async def run(self, job_id: str, params: ImportParams, report: Report) -> ImportReport:
         """Stage all acceptable lines that are not staged yet; what became of all of them.
 
@@ -49,8 +54,7 @@ class Importer:
                 )
             if params.dry_run:
                 return checked
-        so_far = ImportReport() if mark is None else ImportReport.model_validate_json(mark)
-        return await self._read(params, report, so_far, "reading", job_id)
+        return await self._read(params, report, await self.stored(job_id), "reading", job_id)
 
     async def _read(
         self,

@@ -9,6 +9,7 @@ from tree import place
 from tree.edits import Edit
 from tree.embedders import Embedder
 from tree.item import Item
+from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.vectors import DIMENSIONS, Int8Matrix
 
@@ -47,8 +48,8 @@ class Vectors:
 class Placement:
     """The leaves of a batch of items, version after version until a commit wins.
 
-    A vector hangs on the space only, and a leaf that nobody has touched since stays the right
-    one: so the second attempt takes a fraction of the first.
+    A vector hangs on the space only, and a leaf that has at most been added to since stays the
+    right one: so the second attempt takes a fraction of the first.
     """
 
     def __init__(self, vectors: Vectors) -> None:
@@ -60,6 +61,12 @@ class Placement:
         self, tree: SemanticTree, embedder: Embedder, items: Sequence[Item], drops: Sequence[str]
     ) -> list[Edit]:
         """See `place.plan`."""
+        vectors = self.find(tree, embedder, items)
+        leaves = [self._leaves[item.id] for item in items]
+        return place.plan(tree, items, vectors, drops, leaves=leaves)
+
+    def find(self, tree: SemanticTree, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
+        """The vectors of `items`, once it is known where they go: the first half of `plan`."""
         vectors = self._vectors.read(embedder, items)
         self._keep(tree)
         lost = [at for at, item in enumerate(items) if item.id not in self._leaves]
@@ -67,8 +74,7 @@ class Placement:
         found = place.route(tree, keys, vectors[lost])
         self._leaves.update((items[at].id, leaf) for at, leaf in zip(lost, found, strict=True))
         self._tree = tree
-        leaves = [self._leaves[item.id] for item in items]
-        return place.plan(tree, items, vectors, drops, leaves=leaves)
+        return vectors
 
     def _keep(self, tree: SemanticTree) -> None:
         """Forget the leaves that are others in `tree`; all of them when it does not descend."""
@@ -79,6 +85,14 @@ class Placement:
         same = {
             leaf
             for leaf in set(self._leaves.values())
-            if tree.has_node(leaf) and tree.node(leaf).rows is before.node(leaf).rows
+            if tree.has_node(leaf) and _holds_all(tree.node(leaf), before.node(leaf))
         }
         self._leaves = {item: leaf for item, leaf in self._leaves.items() if leaf in same}
+
+
+def _holds_all(now: Node, before: Node) -> bool:
+    """Whether a leaf is one still, and has lost nothing since."""
+    known = len(before.rows)
+    return now is before or (
+        now.is_leaf and known > 0 and np.array_equal(now.rows[:known], before.rows)
+    )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
@@ -12,6 +13,7 @@ import numpy as np
 
 from app.curate.building import OpenEngine, build, labels_of
 from app.curate.labels import Labels, ModelLabels
+from app.curate.locks import locks_of
 from app.jobs import JobFailed, Report
 from app.llm import ModelRejected
 from tree import place
@@ -32,6 +34,14 @@ logger = logging.getLogger(__name__)
 Damage: TypeAlias = dict[str, str]
 
 
+@dataclass(slots=True)
+class Losses:
+    """What had no place in a new tree: damaged items, by id, and locked labels."""
+
+    damage: Damage = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+
+
 class Rebuilder:
     """Grows a private draft; writers never wait for it.
 
@@ -48,33 +58,37 @@ class Rebuilder:
         self._engine = engine
 
     async def full(
-        self, report: Report, *, publish: bool = True, damage: Damage | None = None
+        self, report: Report, *, publish: bool = True, losses: Losses | None = None
     ) -> SemanticTree:
         """A new vector space and a new tree over all items, the staged ones included.
 
-        With labels of our own; `written` gives it those of a model, once it is in use. Items
-        whose record is damaged have no place in it; `damage` gets what is wrong, by id.
+        With labels of our own; `written` gives it those of a model, once it is in use. `losses`
+        gets what has no place in it: items whose record is damaged, and locked labels of nodes
+        that nothing is like any more.
         """
+        losses = losses or Losses()
         for _ in range(_ATTEMPTS):
             base, stamp = await self._store.load(), await self._store.stamp()
-            damage = {} if damage is None else damage
-            damage.clear()
-            catalogue = await self._catalogue(base, damage)
+            losses.damage.clear()
+            catalogue = await self._catalogue(base, losses.damage)
             draft = await build(catalogue, base.settings, report, engine=self._engine)
             if not publish:
-                return _with_locked_labels(draft, base)
+                return (await _locked(draft, base, losses))[0]
             report.phase("publishing", len(draft))
             try:
-                return await self._publish(draft, base.version, stamp, "rebuild")
+                return await self._publish(draft, base.version, stamp, "rebuild", losses)
             except StaleVersion:  # the log no longer reaches back to the base: start over
                 continue
         raise StaleVersion(f"{_ATTEMPTS} rebuilds were overtaken by writers: try again later")
 
-    async def activate(self, version: int, report: Report) -> SemanticTree:
+    async def activate(
+        self, version: int, report: Report, losses: Losses | None = None
+    ) -> SemanticTree:
         """The shape of a version that is kept, with the items of now, as the newest version.
 
-        Raises UnknownVersion.
+        And with the locks of now. Raises UnknownVersion.
         """
+        losses = losses or Losses()
         for _ in range(_ATTEMPTS):
             report.phase("reading", 1, "versions")
             draft = await self._store.version(version)
@@ -89,9 +103,8 @@ class Rebuilder:
                 report.advance(min(_READ, len(ids) - start))
             report.phase("publishing", len(draft))
             try:
-                return await self._publish(
-                    draft, base.version, NEVER_STAGED, f"version {version} again"
-                )
+                note = f"version {version} again"
+                return await self._publish(draft, base.version, NEVER_STAGED, note, losses)
             except StaleVersion:
                 continue
         raise StaleVersion(f"{_ATTEMPTS} activations were overtaken by writers: try again later")
@@ -109,17 +122,23 @@ class Rebuilder:
         plan = partial(place.plan, draft, [items[at] for at in stale], vectors[stale])
         return await asyncio.to_thread(lambda: draft.apply(plan()))
 
-    async def subtree(self, top: int, report: Report, *, publish: bool = True) -> SemanticTree:
+    async def subtree(
+        self, top: int, report: Report, *, publish: bool = True, losses: Losses | None = None
+    ) -> SemanticTree:
         """The nodes below `top` grown anew, in the same vector space.
 
         Who is overtaken while it grows asks others to wait for the next try.
         """
+        losses = losses or Losses()
         report.phase("clustering", 1, "subtrees")
         for attempt in range(_ATTEMPTS):
             async with self._store.hold() if publish and attempt else nullcontext("") as hold:
                 tree = await self._store.load()
                 records = await self._store.items(list(tree.item_ids(top)))
                 edits = await asyncio.to_thread(place.regrow, tree, top, records)
+                if any(node.locked for node in tree.walk(top)):
+                    regrown = await asyncio.to_thread(tree.at_version(tree.version).apply, edits)
+                    edits = [*edits, *(await _locked(regrown, tree, losses))[1]]
                 if not publish:
                     return tree.at_version(tree.version).apply(edits)
                 try:
@@ -190,17 +209,22 @@ class Rebuilder:
         ids = await asyncio.to_thread(sorted, known)
         return _Stored(self._store, ids, {} if damage is None else damage)
 
-    async def _publish(self, draft: SemanticTree, base: int, stamp: int, note: str) -> SemanticTree:
+    async def _publish(
+        self, draft: SemanticTree, base: int, stamp: int, note: str, losses: Losses
+    ) -> SemanticTree:
         """Raises StaleVersion only when the log does not tell what has changed since `base`."""
-        draft = _with_locked_labels(draft, await self._store.load())
-        return await self._store.replace(
-            draft, base=base, stamp=stamp, note=note, carry=self._carried
-        )
+        draft, _ = await _locked(draft, await self._store.load(), losses)
+        carry = partial(self._carried, losses)
+        after = await self._store.replace(draft, base=base, stamp=stamp, note=note, carry=carry)
+        if losses.labels:
+            named = ", ".join(map(repr, losses.labels[:_NAMED_AT_MOST]))
+            logger.warning("%d locked labels have no node any more: %s", len(losses.labels), named)
+        return after
 
     async def _carried(
-        self, draft: SemanticTree, edits: Sequence[Edit]
+        self, losses: Losses, draft: SemanticTree, edits: Sequence[Edit]
     ) -> tuple[SemanticTree, list[Edit]]:
-        """See Carry: drop what left, place what arrived, lock what was locked."""
+        """See Carry: drop what left, place what arrived, lock and unlock as was done meanwhile."""
         last: dict[str, Edit] = {
             edit.id: edit for edit in edits if isinstance(edit, PutItem | DropItem)
         }
@@ -218,9 +242,8 @@ class Rebuilder:
             more = place.plan(draft, drops=gone)
             draft = draft.apply(more)
             done += more
-        if any(isinstance(edit, Relabel) and edit.locked for edit in edits):
-            locks = _locks(draft, await self._store.load())
-            draft = draft.apply(locks)
+        if any(isinstance(edit, Relabel) for edit in edits):
+            draft, locks = await _locked(draft, await self._store.load(), losses)
             done += locks
         return draft, done
 
@@ -280,16 +303,9 @@ def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8
     )
 
 
-def _with_locked_labels(draft: SemanticTree, base: SemanticTree) -> SemanticTree:
-    """The draft with the labels that an administrator locked, on the nodes of the same key."""
-    edits = _locks(draft, base)
-    return draft.apply(edits) if edits else draft
-
-
-def _locks(draft: SemanticTree, base: SemanticTree) -> list[Edit]:
-    locked = {node.key: node for node in base.walk() if node.locked and node.key}
-    return [
-        Relabel(node.id, locked[node.key].label, locked[node.key].signpost, locked=True)
-        for node in (draft.walk() if locked else ())
-        if node.key in locked and (node.label, node.locked) != (locked[node.key].label, True)
-    ]
+async def _locked(
+    draft: SemanticTree, now: SemanticTree, losses: Losses
+) -> tuple[SemanticTree, list[Relabel]]:
+    """The draft with the locks of now, and the edits that gave them to it."""
+    edits, losses.labels = await asyncio.to_thread(locks_of, now, draft)
+    return draft.apply(edits) if edits else draft, edits

@@ -132,6 +132,14 @@ class Pool:
             line = self._branches[node.id] = branch_line(tree.path(node.id))
         return line
 
+    async def shows(self, tree: SemanticTree, row: int) -> bool:
+        """Whether a row may be shown: by its record, or by the tree where that is damaged."""
+        now = time.time()
+        if (item := (await self.records(tree, [row])).get(row)) is not None:
+            return _shown(item, now)
+        there = await self._store.known([tree.rows.id(row)])
+        return bool(there) and bool(tree.allowed(now)[row])
+
     async def live(
         self,
         tree: SemanticTree,

@@ -119,10 +119,10 @@ class Recommender:
             ) from error
 
     async def similar(self, item_id: str, limit: int) -> SimilarItems | None:
-        """The nearest neighbours of an item; None when the tree does not hold it."""
-        tree = await self._store.load()
+        """The nearest neighbours of an item; None when there is none that may be shown."""
+        tree = await self._store.recent()
         row = tree.row(item_id)
-        if row is None:
+        if row is None or not await self._pool.shows(tree, row):
             return None
         label = path_name(tree.path(int(tree.rows.leaf[row])))
         need = Need(
@@ -157,7 +157,7 @@ class Recommender:
 
     async def _recommend(self, asked: RecommendRequest, tell: Listener) -> Recommendation:
         clock = Clock()
-        tree = await self._store.load()
+        tree = await self._store.recent()
         asked = await self._remembered(asked)
         with clock.stage("profile"):
             known = understand(tree, asked, self._embedders.of(tree.space), self._settings)

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 
 import app
 from tests.servers import llama
 from tests.servers.hostile import Behaviour
+from tests.servers.tied import tied
+from tree.store.keys import CatalogKeys
 from tree.store.server import running_url
 
 ROOT = Path(app.__file__).parents[1]
@@ -63,7 +66,7 @@ def told(done: subprocess.CompletedProcess[str]) -> dict:
 def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`serve` on a free port: its URL and its process."""
     with subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
+        tied([sys.executable, "-m", "app", "serve", "--port", "0", *arguments]),
         env=environment(folder),
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -359,3 +362,34 @@ def test_an_interrupted_import_stops_cleanly(tmp_path, interruptible):
     assert "Traceback" not in errors
     assert list(uploads.iterdir()) == []
     assert running_url(folder) is None
+
+
+def test_an_interrupted_import_says_what_is_stored_and_how_to_go_on(tmp_path, interruptible):
+    source = tmp_path / "items.jsonl"
+    rows = (f'{{"id": "{number}", "title": "Item {number}"}}\n' for number in range(150_000))
+    source.write_text("".join(rows))
+    folder = tmp_path / "data"
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", "import", str(source)],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        deadline = time.monotonic() + _WAIT_S
+        while (url := running_url(folder)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with redis.Redis.from_url(url) as store:
+            while not store.hlen(CatalogKeys("default").staged):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=_WAIT_S)
+    assert process.returncode == 130, errors
+    said = re.search(r"stopped; ([\d,]+) lines are stored", errors)
+    assert said, errors
+    assert "`unillmrec serve` or `unillmrec rebuild`" in errors
+    assert "import the file again" in errors
+    stored = int(said[1].replace(",", ""))
+    assert 0 < stored <= 150_000
+    assert told(command(folder, "rebuild", "--json"))["result"]["items"] == stored

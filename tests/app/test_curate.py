@@ -8,11 +8,13 @@ from itertools import count
 import pytest
 
 from app.curate import ImportParams, RebuildParams, TooManyWrites
+from app.curate.placement import Placement, Vectors
 from app.jobs import JobRunning
 from app.recommend import RecommendRequest
-from tree import inspect
+from tree import inspect, place
 from tree.embedders import LexicalEmbedder
 from tree.item import Item
+from tree.snapshot import SemanticTree
 from tree.store.redis import RedisTreeStore
 
 
@@ -61,6 +63,43 @@ async def test_writes_of_one_item_keep_their_order(shop):
         *(shop.curator.put([thing(1, description=f"number {n}")]) for n in range(30))
     )
     assert (await shop.store.items(["i1"]))["i1"].description == "number 29"
+
+
+async def test_small_writes_go_before_large_ones_but_not_before_those_of_their_items(shop):
+    await shop.curator.put([thing(0)])
+    done: list[str] = []
+
+    async def write(name: str, puts: list[Item], deletes: list[str]) -> None:
+        await shop.curator.apply_batch(puts, deletes)
+        done.append(name)
+
+    many = [[f"i{n}" for n in range(start, start + 1_500)] for start in (1_000, 3_000)]
+    await asyncio.gather(
+        write("first large", [], many[0]),
+        write("second large", [], many[1]),
+        write("small", [thing(1)], []),
+        write("of a large one", [thing(3_000)], []),
+    )
+    assert done == ["small", "first large", "second large", "of a large one"]
+    assert await held(shop) == {"i0", "i1", "i3000"}
+
+
+def test_leaves_found_before_others_committed_fit_the_tree_after_it():
+    embedder = LexicalEmbedder()
+
+    def grown(tree: SemanticTree, items: list[Item]) -> SemanticTree:
+        return tree.apply(place.plan(tree, items, embedder.encode([one.text for one in items])))
+
+    tree = grown(SemanticTree.empty(embedder.space), [thing(n) for n in range(200)])
+    mine = [thing(n) for n in range(1_000, 1_100)]
+    placement = Placement(Vectors())
+    placement.find(tree, embedder, mine)
+    for start in range(200, 900, 100):  # splits most leaves, fills up others
+        tree = grown(tree, [thing(n) for n in range(start, start + 100)])
+    tree = tree.apply(place.plan(tree, drops=[f"i{n}" for n in range(0, 900, 3)]))
+    after = tree.apply(placement.plan(tree, embedder, mine, ["i1"]))
+    assert inspect.violations(after) == []
+    assert set(after.item_ids()) == (set(tree.item_ids()) - {"i1"}) | {one.id for one in mine}
 
 
 async def test_a_catalogue_that_outgrows_its_tree_is_rebuilt_by_itself(shop):

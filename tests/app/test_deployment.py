@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from tests.app.test_cli import environment
 from tests.servers.loopback import Loopback
+from tests.servers.tied import tied
 
 ROOT = Path(__file__).parents[2]
 CADDYFILE = (ROOT / "Caddyfile").read_text(encoding="utf-8")
@@ -85,7 +86,7 @@ def proxied(folder: Path, *upstreams: str) -> Iterator[str]:
     assert changed == 1
     config = folder / "Caddyfile"
     config.write_text(text, encoding="utf-8")
-    command = [caddy, "run", "--adapter", "caddyfile", "--config", str(config)]
+    command = tied([caddy, "run", "--adapter", "caddyfile", "--config", str(config)])
     with (folder / "caddy.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
         try:
             until(lambda: listens(port), (folder / "caddy.log").read_text())
@@ -104,7 +105,7 @@ def replica(folder: Path, redis_url: str) -> Iterator[tuple[str, subprocess.Pope
     """A process of the API as in its container, and its address."""
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", "--port", str(port), "--log-level", "error"],
+        tied([sys.executable, "-m", "app", "serve", "--port", str(port), "--log-level", "error"]),
         env=environment(
             folder, UNILLMREC_REDIS_URL=redis_url, UNILLMREC_KEY_PREFIX=f"test-{folder.name}"
         ),

@@ -34,13 +34,19 @@ _REPEATS = 60
 
 
 def real() -> Iterator[Figure]:
-    """Half of the music catalogue is replaced by the other half, a hundredth at a time."""
-    items = data.real_items("amazon_cds")
+    """The large catalogue, whose few readers tell little; and the one with many readers."""
+    for name in ("amazon_cds", "amazon_games"):
+        yield from _replaced(name)
+
+
+def _replaced(name: str) -> Iterator[Figure]:
+    """Half of a catalogue is replaced by the other half, a hundredth at a time."""
+    items = data.real_items(name)
     rng = np.random.default_rng(11)
     order = rng.permutation(len(items))
     half = len(items) // 2
     old, new = [items[i] for i in order[:half]], [items[i] for i in order[half : 2 * half]]
-    tell(f"building a tree of {half:,} items")
+    tell(f"{name}: building a tree of {half:,} items")
     tree = asyncio.run(_built(old))
     embedder = LexicalEmbedder(tree.space)
     step = half // 100
@@ -62,47 +68,52 @@ def real() -> Iterator[Figure]:
         reshaped.append(100 * len(nodes) / tree.node_count)
         refilled.append(100 * len(nodes | leaves) / tree.node_count)
         tree = after
-    yield Figure("nodes reshaped per 1 % churn, mean", float(np.mean(reshaped)), "%", "≤", 10)
-    yield Figure("nodes that gain or lose an item, mean", float(np.mean(refilled)), "%")
-    yield Figure(f"placing and applying {step} items and {step} deletes, p50",
+    yield Figure(
+        f"{name}: nodes reshaped per 1 % churn, mean", float(np.mean(reshaped)), "%", "≤", 10
+    )
+    yield Figure(f"{name}: nodes that gain or lose an item, mean", float(np.mean(refilled)), "%")
+    yield Figure(f"{name}: placing and applying {step} items and {step} deletes, p50",
                  float(np.percentile(spent, 50)), "ms")  # fmt: skip
     figures = inspect.statistics(tree)
-    yield Figure("items after 100 % churn", len(tree), "", "=", half)
-    yield Figure("violations after it", len(inspect.violations(tree)), "", "=", 0)
-    yield Figure("largest leaf after it", max(leaf.count for leaf in tree.leaves()), "items", "≤",
+    yield Figure(f"{name}: items after 100 % churn", len(tree), "", "=", half)
+    yield Figure(f"{name}: violations after it", len(inspect.violations(tree)), "", "=", 0)
+    largest = max(leaf.count for leaf in tree.leaves())
+    yield Figure(f"{name}: largest leaf after it", largest, "items", "≤",
                  tree.settings.leaf_capacity)  # fmt: skip
-    yield Figure("leaf Gini after it", figures.gini, "", "≤", 0.40)
+    yield Figure(f"{name}: leaf Gini after it", figures.gini, "", "≤", 0.40)
     tell("building the same items afresh")
     fresh = asyncio.run(_built(new))
-    for name, each in (("the churned tree", tree), ("a fresh one", fresh)):
-        tell(f"asking {name}")
+    for which, each in (("the churned tree", tree), ("a fresh one", fresh)):
+        tell(f"{name}: asking {which}")
         hits, share, readers = asyncio.run(
-            _quality(each.at_version(each.version))
+            _quality(name, each.at_version(each.version))
         )  # without dead rows
-        yield Figure(f"share of a full scan's top 20, {name}", share)
-        yield Figure(f"R@20 on held-out histories, {name}", hits)
-        yield Figure("hits that this is made of", round(hits * readers), f"of {readers}")
+        yield Figure(f"{name}: share of a full scan's top 20, {which}", share)
+        yield Figure(f"{name}: R@20 on held-out histories, {which}", hits)
+        yield Figure(f"{name}: hits that this is made of", round(hits * readers), f"of {readers}")
         if each is tree:
             churned = hits, share
-    yield Figure("R@20, churned to fresh", churned[0] / hits, "", "≥",
+    yield Figure(f"{name}: R@20, churned to fresh", churned[0] / hits, "", "≥",
                  0.97 if hits * readers >= _ENOUGH_HITS else None)  # fmt: skip
-    yield Figure("share of a full scan, churned to fresh", churned[1] / share, "", "≥", 0.97)
+    yield Figure(
+        f"{name}: share of a full scan, churned to fresh", churned[1] / share, "", "≥", 0.97
+    )
 
 
 async def _built(items: Sequence[Item]) -> SemanticTree:
     return await build(Listed(items), TreeSettings(), Report.unwatched())
 
 
-async def _quality(tree: SemanticTree) -> tuple[float, float, int]:
+async def _quality(name: str, tree: SemanticTree) -> tuple[float, float, int]:
     """R@20 of items left out of histories, by the beam; its share of a full scan; how many."""
     settings = Settings(exact_scan_items=0)
     oracle = Oracle(tree, settings)
     hits, shares = [], []
-    for history in data.histories("amazon_cds", _HISTORIES):
+    for history in data.histories(name, _HISTORIES):
         known = [item for item in history if item in tree]
         if len(known) < 3:
             continue
-        for target in dict.fromkeys(known):  # few readers stay: each of their items is held out
+        for target in dict.fromkeys(known):  # readers may be few: each of their items is held out
             past = [item for item in known if item != target]
             best = oracle.top(past)
             found = await ranked(tree, oracle, settings, past, 20)

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from tests.servers.tied import tied
 from tree.store.server import running_url
 
 
@@ -89,7 +90,7 @@ def _serving(folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
     log = folder / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", "--port", str(port)],
+            tied([sys.executable, "-m", "app", "serve", "--port", str(port)]),
             env=environment, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     service = Service(port, data_dir, process.pid)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
@@ -42,6 +43,45 @@ async def test_load_gives_the_same_object_until_somebody_commits(store, open_sto
     newer = await store.load()
     assert newer is not tree
     assert ("b" in newer, "b" in tree) == (True, False)
+
+
+async def test_recent_has_what_was_committed_here_and_soon_what_others_commit(store, open_store):
+    assert (await store.recent()).version == 0
+    for version in range(3):
+        tree = await store.commit([put(f"a{version}")], base=version)
+        assert await store.recent() is tree
+    await open_store("books").commit([put("b")], base=3)
+    async with asyncio.timeout(5):
+        while "b" not in await store.recent():
+            await asyncio.sleep(0)
+    assert await store.recent() is await store.load()
+    assert "b" in await open_store("books").recent()
+
+
+async def test_turns_are_taken_one_after_another_and_nobody_has_two_in_a_row(store, open_store):
+    if isinstance(store, MemoryTreeStore):
+        return  # it is the only one
+    order: list[str] = []
+
+    async def write(name: str) -> None:
+        mine = open_store("books")
+        while len(order) < 12:
+            async with mine.turn():
+                order.append(name)
+                for _ in range(10):  # longer than others wait before they ask
+                    await mine.stamp()
+                    await asyncio.sleep(0.003)
+                    assert order[-1] == name
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(write("a"), write("b"))
+    assert set(pairwise(order)) == {("a", "b"), ("b", "a")}
+
+
+async def test_a_turn_binds_nobody(store, open_store):
+    async with store.turn():
+        await open_store("books").commit([put("a")], base=0)
+    assert "a" in await store.load()
 
 
 async def test_a_stored_catalogue_brings_its_own_space_and_settings(store, open_store):
@@ -187,6 +227,16 @@ async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_st
         "item 5": item("item 5", "Title 5")
     }
     assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
+
+
+async def test_what_is_stored_or_staged_is_known_until_it_is_dropped(store):
+    await store.stage([item("waits"), item("goes")])
+    await store.commit([put("placed"), put("leaves")], base=0)
+    asked = ["waits", "goes", "placed", "leaves", "never"]
+    assert await store.known(asked) == {"waits", "goes", "placed", "leaves"}
+    await store.commit([DropItem("goes"), DropItem("leaves")], base=1)
+    assert await store.known(asked) == {"waits", "placed"}
+    assert await store.known([]) == set()
 
 
 async def test_a_mark_is_written_with_what_it_tells_of(store, open_store):

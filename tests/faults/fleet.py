@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 from redis.exceptions import RedisError
 
+from tests.servers.tied import tied
 from tree.store.connection import connect
 from tree.store.server import valkey_binary
 
@@ -47,7 +48,7 @@ class Process:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                tied(self._command),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

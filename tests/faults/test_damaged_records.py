@@ -14,9 +14,11 @@ from redis.asyncio import Redis
 import app
 from app.settings import Settings
 from tests.app.test_api.support import assert_problem, ended, served
+from tree.embedders import LexicalEmbedder
 from tree.item import Item
 from tree.store.connection import connect
 from tree.store.keys import CatalogKeys, DocumentKeys
+from tree.store.redis import RedisTreeStore
 from tree.store.server import EmbeddedServer
 
 CATALOG = "/v1/catalogs/default"
@@ -112,6 +114,23 @@ async def test_a_damaged_item_is_not_taken_for_one_that_never_was(api):
     assert api.get(f"{CATALOG}/items/f3").json()["title"] == "Film 3, again"
     assert api.delete(f"{CATALOG}/items/f4").status_code == 204
     assert_problem(api.get(f"{CATALOG}/items/f4"), 404, "unknown_item")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "lost"])
+async def test_an_item_that_waits_with_a_damaged_record_can_be_deleted(api, store, lost):
+    catalog = RedisTreeStore(store, "default", space=LexicalEmbedder().space)
+    await catalog.stage([Item(id="waits", title="An item that an import has read")])
+    record = await store.get(KEYS.item("waits"))
+    if lost:
+        await store.unlink(KEYS.item("waits"))
+    else:
+        await store.set(KEYS.item("waits"), record.replace(b"import", b"export"))
+    deletes = {"deletes": ["waits", "f99"]}
+    rows = api.post(f"{CATALOG}/items:batch", json=deletes).json()["results"]
+    assert [row["status"] for row in rows] == ["deleted", "absent"]
+    assert await store.exists(KEYS.item("waits")) == 0
+    assert not await store.hexists(KEYS.staged, "waits")
+    assert_problem(api.get(f"{CATALOG}/items/waits"), 404, "unknown_item")
 
 
 async def test_a_rebuild_names_what_it_had_to_leave_out(api):

@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from tests.servers.tied import tied
 from tree.store.server import valkey_binary
 
 NODES = 3
@@ -36,6 +37,11 @@ class Node:
     def id(self) -> str:
         return self.client.execute_command("CLUSTER MYID").decode()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         options = {
             "port": str(self.port),
@@ -50,7 +56,7 @@ class Node:
             "cluster-require-full-coverage": "no",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen([str(valkey_binary()), *arguments])
+        self._process = subprocess.Popen(tied([str(valkey_binary()), *arguments]))
 
     def kill(self) -> None:
         """As a crash does: nothing is said to anybody."""

@@ -65,10 +65,11 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
     await room.client.set(keys.compacting, b"", ex=60)
 
     seen: Counter[tuple[str, str]] = Counter()
-    async for key in room.client.scan_iter(match=f"{room.prefix}:*", count=1_000):
-        tag, lifetime = names.classify(key.decode(), room.prefix)
-        seen[tag, key.decode().split("}:")[1].partition(":")[0]] += 1
-        assert (await room.client.ttl(key) == -1) == (lifetime is not Lifetime.EXPIRING)
+    async with store.turn():
+        async for key in room.client.scan_iter(match=f"{room.prefix}:*", count=1_000):
+            tag, lifetime = names.classify(key.decode(), room.prefix)
+            seen[tag, key.decode().split("}:")[1].partition(":")[0]] += 1
+            assert (await room.client.ttl(key) == -1) == (lifetime is not Lifetime.EXPIRING)
     wanted = {("books", role) for role in names._CATALOG_KEYS}
     wanted |= {(f"document.{kind}", role) for kind in KINDS for role in ("at", "index")}
     assert seen.keys() == wanted

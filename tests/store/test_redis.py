@@ -1,6 +1,7 @@
 """What only a store on a server can get into: damage, races, compaction."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -281,6 +282,39 @@ async def test_readers_commits_and_snapshots_do_not_disturb_each_other(open_stor
     done.set()
     assert min(await readers) > 0
     assert (await open_store().load()).version == 41
+
+
+# -- large log entries
+
+
+async def behind(open_store, edits: int) -> RedisTreeStore:
+    """A replica that has to apply a large entry before it knows of "b"."""
+    store, replica = open_store(), open_store()
+    await store.commit([put("a")], base=0)
+    nobody = [DropItem(str(number)) for number in range(edits)]
+    commit = asyncio.create_task(store.commit([put("b"), *nobody], base=1))
+    while not commit.done():
+        assert (await replica.recent()).version == 1
+    return replica
+
+
+async def test_a_reader_does_not_wait_for_a_large_entry_but_a_writer_does(open_store):
+    replica = await behind(open_store, 100_000)
+    before = await replica.recent()
+    assert (before.version, "a" in before, "b" in before) == (1, True, False)
+    assert "b" in await replica.load()
+    assert "b" in await replica.recent()
+
+
+async def test_a_load_that_is_given_up_leaves_no_entry_half_applied(open_store):
+    replica = await behind(open_store, 50_000)
+    for _ in range(3):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await replica.load()
+    await replica.commit([put("c")], base=(await replica.load()).version)
+    assert set((await replica.load()).item_ids()) == {"a", "b", "c"}
+    assert same(await replica.load(), await open_store().load())
 
 
 # -- compaction by itself

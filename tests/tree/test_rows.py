@@ -139,6 +139,9 @@ class Clashing(Rows):
     def id(self, row: int) -> str:
         return Namesake(super().id(row))
 
+    def ids(self, rows: np.ndarray) -> list[str]:
+        return list(map(Namesake, super().ids(rows)))
+
 
 @pytest.mark.parametrize("ids", [["a", "b", "c"], ["c", "a", "b"]])
 def test_ids_of_one_hash_are_told_apart(ids):

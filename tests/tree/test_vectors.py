@@ -11,6 +11,7 @@ from tree.vectors import (
     FACETS,
     cosines,
     facets,
+    facets_of_groups,
     in_parallel,
     inverse_norms,
     quantise,
@@ -109,3 +110,15 @@ def test_facets_of_one_member_are_the_member():
 def test_facets_of_alike_members_are_their_direction():
     members = np.full((9, DIMENSIONS), 64, np.int8)
     assert np.array_equal(facets(members), np.full((FACETS, DIMENSIONS), 127, np.int8))
+
+
+def test_groups_worked_on_together_have_the_facets_of_each_alone():
+    rng = np.random.default_rng(6)
+    sizes = [*range(40), *rng.integers(0, 21, 200), 130]
+    groups = [rng.integers(-127, 128, (size, DIMENSIONS)).astype(np.int8) for size in sizes]
+    groups += [np.zeros((5, DIMENSIONS), np.int8), np.repeat(groups[3], 4, axis=0)]
+    together = facets_of_groups(groups)
+    for members, found in zip(groups, together, strict=True):
+        assert np.array_equal(found, facets(members)), len(members)
+    assert not together[0].any()
+    assert np.array_equal(facets_of_groups([]), np.zeros((0, FACETS, DIMENSIONS)))

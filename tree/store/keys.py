@@ -37,6 +37,7 @@ _CATALOG_KEYS = {
     "snapshot": Lifetime.CURRENT,
     "space": Lifetime.CURRENT,
     "compacting": Lifetime.EXPIRING,
+    "turn": Lifetime.EXPIRING,
     "mark": Lifetime.EXPIRING,
     "count": Lifetime.PERMANENT,
     "near": Lifetime.PERMANENT,
@@ -71,6 +72,7 @@ class CatalogKeys:
         self.staged = f"{self._stem}:staged"
         self.compacting = f"{self._stem}:compacting"
         self.count = f"{self._stem}:count"
+        self.turn = f"{self._stem}:turn"
         self.pattern = f"{self._stem}:*"
 
     def item(self, item_id: str) -> str:

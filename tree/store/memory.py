@@ -42,6 +42,10 @@ class MemoryTreeStore:
         """See TreeStore."""
         return self._tree
 
+    async def recent(self) -> SemanticTree:
+        """See TreeStore."""
+        return self._tree
+
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
         return self._tree
@@ -53,6 +57,11 @@ class MemoryTreeStore:
     async def hold(self) -> AsyncIterator[str]:
         """See TreeStore. Nobody else commits here between two steps."""
         yield ""
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """See TreeStore. Nobody else writes here."""
+        yield
 
     async def commit(
         self,
@@ -131,6 +140,10 @@ class MemoryTreeStore:
     async def flaws(self, ids: Collection[str]) -> dict[str, str]:
         """See TreeStore."""
         return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
+
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """See TreeStore."""
+        return {item_id for item_id in ids if item_id in self._records or item_id in self._staged}
 
     async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
         """See TreeStore."""

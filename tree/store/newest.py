@@ -6,16 +6,16 @@ dropped and made again, a server that lost its last second) is never taken for t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from redis.asyncio import Redis
 
 from tree.edits import Edit
 from tree.errors import CorruptSnapshot, InvalidEdit, StaleVersion, StoreUnavailable
-from tree.snapshot import SemanticTree
+from tree.snapshot import Pending, SemanticTree
 from tree.store import wire
 from tree.store.head import Head, read_head
 from tree.store.keys import CatalogKeys
@@ -23,9 +23,9 @@ from tree.store.log import Entry, check_reach, read_entries
 from tree.store.snapshots import Snapshots
 
 _INLINE_BYTES = 16_384  # applying a larger entry would hold up the event loop
+_PATIENCE_S = 0.02  # an entry of a few items is applied by then
+_BEHIND_S = 1.0
 _READS = 5
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,27 @@ class Newest:
         self._keys = keys
         self._snapshots = snapshots
         self._never_written = never_written
-        self.known: Known | None = None
         self.lock = asyncio.Lock()
+        self._known: Known | None = None
+        self._newest_at = -math.inf  # when `known` was the newest, as far as was known
+        self._catching_up: asyncio.Task[Known] | None = None
+
+    @property
+    def known(self) -> Known | None:
+        """The newest version that was seen here."""
+        return self._known
+
+    @known.setter
+    def known(self, known: Known | None) -> None:
+        self._known = known
+        self._newest_at = time.monotonic()
 
     async def head(self) -> Head:
         """What the catalogue says of itself now. Raises CorruptSnapshot."""
-        return await read_head(self._client, self._keys)
+        head = await read_head(self._client, self._keys)
+        if self._known is not None and self._known.token == head.token:
+            self._newest_at = time.monotonic()
+        return head
 
     async def at(self, base: int) -> Known:
         """Version `base`. Raises StaleVersion when it is not the newest, as far as known."""
@@ -70,19 +85,44 @@ class Newest:
             raise StaleVersion(f"version {base} is not the newest: {known.tree.version} is")
         return known
 
+    async def recent(self) -> Known:
+        """The newest version, or while others' edits are being applied, the one before.
+
+        What takes a moment only is waited for; and so is all, where the version before has not
+        been the newest for `_BEHIND_S`.
+        """
+        if self._known is not None and (await self.head()).token == self._known.token:
+            return self._known
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.create_task(self._caught_up())
+            self._catching_up.add_done_callback(_looked_at)
+        task, late = self._catching_up, self._newest_at + _BEHIND_S < time.monotonic()
+        done, _ = await asyncio.wait([task], timeout=None if late else _PATIENCE_S)
+        return task.result() if done or self._known is None else self._known
+
+    async def aclose(self) -> None:
+        """Let go of what goes on for readers who did not wait for it."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.wait([self._catching_up])
+
+    async def _caught_up(self) -> Known:
+        async with self.lock:
+            return await self.refresh()
+
     async def refresh(self) -> Known:
         """The newest version of all. Raises CorruptSnapshot rather than one that is not whole."""
         for _ in range(_READS):
             head = await self.head()
-            if self.known is not None and self.known.token == head.token:
-                return self.known
+            if self._known is not None and self._known.token == head.token:
+                return self._known
             try:
-                self.known = await self._read(head)
+                known = self.known = await self._read(head)
             except CorruptSnapshot:
                 if (await self.head()).generation == head.generation:
                     raise
             else:
-                return self.known
+                return known
         raise StoreUnavailable(f"the snapshot was replaced {_READS} times while it was read: retry")
 
     async def changes(self, since: int) -> tuple[list[Edit], int]:
@@ -95,7 +135,7 @@ class Newest:
         return [edit for some in edits for edit in some], head.version
 
     async def _read(self, head: Head) -> Known:
-        known = self.known and await self._followed(self.known, head)
+        known = self._known and await self._followed(self._known, head)
         if known is None:
             await check_reach(self._client, self._keys, head)
         if not head.token:
@@ -117,10 +157,12 @@ class Newest:
                 return None
             edits = wire.read_edits(entry.version, entry.edits)
             try:
-                tree = await off_the_loop(len(entry.edits or b""), partial(known.tree.apply, edits))
+                pending = await prepared(known.tree, edits, len(entry.edits or b""))
             except InvalidEdit as error:
                 raise CorruptSnapshot(f"log entry {entry.version} does not fit: {error}") from error
-            known = Known(tree, entry.token)
+            before, known = known, Known(pending.publish(), entry.token)
+            if self._known is before:
+                self._known = known  # for those who do not wait for the entries after it
             await asyncio.sleep(0)
         return known if known.token == head.token else None
 
@@ -128,6 +170,25 @@ class Newest:
         return read_entries(self._client, self._keys, after=after, upto=upto)
 
 
-async def off_the_loop(size: int, work: Callable[[], _T]) -> _T:
-    """What `work` returns; in a thread where `size` bytes of edits would hold up the event loop."""
-    return work() if size <= _INLINE_BYTES else await asyncio.to_thread(work)
+async def prepared(tree: SemanticTree, edits: Sequence[Edit], size: int) -> Pending:
+    """See `SemanticTree.prepare`; in a thread where `size` bytes would hold up the event loop.
+
+    Whoever is cancelled waits for the thread all the same: it writes to rows that the next one
+    writes to.
+    """
+    if size <= _INLINE_BYTES:
+        return tree.prepare(edits)
+    work = asyncio.ensure_future(asyncio.to_thread(tree.prepare, edits))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled() and not work.exception():
+            work.result().abandon()
+        raise
+
+
+def _looked_at(task: asyncio.Task[Known]) -> None:
+    """What went wrong while nobody waited, the next one who asks meets again."""
+    if not task.cancelled():
+        task.exception()

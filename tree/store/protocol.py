@@ -65,6 +65,15 @@ class TreeStore(Protocol):
         """
         ...
 
+    async def recent(self) -> SemanticTree:
+        """A version to answer a reader from, who need not wait for what others have just committed.
+
+        As `load`, but while a newer version is still being put together here, the one before:
+        such as was the newest within the last second, and never one before what was committed or
+        loaded here.
+        """
+        ...
+
     def seen(self) -> SemanticTree | None:
         """The newest version that was loaded here; the store is not asked."""
         ...
@@ -80,6 +89,14 @@ class TreeStore(Protocol):
         """While the block runs, but for some seconds at most, others lose their races to commit.
 
         For a change that takes longer to make than others leave time for: `commit` takes the hold.
+        """
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Large changes one after another: whoever asks waits while another's block runs.
+
+        It spares them from planning what loses its race. It binds nobody, lasts some seconds at
+        most, and after some more the block runs without it.
         """
         ...
 
@@ -137,6 +154,10 @@ class TreeStore(Protocol):
 
     async def flaws(self, ids: Collection[str]) -> dict[str, str]:
         """What is wrong with the records of some items that should have one: missing, damaged."""
+        ...
+
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """Those of some ids that have a record, sound or not, or are staged."""
         ...
 
     def survey(self) -> AsyncIterator[Looked]:

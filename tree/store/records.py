@@ -59,6 +59,18 @@ class RedisRecords:
             found |= wire.record_flaws(records)
         return found
 
+    @translated()
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """See TreeStore."""
+        asked = list(ids)
+        if not asked:
+            return set()
+        stamps = cast(list[bytes | None], await self._client.hmget(self._keys.staged, asked))
+        found = {item_id for item_id, at in zip(asked, stamps, strict=True) if at is not None}
+        async for records in self._records([item_id for item_id in asked if item_id not in found]):
+            found.update(item_id for item_id, record in records.items() if record is not None)
+        return found
+
     def recorded(self) -> AsyncIterator[list[str]]:
         """See TreeStore."""
         return recorded(self._client, self._keys)

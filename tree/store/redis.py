@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
-from typing import cast
+from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
@@ -21,10 +21,10 @@ from tree.store.connection import translated
 from tree.store.head import NOTHING
 from tree.store.keys import DEFAULT_PREFIX, CatalogKeys
 from tree.store.log import Entry
-from tree.store.newest import Known, Newest, off_the_loop
+from tree.store.newest import Known, Newest, prepared
 from tree.store.protocol import NEVER_STAGED, Carry, Looked, TreeVersion
 from tree.store.records import RECORDS_AT_ONCE, RedisRecords
-from tree.store.scripts import COMMIT, HOLD
+from tree.store.scripts import COMMIT, HOLD, TURN
 from tree.store.snapshots import Snapshots
 from tree.store.survey import survey
 
@@ -33,7 +33,12 @@ LOG_EDITS_SHARE = 4  # so is one with more than a fourth as many edits as there 
 KEPT_VERSIONS = 2  # each takes some 330 B an item
 _CLAIM_TTL_S = 120
 _FOLLOW_S = 0.05
+_INLINE_EDITS = 50  # encoding more would hold up the event loop
 _HOLD_S = 5
+_TURN_MS = 3_000  # a commit of 2,000 items takes a tenth of that
+_TURN_PATIENCE_S = 10.0
+_TURN_POLL_S = 0.01
+_TURN_ASKED_MS = 500
 _CARRIES = 8  # before others are asked to wait
 
 _log = logging.getLogger(__name__)
@@ -48,6 +53,18 @@ class _Upload:
     tree: SemanticTree  # with the edits
     upto: int  # the version of the catalogue up to which changes are carried over
     edits: list[Edit]
+
+
+class _Encoded(NamedTuple):
+    """Edits as the store takes them: the log entry, and what becomes of the records."""
+
+    edits: int
+    packed: bytes
+    records: dict[str, bytes | None]
+
+
+def _encoded(edits: Sequence[Edit]) -> _Encoded:
+    return _Encoded(len(edits), wire.pack_edits(edits), wire.records(edits))
 
 
 class RedisTreeStore(RedisRecords):
@@ -73,6 +90,8 @@ class RedisTreeStore(RedisRecords):
         self._newest = Newest(client, self._keys, self._snapshots, never_written)
         self._commit = client.register_script(COMMIT)
         self._hold = client.register_script(HOLD)
+        self._turn = client.register_script(TURN)
+        self._name = token_hex(8)  # by which others tell this one's turn
         self._background: set[asyncio.Task[None]] = set()
 
     @translated()
@@ -83,6 +102,11 @@ class RedisTreeStore(RedisRecords):
             return known.tree
         async with self._newest.lock:
             return (await self._newest.refresh()).tree
+
+    @translated()
+    async def recent(self) -> SemanticTree:
+        """See TreeStore."""
+        return (await self._newest.recent()).tree
 
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
@@ -108,15 +132,16 @@ class RedisTreeStore(RedisRecords):
         self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED, hold: str = ""
     ) -> SemanticTree:
         """See TreeStore. One script; when its answer is lost, the next `load` finds out."""
-        packed = wire.pack_edits(edits)
+        work = partial(_encoded, edits)
+        encoded = work() if len(edits) <= _INLINE_EDITS else await asyncio.to_thread(work)
         async with self._newest.lock:
             known = await self._newest.at(base)
-            pending = await off_the_loop(len(packed), partial(known.tree.prepare, edits))
+            pending = await prepared(known.tree, edits, len(encoded.packed))
             try:
                 if not known.token:
                     known = await self._created(known)
                 token = token_hex(8)
-                since_snapshot = await self._append(edits, packed, known, token, (stamp, hold))
+                since_snapshot = await self._append(encoded, known, token, (stamp, hold))
             except BaseException:
                 pending.abandon()
                 raise
@@ -144,6 +169,28 @@ class RedisTreeStore(RedisRecords):
     @translated()
     async def _held(self, mine: str, seconds: int) -> bool:
         return bool(await self._hold(keys=[self._keys.head], args=[mine, seconds]))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """See TreeStore. Who had the last one lets others go first."""
+        patience = time.monotonic() + _TURN_PATIENCE_S
+        while not await self._my_turn(_TURN_MS):  # it is in the store: nothing here to wait for
+            if time.monotonic() > patience:
+                break
+            await asyncio.sleep(_TURN_POLL_S)
+        try:
+            yield
+        finally:
+            with suppress(TreeError):  # it ends by itself, and what was done in it is done
+                await self._my_turn(0)
+
+    @translated()
+    async def _my_turn(self, milliseconds: int) -> bool:
+        return bool(
+            await self._turn(
+                keys=[self._keys.turn], args=[self._name, milliseconds, _TURN_ASKED_MS]
+            )
+        )
 
     @translated()
     async def replace(
@@ -265,6 +312,7 @@ class RedisTreeStore(RedisRecords):
 
     async def aclose(self) -> None:
         """Wait for a compaction under way. The client stays open."""
+        await self._newest.aclose()
         await asyncio.gather(*self._background)
 
     # -- writing
@@ -281,14 +329,12 @@ class RedisTreeStore(RedisRecords):
 
     async def _append(
         self,
-        edits: Sequence[Edit],
-        packed: bytes,
+        encoded: "_Encoded",
         known: Known,
         token: str,
         terms: tuple[int, str],
     ) -> tuple[int, int]:
-        keys = self._keys
-        records = wire.records(edits)
+        keys, records = self._keys, encoded.records
         written = {item_id: record for item_id, record in records.items() if record}
         removed = [item_id for item_id, record in records.items() if record is None]
         placed = [item_id for item_id, record in records.items() if record == b""]
@@ -299,7 +345,7 @@ class RedisTreeStore(RedisRecords):
                 *map(keys.item, written), *map(keys.item, removed),
             ],
             args=[
-                known.token, token, version, packed, len(edits), *terms,
+                known.token, token, version, encoded.packed, encoded.edits, *terms,
                 len(written), *written.values(),
                 len(written) + len(removed), *written, *removed, *placed,
             ],

@@ -201,3 +201,29 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 redis.call('EXPIREAT', KEYS[1], math.ceil(last or ARGV[2]))
 """
+
+# KEYS  turn
+# ARGV  whose turn it is to be; milliseconds that it lasts at most, or 0 to give it back;
+#       milliseconds that somebody who asked in vain is remembered
+# Returns 0 while it is somebody else's, or when somebody else has asked since one's own last.
+TURN = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local turn = redis.call('HMGET', KEYS[1], 'owner', 'until', 'asked', 'asked_until')
+local mine = turn[1] == ARGV[1]
+if ARGV[2] == '0' then
+    if mine then redis.call('HDEL', KEYS[1], 'until') end
+    return 1
+end
+local free = not turn[2] or tonumber(turn[2]) <= now
+local others = turn[3] and turn[3] ~= ARGV[1] and tonumber(turn[4]) > now
+local given = free and not (mine and others)
+if given then
+    redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', now + ARGV[2])
+    if turn[3] == ARGV[1] then redis.call('HDEL', KEYS[1], 'asked') end
+elseif not mine then
+    redis.call('HSET', KEYS[1], 'asked', ARGV[1], 'asked_until', now + ARGV[3])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * 2)
+return given and 1 or 0
+"""

@@ -2,9 +2,11 @@
 
 import json
 
+import httpx2
 import pytest
 
-from tests.app.test_api.support import assert_problem, ended, item_path
+from app.settings import Settings
+from tests.app.test_api.support import assert_problem, ended, item_path, served
 
 
 def versions(api, catalog) -> list[dict]:
@@ -96,6 +98,23 @@ def test_a_version_that_is_not_kept_is_a_404(api, films):
     ):
         assert_problem(reply, 404, "unknown_version")
     assert_problem(api.get(f"{films}/tree/versions/-1"), 422, "invalid_request")
+
+
+def test_where_no_older_version_stays_the_refusal_says_why(tmp_path):
+    path = "/v1/catalogs/default"
+    settings = Settings(data_dir=tmp_path, kept_versions=1)
+    with served(settings) as url, httpx2.Client(base_url=url, timeout=60) as api:
+        api.put(item_path(path, "a"), json={"title": "A"})
+        rebuilt(api, path)
+        rebuilt(api, path)
+        (only,) = versions(api, path)
+        for version, status, code in (
+            (only["version"], 409, "conflict"),
+            (only["version"] - 1, 404, "unknown_version"),
+        ):
+            reply = api.post(f"{path}/tree/versions/{version}:activate")
+            detail = assert_problem(reply, status, code)["detail"]
+            assert "UNILLMREC_KEPT_VERSIONS is 1" in detail
 
 
 def events(reply) -> list[tuple[str, int, dict]]:
