@@ -2,7 +2,7 @@
 
 from app.evaluation.systems.ours import Trees
 from app.evaluation.systems.registry import NAMES, Surroundings, UnknownSystem, systems
-from app.evaluation.systems.scored import MissingLibrary, share_of
+from app.evaluation.systems.scored import MissingLibrary
 
 __all__ = [
     "NAMES",
@@ -10,6 +10,5 @@ __all__ = [
     "Surroundings",
     "Trees",
     "UnknownSystem",
-    "share_of",
     "systems",
 ]

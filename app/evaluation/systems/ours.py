@@ -1,23 +1,28 @@
 """Ours: the service's own `Recommender`, asked in process, over a tree built for the evaluation."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from app.curate.building import Listed, build
 from app.evaluation.case import Question, Training
-from app.evaluation.systems.scored import one_blas_thread
+from app.evaluation.protocols import training_share
+from app.evaluation.systems.scored import Progress, one_blas_thread
 from app.jobs import Report
 from app.llm import Models
 from app.recommend import Manner, Recommendation, Recommender, RecommendRequest
 from app.recommend.effort import EffortName
 from app.settings import Settings
+from app.signals import UserHistory, feed
 from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.item import Item
 from tree.node import LEXICAL, TreeSettings
+from tree.snapshot import SemanticTree
 from tree.store.documents import MemoryDocuments
+from tree.store.feedback import MemoryFeedback
 from tree.store.keys import DocumentKind
 from tree.store.memory import MemoryTreeStore
 
@@ -28,6 +33,7 @@ _CATALOG = "evaluation"  # part of the seed with which a model is asked
 _LONGEST_HISTORY = 10_000  # of a request
 _TIMEOUT_MS = 600_000  # an evaluation waits for its answers
 _KEPT_BOUNDS = 64
+_TOLD_EVERY = 1_000  # readers
 
 
 @dataclass(slots=True)
@@ -70,6 +76,9 @@ class Asked:
     diversity: float | None = None
     perspective: Perspective | None = None
     k: int | None = None  # items from every leaf, with the strategy `paper`
+    signals: bool = False  # whether what readers of the training did is a part of the score
+    share: float = 1.0  # of these readers
+    seed: int = 0
 
 
 class Ours:
@@ -88,6 +97,7 @@ class Ours:
         trees: Trees,
         models: Models | None = None,
         heard: Heard = lambda _, __, ___: None,
+        progress: Progress = lambda _, __: None,
     ) -> None:
         self.name = name
         self.degraded = 0
@@ -96,6 +106,7 @@ class Ours:
         self._trees = trees
         self._models = models
         self._heard = heard
+        self._progress = progress
         self._free = asyncio.Semaphore(settings.llm_concurrency)
         self._items: Sequence[Item] = ()
         self._bounds: dict[tuple[str, ...], list[str]] = {}
@@ -114,7 +125,21 @@ class Ours:
             self._settings,
             self._models,
             Manner(_CATALOG) if asked.k is None else Manner(_CATALOG, items_per_leaf=asked.k),
+            await self._fed(training, await store.load()) if asked.signals else None,
         )
+
+    async def _fed(self, training: Training, tree: SemanticTree) -> MemoryFeedback:
+        """What the service would have counted, had it been told of every event as it came."""
+        feedback = MemoryFeedback()
+        now = time.time_ns() // 1_000
+        readers = training_share(training, self._asked.share, self._asked.seed).readers
+        for done, reader in enumerate(readers, 1):
+            known = UserHistory(user_id=reader.id, history=list(reader.history))
+            await feed(feedback, tree, list(known.events(now)))
+            if not done % _TOLD_EVERY:
+                self._progress(self.name, done / len(readers))
+                await asyncio.sleep(0)
+        return feedback
 
     async def rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
         """See System."""
@@ -144,7 +169,7 @@ class Ours:
         newest = question.history[-_LONGEST_HISTORY:]
         request = RecommendRequest.model_validate(
             {
-                "user_id": question.reader or None,
+                "user_id": None,  # all that may be known of a reader is in the question
                 "history": [{"item_id": item} for item in newest],
                 "profile": question.profile or None,
                 "limit": limit,

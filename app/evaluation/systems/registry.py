@@ -32,6 +32,9 @@ class _Parameters(BaseModel):
 
 
 class _Embedded(_Parameters):
+    signals: bool = False
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Field(ge=0)] = 0
     embedder: Annotated[str, Field(pattern=rf"^({LEXICAL}|{SENTENCES}:.+)$")] = LEXICAL
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
 
@@ -141,7 +144,9 @@ def _ours(text: str, name: str, parameters: _Embedded, around: Surroundings) -> 
             f"{text!r} asks a model, and none is configured: set UNILLMREC_LLM_MODEL"
         )
     asked = Asked(strategy=strategy, **parameters.model_dump())
-    return Ours(text, asked, around.settings, around.trees, around.models, around.heard)
+    return Ours(
+        text, asked, around.settings, around.trees, around.models, around.heard, around.progress
+    )
 
 
 def _parsed(text: str) -> tuple[str, _Parameters]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.evaluation.case import Question, Training
-from app.evaluation.dataset import Reader
+from app.evaluation.protocols import training_share
 from tree.item import Item
 
 Scores = npt.NDArray[np.float32]
@@ -86,7 +85,7 @@ class Scored(ABC):
     def _fit(self, training: Training) -> None:
         self._items = training.items
         self._row = {item.id: row for row, item in enumerate(training.items)}
-        readers = share_of(training.readers, self._share, self.seed)
+        readers = training_share(training, self._share, self.seed).readers
         self._histories = [self._known(reader.history) for reader in readers]
         had = Counter(row for history in self._histories for row in set(history))
         self._counts = np.zeros(len(self._items), np.float32)
@@ -128,12 +127,3 @@ class Scored(ABC):
         at = np.flatnonzero((scores >= edge) & (scores > -np.inf))
         order = at[np.argsort(-scores[at], kind="stable")[:wanted]]
         return [self._items[row].id for row in order.tolist()]
-
-
-def share_of(readers: Sequence[Reader], share: float, seed: int) -> Sequence[Reader]:
-    """A seeded share of the readers; a smaller one is part of a larger one."""
-    if share >= 1:
-        return readers
-    order = list(range(len(readers)))
-    random.Random(seed).shuffle(order)
-    return [readers[at] for at in sorted(order[: round(share * len(readers))])]

@@ -13,7 +13,6 @@ from app.evaluation.systems import (
     Surroundings,
     Trees,
     UnknownSystem,
-    share_of,
     systems,
 )
 from app.llm import STAGES, Models, ReplyMode, StageModel
@@ -266,14 +265,6 @@ def test_a_missing_library_says_what_to_install(name, extra):
         return
     with pytest.raises(MissingLibrary, match=rf"unillmrec\[{extra}\]"):
         made(name)
-
-
-def test_a_smaller_share_is_part_of_a_larger_one(training):
-    small, large = (share_of(training.readers, share, 3) for share in (0.1, 0.5))
-    assert (len(small), len(large)) == (12, 60)
-    assert {one.id for one in small} < {one.id for one in large}
-    assert share_of(training.readers, 0.1, 4) != small
-    assert share_of(training.readers, 1, 3) is training.readers
 
 
 @needs("sasrec")
