@@ -10,6 +10,8 @@ from rich.text import Text
 from app.evaluation.report import wording
 from app.evaluation.report.rows import Row
 
+_FEWEST_BUCKETS = 2  # to be told apart
+
 USUAL = ("recall", "ndcg", "mrr", "x_random", "ilad", "coverage", "gauc")
 _COMPARED = ("recall", "ndcg")
 
@@ -23,6 +25,8 @@ def show(console: Console, rows: Sequence[Row], *, metrics: Sequence[str] | None
     for group in wording.groups(rows):
         console.print(Text(group.title, style="bold"), soft_wrap=True)
         for table in _fitting(console, group.rows, _chosen(group.rows, metrics or USUAL)):
+            console.print(table)
+        for table in _by_bucket(group.rows):
             console.print(table)
         for note in _notes(group.rows):
             console.print(Text(note, style="dim"))
@@ -59,6 +63,31 @@ def _fitting(console: Console, rows: Sequence[Row], metrics: list[str]) -> Itera
         yield _table(rows, left[:taken], beside=False)
         left = left[taken:]
     yield _table(rows, [], beside=False, rest=True)
+
+
+def _by_bucket(rows: Sequence[Row]) -> Iterator[Table]:
+    """A table per metric of accuracy: systems as rows, buckets of readers as columns."""
+    buckets = wording.bucket_order(name for row in rows for name in row.buckets)
+    if len(buckets) < _FEWEST_BUCKETS:
+        return
+    for metric in _chosen(rows, _COMPARED):
+        table = Table(header_style="bold cyan", border_style="dim")
+        table.add_column(wording.metric_name(metric), overflow="fold")
+        for name in buckets:
+            cases = max(row.buckets[name].cases for row in rows if name in row.buckets)
+            heading = Text(name).append(f"\n{cases:,} cases", style="dim")
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(Text(wording.label(row)), *(_of_bucket(row, n, metric) for n in buckets))
+        yield table
+
+
+def _of_bucket(row: Row, bucket: str, metric: str) -> Text:
+    found = row.buckets.get(bucket)
+    estimate = found.metrics.get(metric) if found else None
+    if estimate is None:
+        return Text("–", style="dim")
+    return Text(wording.figure(estimate.value)).append(f"\n{wording.bounds(estimate)}", style="dim")
 
 
 def _fits(console: Console, table: Table) -> bool:

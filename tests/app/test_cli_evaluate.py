@@ -1,0 +1,85 @@
+"""`unillmrec evaluate`, as a process of its own."""
+
+import json
+import random
+
+import pytest
+
+from tests.app.test_cli import DEMO, command, model, told
+from tests.servers import llama
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "books"
+    folder.mkdir()
+    items = [json.loads(line) for line in DEMO.read_text(encoding="utf-8").splitlines()]
+    books = [item["id"] for item in items if item["domain"] == "books"]
+    draw = random.Random(3)
+    rows = [{"user_id": f"u{n}", "history": draw.sample(books, 8)} for n in range(12)]
+    rows.append({"user_id": "lost", "history": ["nowhere"]})
+    (folder / "items.jsonl").write_text(DEMO.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "histories.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+def evaluated(data, *arguments, **more):
+    return command(data.parent / "store", "evaluate", *arguments, **more)
+
+
+def test_a_table_a_page_and_rows_come_out(data):
+    shown = evaluated(data, "compare", str(data), "-s", "embedded", "-s", "popular")
+    assert shown.returncode == 0, shown.stderr
+    assert "Recall@20" in shown.stdout
+    assert "embedded" in shown.stdout
+    assert "1 × " in shown.stderr, "what was left out is told"
+    page = (data.parent / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "popular" in page
+    again = evaluated(data, "compare", str(data), "-s", "embedded", "-s", "popular", "--json")
+    rows = told(again)["rows"]
+    assert [row["run"]["system"] for row in rows] == ["embedded", "popular"]
+    kept = (data.parent / "evaluation" / "results.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in kept.splitlines()] == rows, "nobody was asked again"
+    assert told(evaluated(data, "report", "--json"))["rows"] == rows
+
+
+def test_what_a_model_said_is_recorded_and_replayed(data, llama_url):
+    asked = ("compare", str(data), "-s", "beam:effort=economy", "--readers", "2", "--json")
+    recorded = evaluated(
+        data, *asked, "--out", "one", "--record", "said.jsonl", **model(llama_url, llama.MODEL)
+    )
+    replayed = evaluated(data, *asked, "--out", "two", "--replay", "said.jsonl")
+    [one], [two] = told(recorded)["rows"], told(replayed)["rows"]
+    assert one["usage"]["recall"]["calls"] >= 2
+    for name in ("metrics", "usage", "degraded", "buckets", "flaws"):
+        assert one[name] == two[name]
+    other = evaluated(data, *asked, "--seed", "9", "--out", "two", "--replay", "said.jsonl")
+    assert other.returncode == 1
+    assert "does not hold a question" in other.stderr
+
+
+def test_prompts_are_counted_without_a_model(data):
+    shown = evaluated(data, "tokens", str(data), "--size", "200", "--json")
+    assert "a stand-in reads the prompts" in shown.stderr
+    rows = told(shown)["rows"]
+    assert {row["run"]["system"] for row in rows} >= {"paper", "flat", "beam:effort=balanced"}
+    assert all(row["usage"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-s", "oracle"), "no system 'oracle'"),
+        (("-s", "paper"), "set UNILLMREC_LLM_MODEL"),
+        (("-s", "embedded:beam=3"), "beam is not known"),
+        (("--record", "said.jsonl"), "nothing to record"),
+        (("--protocol", "temporal"), "timestamps"),
+        (("--protocol", "impressions"), "impressions"),
+        (("--format", "mind"), "news.tsv"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told_in_a_sentence(data, arguments, said):
+    failed = evaluated(data, "compare", str(data), *arguments)
+    assert failed.returncode == 1
+    assert said in failed.stderr
+    assert not (data.parent / "evaluation" / "results.jsonl").exists()
