@@ -1,7 +1,7 @@
 """The networks: SASRec by cornac; NRMS, FM and DeepFM, which no kept library offers for this.
 
 cornac's FM knows readers by their ids only, so that a new reader cannot be scored; RecBole 1.2
-and RecTools 0.19 need NumPy 1, `recommenders` TensorFlow 1 (looked at in November 2026).
+and RecTools 0.19 need NumPy 1 (November 2026); the NRMS of `recommenders` needs TensorFlow.
 """
 
 import re
