@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ _PATROL_S = 2.0
 _TEND_EVERY = 5  # patrols
 _CANCEL_TTL_S = 3_600.0
 _POLL_S = 0.1
+_PARTING_S = 1.0
 # One at a time in a catalogue, of those that share a lease.
 _SHARED: dict[JobType, str] = {"rebuild": "tree", "activation": "tree", "placement": "staged"}
 
@@ -95,11 +97,23 @@ class Jobs:
             orphan = await self._orphan(job, unasked=unasked)
             if orphan is not None and (taken := await self._taken_over(orphan)):
                 return taken
-        if not await self._leases.take(_lease(job), job.id):
-            raise JobRunning(await self._leases.holder(_lease(job)) or "unknown")
+        await self._leased(job)
         job = await self._saved(job)
         await self._documents.put("open", job.id, b"", self._ttl_s)
         return self._begun(job)
+
+    async def _leased(self, job: Job) -> None:
+        """Take the lease; one of a job that has just ended is let go of in a moment.
+
+        Raises JobRunning where its holder has not ended.
+        """
+        until = time.monotonic() + _PARTING_S
+        while not await self._leases.take(_lease(job), job.id):
+            holder = await self._leases.holder(_lease(job))
+            other = await self._read(holder) if holder else None
+            if holder and not (other and other.ended and time.monotonic() < until):
+                raise JobRunning(holder)
+            await asyncio.sleep(_PARTING_S / 50)
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none of that id any more."""

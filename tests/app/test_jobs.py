@@ -17,6 +17,8 @@ class Diary:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.free = asyncio.Event()
+        self.parting = asyncio.Event()
+        self.parting.set()
         self.is_able = True
 
     async def able(self, job: Job) -> bool:
@@ -24,7 +26,8 @@ class Diary:
 
     async def tend(self) -> None: ...
 
-    async def ended(self, job: Job) -> None: ...
+    async def ended(self, job: Job) -> None:
+        await self.parting.wait()
 
     async def work(self, job: Job, report: Report) -> dict[str, object]:
         self.begun.append(job.id)
@@ -189,6 +192,25 @@ async def test_who_wants_the_same_as_a_lost_job_takes_it_over(open_process):
     lost = await left_behind(process, mode="full")
     taken = await process.jobs.start("rebuild", "books", {"mode": "full"})
     assert (taken.id, taken.attempt) == (lost.id, 2)
+
+
+async def test_a_job_that_has_ended_is_in_nobodys_way(open_process):
+    here, there = open_process(), open_process()
+    here.diary.free.set()
+    here.diary.parting.clear()
+    job = await here.jobs.start("rebuild", "books", {})
+
+    async def told():
+        return (await there.jobs.get(job.id)).state == "succeeded"
+
+    async with asyncio.timeout(5):
+        while not await told():
+            await asyncio.sleep(0.01)
+    next_one = asyncio.create_task(there.jobs.start("rebuild", "books", {}))
+    done, _ = await asyncio.wait([next_one], timeout=0.2)
+    assert not done
+    here.diary.parting.set()
+    assert (await next_one).id != job.id
 
 
 async def test_who_wants_something_else_ends_a_lost_job(open_process):
