@@ -32,7 +32,7 @@ serve: $(installed) ## Serve on http://127.0.0.1:8000 until stopped
 
 .PHONY: test
 test: $(installed) ## Run the tests
-	@$(bin)/python -m pytest --quiet --no-header --tb=short $(ARGS)
+	@$(bin)/python -m pytest --quiet --no-header --tb=short --numprocesses auto --dist loadgroup $(ARGS)
 
 .PHONY: test-ray
 test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray
