@@ -9,7 +9,7 @@ from app.evaluation.report.rows import Row
 from app.evaluation.report.wording import Group
 
 TOPICS = "topics"  # the study whose rows are shown topic by topic; others only hold them
-_FEWEST_CASES = 20  # that some bucket must have for its line to mean anything
+_FEWEST_CASES = 20  # that a bucket must have to be drawn
 _WHERE_NOT_LINES = frozenset({"diversity"})
 _AXES = {
     "training_share": "share of the training data, %",
@@ -122,9 +122,11 @@ def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
 
 
 def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
-    buckets = wording.bucket_order(bucket for row in rows for bucket in row.buckets)
-    most = max((own.cases for row in rows for own in row.buckets.values()), default=0)
-    if len(buckets) < 2 or most < _FEWEST_CASES:
+    known = dict.fromkeys(bucket for row in rows for bucket in row.buckets)
+    buckets = wording.bucket_order(
+        bucket for row in rows for bucket, own in row.buckets.items() if own.cases >= _FEWEST_CASES
+    )
+    if len(buckets) < 2:
         return
     panels: list[Panel] = []
     for name in ("recall", "ndcg", "gauc"):
@@ -143,7 +145,10 @@ def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
             title = wording.metric_name(metric or "")
             panels.append(Panel("events in the history", title, series, {}, ticks=buckets))
     if panels:
-        yield Figure("Cold start", "What a longer history is worth to each system.", panels)
+        caption = "What a longer history is worth to each system."
+        if len(buckets) < len(known):
+            caption += f" Lengths with fewer than {_FEWEST_CASES} cases are in the tables only."
+        yield Figure("Cold start", caption, panels)
 
 
 def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:

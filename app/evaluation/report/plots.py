@@ -27,7 +27,7 @@ _VARIABLES = {
 _WIDTH = 9.6  # inches of a figure
 _LETTER, _HANDLE, _LINE = 0.085, 0.6, 0.2  # inches of a legend: width, width, height
 _LONGEST = 90  # letters of a line of a legend
-_MOST_TICKS = 7
+_MOST_TICKS = 9
 _MARKERS = "osD^vPX*<>hpd8"
 _STYLE = {
     "svg.fonttype": "none",
@@ -168,15 +168,15 @@ def _scale(axes: "Axes", panel: Panel) -> None:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.grid(visible=False, axis="x")
     if panel.log_x:
-        marks = _logarithmic(point.x for points in panel.series.values() for point in points)
+        marks, *ends = _logarithmic(point.x for own in panel.series.values() for point in own)
         axes.set_xscale("log")
         axes.set_xticks(marks, map(_short, marks))
-        axes.set_xlim(marks[0] / 1.1, marks[-1] * 1.1)
+        axes.set_xlim(*ends)
     if panel.log_y:
-        marks = _logarithmic(point.y.value for points in panel.series.values() for point in points)
+        marks, *ends = _logarithmic(p.y.value for own in panel.series.values() for p in own)
         axes.set_yscale("log")
         axes.set_yticks(marks, map(_short, marks))
-        axes.set_ylim(marks[0] / 1.1, marks[-1] * 1.1)
+        axes.set_ylim(*ends)
     elif not any(point.x_estimate for points in panel.series.values() for point in points):
         axes.set_ylim(bottom=0)
     axes.minorticks_off()
@@ -184,18 +184,19 @@ def _scale(axes: "Axes", panel: Panel) -> None:
     axes.set_ylabel(panel.y)
 
 
-def _logarithmic(values: Iterable[float]) -> list[float]:
-    """Round numbers around all the values, two at least: 1, 2, 5, 10, …, or powers of ten."""
+def _logarithmic(values: Iterable[float]) -> tuple[list[float], float, float]:
+    """Round marks, at least two, and where an axis around all the values begins and ends."""
     found = [value for value in values if value > 0] or [1.0]
-    first, last = math.floor(math.log10(min(found))), math.ceil(math.log10(max(found)))
-    marks = [float(f"{step}e{power}") for power in range(first, last + 1) for step in (1, 2, 5)]
-    start = max((i for i, mark in enumerate(marks) if mark <= min(found)), default=0)
-    end = min((i for i, mark in enumerate(marks) if mark >= max(found)), default=len(marks))
-    around = marks[start : max(end, start + 1) + 1]
-    if len(around) <= _MOST_TICKS:
-        return around
-    step = math.ceil((last - first) / _MOST_TICKS)
-    return [10.0**power for power in range(first, last + step, step)]
+    low, high = min(found), max(found)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    round_ = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
+    start = max(place for place, mark in enumerate(round_) if mark <= low)
+    end = min(place for place, mark in enumerate(round_) if mark >= high and place > start)
+    marks = round_[start : end + 1]
+    if len(marks) > _MOST_TICKS:
+        marks = [mark for mark in marks if round_.index(mark) % 3 == 0]  # powers of ten
+        marks = marks[:: math.ceil(len(marks) / _MOST_TICKS)]
+    return marks, round_[start] / 1.1, round_[end] * 1.1
 
 
 def _short(value: float) -> str:

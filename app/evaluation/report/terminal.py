@@ -1,5 +1,6 @@
 """The report on a terminal, and as JSON."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill
 
@@ -53,6 +54,9 @@ def _fitting(console: Console, sheet: Sheet) -> Iterator[Table]:
         taken = len(left)
         while taken > 1 and not _fits(console, _table(sheet, left[:taken], narrow=narrow)):
             taken -= 1
+        if taken < len(left):
+            tables = math.ceil(len(left) / taken)
+            taken = math.ceil(len(left) / tables)  # no table of a single column at the end
         yield _table(sheet, left[:taken], narrow=narrow)
         left = left[taken:]
         if not left:
@@ -108,9 +112,9 @@ def _notes(group: Group, shown: Sequence[Sheet]) -> Iterator[str]:
     if any(sheet.estimated for sheet in shown):
         notes.append("beside or below each value its 95 % interval (bootstrap over readers)")
     if any(row.usage for row in rows):
-        per_reader = "tokens: input per reader"
-        titles = {column.title for sheet in shown for column in sheet.columns}
-        notes.append(f"{per_reader}, as calls and rounds" if "rounds" in titles else per_reader)
+        notes.append("tokens: input per reader")
+    if any(column.title == "rounds" for sheet in shown for column in sheet.columns):
+        notes.append("calls and rounds: per reader, too")
     yield "; ".join(notes)
     if models := wording.models_of(rows):
         yield f"model: {models}"
