@@ -84,7 +84,7 @@ def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
     table = "".join(f'<div class="wide">{_table(sheet)}</div>' for sheet in sheets(group, None))
     opened = " open" if len(group.rows) <= _SHORT else ""
     parts.append(f"<details{opened}><summary>All figures</summary>{table}</details>")
-    if any(row.against for row in group.rows):
+    if any(row.against and row.metrics for row in group.rows):
         parts.append(f"<h3>Reader by reader</h3><p>{escape(_PAIRED)}</p>{_pairs(group.rows)}")
     if data.skipped:
         parts.append(f"<p>Rows of the data that were skipped: {escape(_counts(data.skipped))}.</p>")

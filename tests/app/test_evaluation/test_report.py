@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from app.evaluation.metrics import Comparison, Estimate
-from app.evaluation.report import Data, Row, show, wording
+from app.evaluation.report import Bucket, Data, Row, Spent, as_json, show, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
 from app.evaluation.report.plots import svg
@@ -58,6 +58,92 @@ def test_every_value_is_whole_on_every_terminal(width: int) -> None:
             assert wording.bounds(found) in printed
     assert "2,700" in printed  # tokens
     assert "120" in printed  # users/s
+
+
+_LOST = Estimate(0.0, 0.0, 0.0, 60)
+_PART = {name: estimate(0.2) for name in ("recall@20", "ndcg@20")}
+_LENGTHS = {"0, with a profile": 140, "1": 120, "2–4": 90, "5–9": 30, "10–49": 1}
+_BY_BUCKET = [
+    msgspec.structs.replace(
+        row(name, study="coldstart"),
+        metrics={},
+        buckets={
+            bucket: Bucket(
+                cases=cases, metrics={m: estimate(0.01 * cases + len(name)) for m in _PART}
+            )
+            for bucket, cases in _LENGTHS.items()
+        },
+    )
+    for name in SYSTEMS
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_buckets_are_whole_on_every_terminal_without_figures_over_all(width: int) -> None:
+    printed = _printed(_BY_BUCKET, width)
+    assert max(map(len, printed.splitlines()[1:])) <= width
+    for each in _BY_BUCKET:
+        assert each.run.system in printed
+        for bucket in each.buckets.values():
+            assert wording.bounds(bucket.metrics["recall@20"]) in printed
+    assert re.search(r"\b1 case\b(?!s)", printed)
+    assert not re.search(r"–\s*│", printed)  # no empty cell
+    assert "MRR" not in printed
+
+
+def test_rows_measured_by_bucket_only_have_their_tables_and_plot_on_the_page() -> None:
+    _, page = _page(_BY_BUCKET)
+    assert _titles(_BY_BUCKET) == _titles(_BY_BUCKET[:1]) == ["Cold start"]
+    assert page.text.count("0, with a profile") >= 2  # of recall and of NDCG
+    bounds = wording.bounds(_BY_BUCKET[0].buckets["10–49"].metrics["recall@20"])
+    assert page.text.count(bounds) == 2
+
+
+_ASKED = [
+    msgspec.structs.replace(
+        row(
+            "beam",
+            study="tokens",
+            parameters={"catalogue_size": 1_000},
+            settings={"llm_model": "word-overlap (stand-in)", "llm_rerank_model": "large"},
+        ),
+        metrics={},
+        buckets={},
+        usage={
+            "rerank": Spent(calls=60, rounds=60, input_tokens=60 * 815),
+            "recall": Spent(calls=120, rounds=60, input_tokens=60 * 2_097),
+        },
+    )
+]
+
+
+def test_tables_of_tokens_tell_the_costs_by_stage() -> None:
+    printed = _printed(_ASKED, 100)
+    head = next(line for line in printed.splitlines() if "calls" in line)
+    values = next(line for line in printed.splitlines() if "1,000" in line)
+    assert re.search(r"system.*tokens.*tokens.*tokens.*calls.*rounds", head)
+    assert re.search(r"recall.*rerank.*in all", printed)
+    assert re.findall(r"[\d.,]+", values)[1:] == ["2,097", "815", "2,912", "3.0", "2.0"]
+    assert "interval" not in printed
+    _, page = _page(_ASKED)
+    assert re.search(r"2,097\s*815\s*2,912\s*3.0\s*2.0", page.text)
+    assert "Recall" not in printed + page.text
+    (told,) = msgspec.json.decode(msgspec.json.encode(as_json(_ASKED)))["rows"]
+    assert (told["metrics"], told["usage"]["recall"]["calls"]) == ({}, 120)
+
+
+def test_measured_rows_of_tokens_are_told_by_their_costs_too() -> None:
+    assert "Recall" not in _printed(GROWN, 120)
+    assert "10–49" not in _printed(GROWN, 120)
+
+
+def test_who_was_asked_is_told() -> None:
+    told = "word-overlap (stand-in), rerank by large"
+    assert f"model: {told}" in _printed(_ASKED, 100)
+    assert f"Model: {told}" in _page(_ASKED)[1].text
+    other = row("flat", study="tokens", settings={"llm_model": "small"})
+    assert f"model: {told} (beam); small (flat)" in _printed([*_ASKED, other], 100)
+    assert "model:" not in _printed(COMPARED, 100)
 
 
 def test_a_wide_terminal_has_one_line_a_system() -> None:
@@ -146,6 +232,53 @@ def test_rows_tell_which_plots_there_are() -> None:
     ]
 
 
+def test_nothing_is_drawn_of_zeros_and_of_few_cases() -> None:
+    lost = [
+        msgspec.structs.replace(row(name), metrics={"recall@20": _LOST, "ilad@20": _LOST})
+        for name in "ab"
+    ]
+    assert _titles(lost) == ["Cold start"]
+    few = {name: Bucket(cases=19, metrics=_PART) for name in ("1", "2–4")}
+    assert _titles([msgspec.structs.replace(each, buckets=few) for each in lost]) == []
+
+
+def test_lengths_of_few_cases_are_not_drawn() -> None:
+    (figure,) = figures(wording.groups(_BY_BUCKET)[0])
+    panel = figure.panels[0]
+    assert isinstance(panel, Panel)
+    assert list(panel.ticks) == ["0, with a profile", "1", "2–4", "5–9"]
+    assert "fewer than 20" in figure.caption
+
+
+_TEXT = re.compile(r'<text[^>]*?(?:transform="translate\(| x=")([\d.]+)[^>]*>([^<]*)<')
+
+
+def test_a_legend_ends_within_its_plot() -> None:
+    names = [f"beam:effort=quality,perspective={n}" for n in range(7)]
+    rows = [
+        row(name, tokens=900 * size, study="tokens", parameters={"catalogue_size": size})
+        for name in names
+        for size in (1_000, 9_000)
+    ]
+    (figure,) = figures(wording.groups(rows)[0])
+    image = svg(figure, "f", dict.fromkeys(names, 0))
+    box = re.search(r'viewBox="0 0 ([\d.]+)', image)
+    assert box
+    placed = [(float(x), text) for x, text in _TEXT.findall(image) if text.startswith("beam:")]
+    assert len(placed) == len(names)
+    assert max(x + 5.5 * len(text) for x, text in placed) <= float(box[1])
+
+
+@pytest.mark.parametrize("sizes", [(1_000, 1_001), (3_000, 4_900), (900, 9_000), (1, 70_000_000)])
+def test_logarithmic_axes_have_marks_to_read_them_by(sizes: tuple[int, int]) -> None:
+    rows = [row(tokens=size, study="tokens", parameters={"catalogue_size": size}) for size in sizes]
+    (figure,) = figures(wording.groups(rows)[0])
+    texts = [text for _, text in _TEXT.findall(svg(figure, "f", {"beam": 0}))]
+    marks = [text for text in texts if re.fullmatch(r"\d+[kM]?", text)]
+    assert 4 <= len(marks) <= 20  # of both axes
+    assert all(marks.count(mark) == 2 for mark in marks)
+
+
 def test_training_shares_are_in_order_and_zero_shot_is_a_level() -> None:
     (figure,) = figures(wording.groups(TRAINED)[0])
     panel = figure.panels[0]
@@ -181,7 +314,6 @@ def test_topics_are_the_commonest_of_the_targets() -> None:
 
 _BARE = msgspec.structs.replace(row(), metrics={}, buckets={})
 _NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0.1)})
-_LOST = Estimate(0.0, 0.0, 0.0, 60)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +372,11 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
             assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
     assert not re.search(r"@import|url\((?!#)", content)
     assert sum(tag == "svg" for tag, _ in page.tags) == 7
+
+
+def test_contents_name_the_protocol() -> None:
+    content, _ = _page([row(protocol="temporal"), row(protocol="impressions")])
+    assert '<a href="#g1">compare · films · impressions</a>' in content
 
 
 def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
