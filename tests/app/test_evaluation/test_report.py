@@ -1,22 +1,20 @@
-import io
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from app.evaluation.metrics import Comparison, Estimate
-from app.evaluation.report import Bucket, Data, Row, Spent, as_json, show, wording
+from app.evaluation.report import Bucket, Data, Row, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
 from app.evaluation.report.plots import svg
 from tests.app.test_evaluation.rows import estimate, row
+from tests.app.test_evaluation.shown import page_of, printed_of
 
 SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
 COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
@@ -36,141 +34,6 @@ GROWN = [
 VARIED = [
     row("beam", study="diversity", parameters={"diversity": value}) for value in (0.0, 0.3, 1.0)
 ]
-
-
-def _printed(rows: Sequence[Row], width: int, metrics: Sequence[str] | None = None) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None)
-    show(console, rows, metrics=metrics)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-@pytest.mark.parametrize("width", [36, 60, 80, 120, 200])
-def test_every_value_is_whole_on_every_terminal(width: int) -> None:
-    printed = _printed(COMPARED, width)
-    assert max(map(len, printed.splitlines()[1:])) <= width
-    for name in SYSTEMS:
-        assert name in printed
-    for each in COMPARED:
-        for metric in ("recall@20", "ndcg@20", "x_random@20", "ilad@20"):
-            found = each.metrics[metric]
-            assert wording.figure(found.value) in printed
-            assert wording.bounds(found) in printed
-    assert "2,700" in printed  # tokens
-    assert "120" in printed  # users/s
-
-
-_LOST = Estimate(0.0, 0.0, 0.0, 60)
-_PART = {name: estimate(0.2) for name in ("recall@20", "ndcg@20")}
-_LENGTHS = {"0, with a profile": 140, "1": 120, "2–4": 90, "5–9": 30, "10–49": 1}
-_BY_BUCKET = [
-    msgspec.structs.replace(
-        row(name, study="coldstart"),
-        metrics={},
-        buckets={
-            bucket: Bucket(
-                cases=cases, metrics={m: estimate(0.01 * cases + len(name)) for m in _PART}
-            )
-            for bucket, cases in _LENGTHS.items()
-        },
-    )
-    for name in SYSTEMS
-]
-
-
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_buckets_are_whole_on_every_terminal_without_figures_over_all(width: int) -> None:
-    printed = _printed(_BY_BUCKET, width)
-    assert max(map(len, printed.splitlines()[1:])) <= width
-    for each in _BY_BUCKET:
-        assert each.run.system in printed
-        for bucket in each.buckets.values():
-            assert wording.bounds(bucket.metrics["recall@20"]) in printed
-    assert re.search(r"\b1 case\b(?!s)", printed)
-    assert not re.search(r"–\s*│", printed)  # no empty cell
-    assert "MRR" not in printed
-
-
-def test_rows_measured_by_bucket_only_have_their_tables_and_plot_on_the_page() -> None:
-    _, page = _page(_BY_BUCKET)
-    assert _titles(_BY_BUCKET) == _titles(_BY_BUCKET[:1]) == ["Cold start"]
-    assert page.text.count("0, with a profile") >= 2  # of recall and of NDCG
-    bounds = wording.bounds(_BY_BUCKET[0].buckets["10–49"].metrics["recall@20"])
-    assert page.text.count(bounds) == 2
-
-
-_ASKED = [
-    msgspec.structs.replace(
-        row(
-            "beam",
-            study="tokens",
-            parameters={"catalogue_size": 1_000},
-            settings={"llm_model": "word-overlap (stand-in)", "llm_rerank_model": "large"},
-        ),
-        metrics={},
-        buckets={},
-        usage={
-            "rerank": Spent(calls=60, rounds=60, input_tokens=60 * 815),
-            "recall": Spent(calls=120, rounds=60, input_tokens=60 * 2_097),
-        },
-    )
-]
-
-
-def test_tables_of_tokens_tell_the_costs_by_stage() -> None:
-    printed = _printed(_ASKED, 100)
-    head = next(line for line in printed.splitlines() if "calls" in line)
-    values = next(line for line in printed.splitlines() if "1,000" in line)
-    assert re.search(r"system.*tokens.*tokens.*tokens.*calls.*rounds", head)
-    assert re.search(r"recall.*rerank.*in all", printed)
-    assert re.findall(r"[\d.,]+", values)[1:] == ["2,097", "815", "2,912", "3.0", "2.0"]
-    assert "interval" not in printed
-    _, page = _page(_ASKED)
-    assert re.search(r"2,097\s*815\s*2,912\s*3.0\s*2.0", page.text)
-    assert "Recall" not in printed + page.text
-    (told,) = msgspec.json.decode(msgspec.json.encode(as_json(_ASKED)))["rows"]
-    assert (told["metrics"], told["usage"]["recall"]["calls"]) == ({}, 120)
-
-
-def test_measured_rows_of_tokens_are_told_by_their_costs_too() -> None:
-    assert "Recall" not in _printed(GROWN, 120)
-    assert "10–49" not in _printed(GROWN, 120)
-
-
-def test_who_was_asked_is_told() -> None:
-    told = "word-overlap (stand-in), rerank by large"
-    assert f"model: {told}" in _printed(_ASKED, 100)
-    assert f"Model: {told}" in _page(_ASKED)[1].text
-    other = row("flat", study="tokens", settings={"llm_model": "small"})
-    assert f"model: {told} (beam); small (flat)" in _printed([*_ASKED, other], 100)
-    assert "model:" not in _printed(COMPARED, 100)
-
-
-def test_a_wide_terminal_has_one_line_a_system() -> None:
-    printed = _printed(COMPARED, 200)
-    line = next(line for line in printed.splitlines() if "item-kNN" in line)
-    assert ".0600 .0480 – .0750" in line
-    assert "1,800" in line
-
-
-def test_chosen_metrics_are_the_columns_and_the_largest_k_counts() -> None:
-    printed = _printed(COMPARED, 120, metrics=["ilad", "recall@10", "unheard-of"])
-    header = printed.splitlines()[2]
-    assert re.search(r"ILAD@20.*Recall@10", header)
-    assert "Recall@20" not in header
-    assert "unheard" not in printed
-
-
-def test_names_are_text_and_not_markup() -> None:
-    assert "[red]beam[/red] $x$" in _printed([row("[red]beam[/red] $x$")], 200)
-
-
-def test_what_was_skipped_and_named_in_vain_is_told() -> None:
-    data = Data(name="films", checksums={}, skipped={"without a title": 12})
-    told = msgspec.structs.replace(row("beam", data=data), flaws={"repeated": 3})
-    printed = _printed([told], 120)
-    assert "12 without a title" in printed
-    assert "beam named items in vain: 3 repeated" in printed
 
 
 def test_other_data_of_the_same_name_is_not_compared() -> None:
@@ -242,14 +105,6 @@ def test_nothing_is_drawn_of_zeros_and_of_few_cases() -> None:
     assert _titles([msgspec.structs.replace(each, buckets=few) for each in lost]) == []
 
 
-def test_lengths_of_few_cases_are_not_drawn() -> None:
-    (figure,) = figures(wording.groups(_BY_BUCKET)[0])
-    panel = figure.panels[0]
-    assert isinstance(panel, Panel)
-    assert list(panel.ticks) == ["0, with a profile", "1", "2–4", "5–9"]
-    assert "fewer than 20" in figure.caption
-
-
 _TEXT = re.compile(r'<text[^>]*?(?:transform="translate\(| x=")([\d.]+)[^>]*>([^<]*)<')
 
 
@@ -312,6 +167,8 @@ def test_topics_are_the_commonest_of_the_targets() -> None:
     assert answers.values["topic 04"].value == 0
 
 
+_LOST = Estimate(0.0, 0.0, 0.0, 60)
+_PART = {name: estimate(0.2) for name in ("recall@20", "ndcg@20")}
 _BARE = msgspec.structs.replace(row(), metrics={}, buckets={})
 _NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0.1)})
 
@@ -337,35 +194,15 @@ _NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0
     ),
 )
 def test_rows_that_lack_something_are_shown_all_the_same(rows: list[Row]) -> None:
-    _, page = _page(rows)
-    printed = _printed(rows, 80)
+    _, page = page_of(rows)
+    printed = printed_of(rows, 80)
     for each in rows:
         assert each.run.system in page.text
         assert each.run.system in printed
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def _page(rows: Sequence[Row]) -> tuple[str, _Page]:
-    content = html(rows)
-    page = _Page()
-    page.feed(content)
-    return content, page
-
-
 def test_the_page_needs_nothing_from_anywhere() -> None:
-    content, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    content, page = page_of([*COMPARED, *TRAINED, *GROWN, *VARIED])
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
         for name in ("src", "href", "xlink:href", "srcset", "action"):
@@ -375,12 +212,12 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
 
 
 def test_contents_name_the_protocol() -> None:
-    content, _ = _page([row(protocol="temporal"), row(protocol="impressions")])
+    content, _ = page_of([row(protocol="temporal"), row(protocol="impressions")])
     assert '<a href="#g1">compare · films · impressions</a>' in content
 
 
 def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
-    _, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    _, page = page_of([*COMPARED, *TRAINED, *GROWN, *VARIED])
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     values = [value or "" for _, attributes in page.tags for value in attributes.values()]
@@ -396,11 +233,11 @@ def test_systems_are_told_apart_reader_by_reader() -> None:
     told = msgspec.structs.replace(
         row(), against={"flat": {"recall@20": pair, "ndcg@20": doubtful}}
     )
-    content, page = _page([told])
+    content, page = page_of([told])
     assert "beam against flat" in page.text
     assert "<b>125.0 %</b><small>110.0 % – 140.0 %</small>" in content
     assert "<td>97.0 %<small>90.0 % – 104.0 %</small>" in content
-    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in _printed([told], 300)
+    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in printed_of([told], 300)
 
 
 EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
@@ -417,14 +254,14 @@ def test_everything_from_outside_is_text() -> None:
         for study in (EVIL, "topics")
         for name in (EVIL, "_beam $a$ </text></svg>")
     ]
-    content, page = _page(rows)
+    content, page = page_of(rows)
     assert "<script" not in content
     assert all(tag != "script" for tag, _ in page.tags)
     assert page.text.count(EVIL) > 10
     assert "_beam $a$ </text></svg>" in page.text
 
 
-def test_plots_take_their_colours_from_the_page() -> None:
+def test_plots_take_their_colours_from_theas_page() -> None:
     (group,) = wording.groups(COMPARED)
     used: set[str] = set()
     for number, figure in enumerate(figures(group)):
@@ -438,7 +275,7 @@ def test_plots_take_their_colours_from_the_page() -> None:
         assert styles.count(f"--{variable}:") == 2  # light and dark
 
 
-def test_the_same_rows_give_the_same_page() -> None:
+def test_the_same_rows_give_the_sameas_page() -> None:
     assert html(COMPARED) == html(COMPARED)
 
 
