@@ -13,24 +13,13 @@ from app.evaluation.report import Bucket, Data, Row, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
 from app.evaluation.report.plots import svg
-from tests.app.test_evaluation.rows import estimate, row
+from tests.app.test_evaluation.rows import COMPARED, GROWN, SYSTEMS, estimate, row
 from tests.app.test_evaluation.shown import page_of, printed_of
 
-SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
-COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
 TRAINED = [
     row("SASRec", 0.1 * share, study="training", parameters={"training_share": share})
     for share in (1.0, 0.1, 0.5)
 ] + [row("beam", 0.06, study="training")]
-GROWN = [
-    row(name, tokens=tokens, study="tokens", parameters={"catalogue_size": size})
-    for name, tokens, size in (
-        ("beam", 3_000, 1_000),
-        ("beam", 5_100, 1_000_000),
-        ("flat", 14_000, 1_000),
-        ("flat", 14_000_000, 1_000_000),
-    )
-]
 VARIED = [
     row("beam", study="diversity", parameters={"diversity": value}) for value in (0.0, 0.3, 1.0)
 ]

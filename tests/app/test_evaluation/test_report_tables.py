@@ -7,21 +7,10 @@ import pytest
 
 from app.evaluation.report import Bucket, Data, Spent, as_json, wording
 from app.evaluation.report.figures import Panel, figures
-from tests.app.test_evaluation.rows import estimate, row
+from tests.app.test_evaluation.rows import COMPARED, GROWN, SYSTEMS, estimate, row
 from tests.app.test_evaluation.shown import page_of, printed_of
 
-SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
-COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
 _PART = {name: estimate(0.2) for name in ("recall@20", "ndcg@20")}
-GROWN = [
-    row(name, tokens=tokens, study="tokens", parameters={"catalogue_size": size})
-    for name, tokens, size in (
-        ("beam", 3_000, 1_000),
-        ("beam", 5_100, 1_000_000),
-        ("flat", 14_000, 1_000),
-        ("flat", 14_000_000, 1_000_000),
-    )
-]
 _LENGTHS = {"0, with a profile": 140, "1": 120, "2–4": 90, "5–9": 30, "10–49": 1}
 _BY_BUCKET = [
     msgspec.structs.replace(
