@@ -4,7 +4,8 @@ A study makes one `Row` per run (`Row.of`), appends it to `Results`, and skips e
 is there already. The names of `Run.parameters` choose the plots: `training_share` (0..1),
 `catalogue_size` (tokens, logarithmic), `diversity` (against NDCG), any other number (a line along
 it), any other value (bars). Without parameters systems stand side by side, and by bucket. Rows of
-the study `topics` are shown topic by topic.
+the study `topics` are shown topic by topic; those of `tokens` by what each stage asked of a model.
+Rows may lack what was not measured: all metrics, those over all cases, or the buckets.
 """
 
 from app.evaluation.report.page import html, write

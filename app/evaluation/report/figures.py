@@ -1,7 +1,7 @@
 """Which plots the rows give, and what each of them shows; `plots` draws them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.evaluation.metrics import Estimate
 from app.evaluation.report import wording
@@ -9,6 +9,7 @@ from app.evaluation.report.rows import Row
 from app.evaluation.report.wording import Group
 
 TOPICS = "topics"  # the study whose rows are shown topic by topic; others only hold them
+_FEWEST_CASES = 20  # that a bucket must have to be drawn
 _WHERE_NOT_LINES = frozenset({"diversity"})
 _AXES = {
     "training_share": "share of the training data, %",
@@ -59,14 +60,34 @@ class Figure:
 
 
 def figures(group: Group) -> Iterator[Figure]:
-    """All plots that the rows of one group have data for."""
+    """All plots that the rows of one group have data for; none in which all is zero."""
+    for figure in _all(group):
+        bars = [panel for panel in figure.panels if isinstance(panel, Bars) and _tells(panel)]
+        lines = [panel for panel in figure.panels if isinstance(panel, Panel) and _tells(panel)]
+        if bars or lines:
+            yield replace(figure, panels=bars or lines)
+
+
+def _tells(panel: Panel | Bars) -> bool:
+    if isinstance(panel, Bars):
+        return any(estimate.value for estimate in panel.values.values())
+    points = [point for own in panel.series.values() for point in own]
+    across = [point.x for point in points if point.x_estimate]
+    up = [estimate.value for estimate in (*(p.y for p in points), *panel.levels.values())]
+    return any(up) and (any(across) or not across)
+
+
+def _all(group: Group) -> Iterator[Figure]:
     rows = group.rows
     names = dict.fromkeys(name for row in rows for name in row.run.parameters)
     numeric = [name for name in names if _numeric(rows, name)]
     plain = [row for row in rows if not any(name in row.run.parameters for name in numeric)]
+    if not numeric and group.study != TOPICS:
+        if len(plain) > 1:
+            yield from _compared(plain)
+        if len(plain) > 1 or not any(row.metrics for row in plain):
+            yield from _cold_start(plain)
     if len(plain) > 1 and not numeric and group.study != TOPICS:
-        yield from _compared(plain)
-        yield from _cold_start(plain)
         if not names:
             yield from _trade_off(plain, "")
         yield from _by_stage(plain)
@@ -101,12 +122,15 @@ def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
 
 
 def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
-    buckets = wording.bucket_order(bucket for row in rows for bucket in row.buckets)
+    known = dict.fromkeys(bucket for row in rows for bucket in row.buckets)
+    buckets = wording.bucket_order(
+        bucket for row in rows for bucket, own in row.buckets.items() if own.cases >= _FEWEST_CASES
+    )
     if len(buckets) < 2:
         return
     panels: list[Panel] = []
     for name in ("recall", "ndcg", "gauc"):
-        metric = wording.largest_k(rows, name)
+        metric = wording.largest_k(rows, name, by_bucket=True)
         series = {
             wording.label(row): [
                 Point(x, found.metrics[metric])
@@ -121,7 +145,10 @@ def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
             title = wording.metric_name(metric or "")
             panels.append(Panel("events in the history", title, series, {}, ticks=buckets))
     if panels:
-        yield Figure("Cold start", "What a longer history is worth to each system.", panels)
+        caption = "What a longer history is worth to each system."
+        if len(buckets) < len(known):
+            caption += f" Lengths with fewer than {_FEWEST_CASES} cases are in the tables only."
+        yield Figure("Cold start", caption, panels)
 
 
 def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:
@@ -160,7 +187,9 @@ def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
             point = Point(_number(row, "catalogue_size"), Estimate(value, value, value, row.cases))
             series.setdefault(wording.label(row, "catalogue_size"), []).append(point)
     grown = {
-        f"{system} (× {points[-1].y.value / points[0].y.value:.1f})": points
+        f"{system} (× {points[-1].y.value / points[0].y.value:.1f})"
+        if len(points) > 1
+        else system: points
         for system, points in series.items()
     }
     if grown:

@@ -12,6 +12,7 @@ from app.evaluation.metrics import Comparison
 from app.evaluation.report import plots, wording
 from app.evaluation.report.figures import figures
 from app.evaluation.report.rows import Row
+from app.evaluation.report.sheets import Cell, Column, Sheet, sheets
 from app.evaluation.report.wording import Group
 
 _SHORT = 15  # rows
@@ -33,12 +34,13 @@ def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
     return template.substitute(
         title=escape(title),
         about=escape(
-            f"{len(rows)} runs, version {versions}. Beside or below each value stands its 95 % "
-            "interval: a bootstrap over readers. Tokens are input tokens per reader."
+            f"{wording.several(len(rows), 'run')}, version {versions}. Below each value stands "
+            "its 95 % interval: a bootstrap over readers. Tokens are input tokens per reader, "
+            "calls and rounds are per reader, too."
         ),
         notice="" if drawn else f'<p class="warn">{escape(plots.MISSING)}</p>',
         links="".join(
-            f'<a href="#{name}">{escape(f"{group.study} · {group.data}")}</a>'
+            f'<a href="#{name}">{escape(group.title)}</a>'
             for name, group in zip(names, found, strict=True)
         ),
         sections="\n".join(
@@ -79,10 +81,10 @@ def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
                 f"<h3>{escape(figure.title)}</h3>"
                 f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
             )
-    table = f'<div class="wide">{_table(group.rows)}</div>'
+    table = "".join(f'<div class="wide">{_table(sheet)}</div>' for sheet in sheets(group, None))
     opened = " open" if len(group.rows) <= _SHORT else ""
     parts.append(f"<details{opened}><summary>All figures</summary>{table}</details>")
-    if any(row.against for row in group.rows):
+    if any(row.against and row.metrics for row in group.rows):
         parts.append(f"<h3>Reader by reader</h3><p>{escape(_PAIRED)}</p>{_pairs(group.rows)}")
     if data.skipped:
         parts.append(f"<p>Rows of the data that were skipped: {escape(_counts(data.skipped))}.</p>")
@@ -92,33 +94,34 @@ def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
 
 def _sizes(group: Group) -> str:
     data = group.rows[0].run.data
-    cases = " or ".join(f"{n:,}" for n in sorted({row.cases for row in group.rows}))
-    return f"{data.items:,} items, {data.readers:,} readers, {cases} cases asked"
+    sizes = [wording.several(data.items, "item"), wording.several(data.readers, "reader")]
+    told = f"{', '.join(sizes)}, {wording.cases_of(group.rows)} asked"
+    models = wording.models_of(group.rows)
+    return f"{told}. Model: {models}" if models else told
 
 
-def _table(rows: Sequence[Row]) -> str:
-    metrics = wording.metrics_of(rows)
-    best = {metric: wording.best(rows, metric) for metric in metrics}
-    titles = ["system", *map(wording.metric_name, metrics), "tokens", "users/s"]
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+def _table(sheet: Sheet) -> str:
+    head = "".join(map(_heading, sheet.columns))
     body = "".join(
-        f"<tr><td>{escape(wording.label(row))}</td>"
-        + "".join(_cell(row, metric, best[metric]) for metric in metrics)
-        + f"<td>{wording.count(row.tokens()) if row.usage else '–'}</td>"
-        + f"<td>{wording.count(row.users_per_s)}</td></tr>"
-        for row in rows
+        f"<tr><td>{escape(label)}</td>"
+        + "".join(_cell(column.cells[row]) for column in sheet.columns)
+        + "</tr>"
+        for row, label in enumerate(sheet.labels)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"<table><thead><tr><th>{escape(sheet.corner)}</th>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
-def _cell(row: Row, metric: str, best: float | None) -> str:
-    estimate = row.metrics.get(metric)
-    if estimate is None:
-        return "<td>–</td>"
-    value = wording.figure(estimate.value)
-    if estimate.value == best:
-        value = f"<b>{value}</b>"
-    return f"<td>{value}<small>{wording.bounds(estimate)}</small></td>"
+def _heading(column: Column) -> str:
+    below = f"<small>{escape(column.below)}</small>" if column.below else ""
+    return f"<th>{escape(column.title)}{below}</th>"
+
+
+def _cell(cell: Cell) -> str:
+    value = f"<b>{cell.value}</b>" if cell.best else cell.value
+    return f"<td>{value}{f'<small>{cell.interval}</small>' if cell.interval else ''}</td>"
 
 
 def _pairs(rows: Sequence[Row]) -> str:

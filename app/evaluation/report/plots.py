@@ -1,8 +1,10 @@
 """Figures as inline SVG, drawn by matplotlib; the page's style sheet gives them their colours."""
 
 import io
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from app.evaluation.metrics import Estimate
@@ -22,7 +24,10 @@ _VARIABLES = {
     _FAINT: "var(--grid)",
     **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES)},
 }
-_COLUMNS = 5  # of a legend
+_WIDTH = 9.6  # inches of a figure
+_LETTER, _HANDLE, _LINE = 0.085, 0.6, 0.2  # inches of a legend: width, width, height
+_LONGEST = 90  # letters of a line of a legend
+_MOST_TICKS = 9
 _MARKERS = "osD^vPX*<>hpd8"
 _STYLE = {
     "svg.fonttype": "none",
@@ -75,7 +80,7 @@ def svg(figure: Figure, name: str, places: Mapping[str, int]) -> str:
         if not _bars(figure):
             handles, labels = axes[0].get_legend_handles_labels()
             if len(labels) > 1 or len(figure.panels) == 1:
-                columns = max(min(len(labels), _COLUMNS), 1)
+                columns = _columns(labels)
                 canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -85,10 +90,21 @@ def svg(figure: Figure, name: str, places: Mapping[str, int]) -> str:
 def _size(figure: Figure) -> tuple[float, float]:
     if _bars(figure):
         count = max(len(panel.values) for panel in figure.panels if isinstance(panel, Bars))
-        return 9.6, 0.9 + 0.31 * count
-    lines = max(len(p.series) + len(p.levels) for p in figure.panels if isinstance(p, Panel))
-    legend = 0.2 * (lines // _COLUMNS)
-    return (9.6, 4.0 + legend) if len(figure.panels) > 1 else (8.4, 4.2 + legend)
+        return _WIDTH, 0.9 + 0.31 * count
+    panels = [panel for panel in figure.panels if isinstance(panel, Panel)]
+    labels = [_shown(label) for label in (*panels[0].series, *panels[0].levels)]
+    lines = math.ceil(len(labels) / _columns(labels)) * max(
+        (label.count("\n") + 1 for label in labels), default=1
+    )
+    return (_WIDTH, (4.0 if len(panels) > 1 else 4.3) + _LINE * (lines - 1))
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many columns of a legend the longest label leaves room for; rows are filled alike."""
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    most = max(int(_WIDTH / (_LETTER * longest + _HANDLE)), 1)
+    rows = math.ceil(len(labels) / most)
+    return math.ceil(len(labels) / max(rows, 1)) or 1
 
 
 def _bars(figure: Figure) -> bool:
@@ -152,11 +168,15 @@ def _scale(axes: "Axes", panel: Panel) -> None:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.grid(visible=False, axis="x")
     if panel.log_x:
+        marks, *ends = _logarithmic(point.x for own in panel.series.values() for point in own)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_short)
+        axes.set_xticks(marks, map(_short, marks))
+        axes.set_xlim(*ends)
     if panel.log_y:
+        marks, *ends = _logarithmic(p.y.value for own in panel.series.values() for p in own)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_short)
+        axes.set_yticks(marks, map(_short, marks))
+        axes.set_ylim(*ends)
     elif not any(point.x_estimate for points in panel.series.values() for point in points):
         axes.set_ylim(bottom=0)
     axes.minorticks_off()
@@ -164,8 +184,23 @@ def _scale(axes: "Axes", panel: Panel) -> None:
     axes.set_ylabel(panel.y)
 
 
-def _short(value: float, _: float) -> str:
-    """`10k`, `1M`: a formatter of ticks."""
+def _logarithmic(values: Iterable[float]) -> tuple[list[float], float, float]:
+    """Round marks, at least two, and where an axis around all the values begins and ends."""
+    found = [value for value in values if value > 0] or [1.0]
+    low, high = min(found), max(found)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    round_ = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
+    start = max(place for place, mark in enumerate(round_) if mark <= low)
+    end = min(place for place, mark in enumerate(round_) if mark >= high and place > start)
+    marks = round_[start : end + 1]
+    if len(marks) > _MOST_TICKS:
+        marks = [mark for mark in marks if round_.index(mark) % 3 == 0]  # powers of ten
+        marks = marks[:: math.ceil(len(marks) / _MOST_TICKS)]
+    return marks, round_[start] / 1.1, round_[end] * 1.1
+
+
+def _short(value: float) -> str:
+    """`10k`, `1M`."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"
@@ -195,8 +230,9 @@ def _marker(label: str, places: Mapping[str, int]) -> str:
 
 
 def _shown(label: str) -> str:
-    """Matplotlib leaves labels that begin with an underscore out of legends."""
-    return f"\u200b{label}" if label.startswith("_") else label
+    """In lines that fit; matplotlib leaves what begins with an underscore out of legends."""
+    text = "\n".join(wrap(label, _LONGEST))
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def _inline(document: str, name: str, title: str) -> str:

@@ -83,7 +83,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     run: Run
     cases: int
-    metrics: Metrics
+    metrics: Metrics = {}  # none where only buckets or only costs were measured
     buckets: dict[str, Bucket] = {}
     flaws: dict[str, int] = {}  # answers that named an unknown, closed or repeated item
     usage: dict[str, Spent] = {}  # by stage
@@ -145,3 +145,25 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Input tokens per reader: of one stage, or of all."""
         spent = (own for name, own in self.usage.items() if stage in (None, name))
         return sum(own.input_tokens for own in spent) / max(self.cases, 1)
+
+    @property
+    def calls(self) -> float:
+        """Calls of a model per reader."""
+        return sum(own.calls for own in self.usage.values()) / max(self.cases, 1)
+
+    @property
+    def rounds(self) -> float:
+        """Calls of a model per reader that wait for one another; those at once count as one."""
+        return sum(own.rounds for own in self.usage.values()) / max(self.cases, 1)
+
+    @property
+    def model(self) -> str:
+        """Who was asked, with the models of single stages; empty where none was."""
+        settings = self.run.settings
+        main = str(settings.get("llm_model") or "")
+        others = [
+            f"{stage} by {name}"
+            for stage in ("profile", "search", "recall", "rerank")
+            if (name := settings.get(f"llm_{stage}_model")) and name != main
+        ]
+        return ", ".join(filter(None, [main, *others]))

@@ -1,6 +1,8 @@
 """The report on a terminal, and as JSON."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from textwrap import fill
 
 import msgspec
 from rich.console import Console
@@ -9,11 +11,11 @@ from rich.text import Text
 
 from app.evaluation.report import wording
 from app.evaluation.report.rows import Row
+from app.evaluation.report.sheets import COMPARED, Cell, Column, Sheet, chosen_of, sheets
+from app.evaluation.report.wording import Group
 
-_FEWEST_BUCKETS = 2  # to be told apart
-
-USUAL = ("recall", "ndcg", "mrr", "x_random", "ilad", "coverage", "gauc")
-_COMPARED = ("recall", "ndcg")
+_NARROWEST = 16  # of a column of labels
+_INTERVAL = len(".0480 – .0750")  # no heading needs to be wider where there is little room
 
 
 def show(console: Console, rows: Sequence[Row], *, metrics: Sequence[str] | None = None) -> None:
@@ -24,11 +26,11 @@ def show(console: Console, rows: Sequence[Row], *, metrics: Sequence[str] | None
     """
     for group in wording.groups(rows):
         console.print(Text(group.title, style="bold"), soft_wrap=True)
-        for table in _fitting(console, group.rows, _chosen(group.rows, metrics or USUAL)):
-            console.print(table)
-        for table in _by_bucket(group.rows):
-            console.print(table)
-        for note in _notes(group.rows):
+        shown = sheets(group, metrics) if metrics else sheets(group)
+        for sheet in shown:
+            for table in _fitting(console, sheet):
+                console.print(table)
+        for note in _notes(group, shown):
             console.print(Text(note, style="dim"))
         console.print()
 
@@ -38,56 +40,27 @@ def as_json(rows: Iterable[Row]) -> dict[str, object]:
     return {"rows": [msgspec.to_builtins(row) for row in rows]}
 
 
-def _chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    metrics = wording.metrics_of(rows)
-    found = [name if "@" in name else wording.largest_k(rows, name) for name in wanted]
-    return [metric for metric in dict.fromkeys(found) if metric in metrics]
-
-
-def _fitting(console: Console, rows: Sequence[Row], metrics: list[str]) -> Iterator[Table]:
+def _fitting(console: Console, sheet: Sheet) -> Iterator[Table]:
     """One table if it fits in the console's width, else as few as it takes."""
     for beside in (True, False):
-        table = _table(rows, metrics, beside=beside, rest=True)
+        table = _table(sheet, sheet.columns, beside=beside)
         if _fits(console, table):
             yield table
             return
-    left = metrics
-    while left:
+    longest = max(len(word) for label in sheet.labels for word in label.split() or [""])
+    narrow = max(_NARROWEST, console.width // 3, min(longest, console.width // 2))
+    left = sheet.columns
+    while True:
         taken = len(left)
-        while taken > 1 and not _fits(console, _table(rows, left[:taken], beside=False)):
+        while taken > 1 and not _fits(console, _table(sheet, left[:taken], narrow=narrow)):
             taken -= 1
-        last = _table(rows, left[:taken], beside=False, rest=True)
-        if taken == len(left) and _fits(console, last):
-            yield last
-            return
-        yield _table(rows, left[:taken], beside=False)
+        if taken < len(left):
+            tables = math.ceil(len(left) / taken)
+            taken = math.ceil(len(left) / tables)  # no table of a single column at the end
+        yield _table(sheet, left[:taken], narrow=narrow)
         left = left[taken:]
-    yield _table(rows, [], beside=False, rest=True)
-
-
-def _by_bucket(rows: Sequence[Row]) -> Iterator[Table]:
-    """A table per metric of accuracy: systems as rows, buckets of readers as columns."""
-    buckets = wording.bucket_order(name for row in rows for name in row.buckets)
-    if len(buckets) < _FEWEST_BUCKETS:
-        return
-    for metric in _chosen(rows, _COMPARED):
-        table = Table(header_style="bold cyan", border_style="dim")
-        table.add_column(wording.metric_name(metric), overflow="fold")
-        for name in buckets:
-            cases = max(row.buckets[name].cases for row in rows if name in row.buckets)
-            heading = Text(name).append(f"\n{cases:,} cases", style="dim")
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(Text(wording.label(row)), *(_of_bucket(row, n, metric) for n in buckets))
-        yield table
-
-
-def _of_bucket(row: Row, bucket: str, metric: str) -> Text:
-    found = row.buckets.get(bucket)
-    estimate = found.metrics.get(metric) if found else None
-    if estimate is None:
-        return Text("–", style="dim")
-    return Text(wording.figure(estimate.value)).append(f"\n{wording.bounds(estimate)}", style="dim")
+        if not left:
+            return
 
 
 def _fits(console: Console, table: Table) -> bool:
@@ -97,31 +70,27 @@ def _fits(console: Console, table: Table) -> bool:
 
 
 def _table(
-    rows: Sequence[Row], metrics: Sequence[str], *, beside: bool, rest: bool = False
+    sheet: Sheet, columns: Sequence[Column], *, beside: bool = False, narrow: int | None = None
 ) -> Table:
+    """`narrow`: how wide the labels may be before they are folded."""
     table = Table(header_style="bold cyan", border_style="dim")
-    table.add_column("system", overflow="fold")
-    for metric in metrics:
-        table.add_column(wording.metric_name(metric), justify="right", no_wrap=True)
-    if rest:
-        for name in ("tokens", "users/s"):
-            table.add_column(name, justify="right", no_wrap=True)
-    best = {metric: wording.best(rows, metric) for metric in metrics}
-    for row in rows:
-        cells = [_cell(row, metric, best[metric], beside=beside) for metric in metrics]
-        if rest:
-            tokens = wording.count(row.tokens()) if row.usage else "–"
-            cells += [Text(tokens), Text(wording.count(row.users_per_s))]
-        table.add_row(Text(wording.label(row)), *cells)
+    table.add_column(sheet.corner, overflow="fold", max_width=narrow)
+    for column in columns:
+        heading = Text(fill(column.title, _INTERVAL) if narrow else column.title)
+        if column.below:
+            heading.append(f"\n{column.below}", style="dim")
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, label in enumerate(sheet.labels):
+        cells = [_cell(column.cells[row], beside=beside) for column in columns]
+        table.add_row(Text(label), *cells)
     return table
 
 
-def _cell(row: Row, metric: str, best: float | None, *, beside: bool) -> Text:
-    estimate = row.metrics.get(metric)
-    if estimate is None:
-        return Text("–", style="dim")
-    value = Text(wording.figure(estimate.value), style="bold" if estimate.value == best else "")
-    return value.append(" " if beside else "\n").append(wording.bounds(estimate), style="dim")
+def _cell(cell: Cell, *, beside: bool) -> Text:
+    value = Text(cell.value, style="bold" if cell.best else "")
+    if cell.interval:
+        value.append(" " if beside else "\n").append(cell.interval, style="dim")
+    return value
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[str]:
@@ -130,19 +99,25 @@ def _pairs(rows: Sequence[Row]) -> Iterator[str]:
             told = [
                 f"{wording.metric_name(metric)} {wording.share(pair.ratio.value)} "
                 f"({wording.share(pair.ratio.low)} – {wording.share(pair.ratio.high)})"
-                for metric in _chosen(rows, _COMPARED)
+                for metric in chosen_of(rows, COMPARED)
                 if (pair := found.get(metric)) and pair.ratio
             ]
             if told:
                 yield f"{wording.label(row)} reaches of {name}, reader by reader: {', '.join(told)}"
 
 
-def _notes(rows: Sequence[Row]) -> Iterator[str]:
-    cases = sorted({row.cases for row in rows})
-    yield (
-        f"{' or '.join(f'{n:,}' for n in cases)} cases; beside each value its 95 % interval "
-        "(bootstrap over readers); tokens: input per reader"
-    )
+def _notes(group: Group, shown: Sequence[Sheet]) -> Iterator[str]:
+    rows = group.rows
+    notes = [wording.cases_of(rows)]
+    if any(sheet.estimated for sheet in shown):
+        notes.append("beside or below each value its 95 % interval (bootstrap over readers)")
+    if any(row.usage for row in rows):
+        notes.append("tokens: input per reader")
+    if any(column.title == "rounds" for sheet in shown for column in sheet.columns):
+        notes.append("calls and rounds: per reader, too")
+    yield "; ".join(notes)
+    if models := wording.models_of(rows):
+        yield f"model: {models}"
     yield from _pairs(rows)
     skipped = rows[0].run.data.skipped
     if skipped:
@@ -150,9 +125,10 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"rows of the data that were skipped: {reasons}"
     for row in rows:
         if row.degraded:
+            failed = wording.several(row.degraded, "answer")
             yield (
-                f"{wording.label(row)}: the model failed in {row.degraded:,} answers, which the "
-                "embedded ranker gave"
+                f"{wording.label(row)}: the model failed in {failed}, which the embedded "
+                "ranker gave"
             )
         if row.flaws:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in row.flaws.items())

@@ -69,9 +69,14 @@ def metric_name(metric: str) -> str:
     return f"{_NAMES.get(name, name)}{at}{k}"
 
 
-def metrics_of(rows: Iterable[Row]) -> list[str]:
-    """All metrics of the rows: the usual order, larger k first."""
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
+def metrics_of(rows: Iterable[Row], *, by_bucket: bool = False) -> list[str]:
+    """All metrics of the rows, or of their buckets: the usual order, larger k first."""
+    names = dict.fromkeys(
+        name
+        for row in rows
+        for own in ([each.metrics for each in row.buckets.values()] if by_bucket else [row.metrics])
+        for name in own
+    )
 
     def place(metric: str) -> tuple[int, int]:
         name, _, k = metric.partition("@")
@@ -81,9 +86,10 @@ def metrics_of(rows: Iterable[Row]) -> list[str]:
     return sorted(names, key=place)
 
 
-def largest_k(rows: Iterable[Row], name: str) -> str | None:
+def largest_k(rows: Iterable[Row], name: str, *, by_bucket: bool = False) -> str | None:
     """The metric of this name at its largest k; None where no row has it."""
-    return next((metric for metric in metrics_of(rows) if base(metric) == name), None)
+    metrics = metrics_of(rows, by_bucket=by_bucket)
+    return next((metric for metric in metrics if base(metric) == name), None)
 
 
 def label(row: Row, but: str = "") -> str:
@@ -130,6 +136,28 @@ def count(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+
+
+def several(number: int, what: str) -> str:
+    """`1 case`, `1,200 cases`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def cases_of(rows: Iterable[Row]) -> str:
+    """How many cases each row had: `500 cases`, or `20 or 500 cases`."""
+    *others, most = sorted({row.cases for row in rows})
+    return " or ".join([*(f"{number:,}" for number in others), several(most, "case")])
+
+
+def models_of(rows: Sequence[Row]) -> str:
+    """Which models were asked, and by whom where they differ; empty where none was."""
+    asked: dict[str, list[str]] = {}
+    for row in rows:
+        if row.model:
+            asked.setdefault(row.model, []).append(row.run.system)
+    if len(asked) < 2:
+        return "".join(asked)
+    return "; ".join(f"{name} ({', '.join(dict.fromkeys(by))})" for name, by in asked.items())
 
 
 def bucket_order(buckets: Iterable[str]) -> list[str]:

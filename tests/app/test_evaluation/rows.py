@@ -43,3 +43,16 @@ def row(system: str = "beam", recall: float = 0.1, *, tokens: int = 0, **changes
         usage={"search": Spent(calls=60, input_tokens=60 * tokens)} if tokens else {},
         rank_s=0.5,
     )
+
+
+SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
+COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
+GROWN = [
+    row(name, tokens=tokens, study="tokens", parameters={"catalogue_size": size})
+    for name, tokens, size in (
+        ("beam", 3_000, 1_000),
+        ("beam", 5_100, 1_000_000),
+        ("flat", 14_000, 1_000),
+        ("flat", 14_000_000, 1_000_000),
+    )
+]

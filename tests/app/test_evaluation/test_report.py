@@ -1,90 +1,28 @@
-import io
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from app.evaluation.metrics import Comparison, Estimate
-from app.evaluation.report import Data, Row, show, wording
+from app.evaluation.report import Bucket, Data, Row, wording
 from app.evaluation.report.figures import Bars, Panel, figures
 from app.evaluation.report.page import html, write
 from app.evaluation.report.plots import svg
-from tests.app.test_evaluation.rows import estimate, row
+from tests.app.test_evaluation.rows import COMPARED, GROWN, SYSTEMS, estimate, row
+from tests.app.test_evaluation.shown import page_of, printed_of
 
-SYSTEMS = ["beam", "flat semantic", "item-kNN", "random"]
-COMPARED = [row(name, 0.02 * (n + 1), tokens=n * 900) for n, name in enumerate(SYSTEMS)]
 TRAINED = [
     row("SASRec", 0.1 * share, study="training", parameters={"training_share": share})
     for share in (1.0, 0.1, 0.5)
 ] + [row("beam", 0.06, study="training")]
-GROWN = [
-    row(name, tokens=tokens, study="tokens", parameters={"catalogue_size": size})
-    for name, tokens, size in (
-        ("beam", 3_000, 1_000),
-        ("beam", 5_100, 1_000_000),
-        ("flat", 14_000, 1_000),
-        ("flat", 14_000_000, 1_000_000),
-    )
-]
 VARIED = [
     row("beam", study="diversity", parameters={"diversity": value}) for value in (0.0, 0.3, 1.0)
 ]
-
-
-def _printed(rows: Sequence[Row], width: int, metrics: Sequence[str] | None = None) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None)
-    show(console, rows, metrics=metrics)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-@pytest.mark.parametrize("width", [36, 60, 80, 120, 200])
-def test_every_value_is_whole_on_every_terminal(width: int) -> None:
-    printed = _printed(COMPARED, width)
-    assert max(map(len, printed.splitlines()[1:])) <= width
-    for name in SYSTEMS:
-        assert name in printed
-    for each in COMPARED:
-        for metric in ("recall@20", "ndcg@20", "x_random@20", "ilad@20"):
-            found = each.metrics[metric]
-            assert wording.figure(found.value) in printed
-            assert wording.bounds(found) in printed
-    assert "2,700" in printed  # tokens
-    assert "120" in printed  # users/s
-
-
-def test_a_wide_terminal_has_one_line_a_system() -> None:
-    printed = _printed(COMPARED, 200)
-    line = next(line for line in printed.splitlines() if "item-kNN" in line)
-    assert ".0600 .0480 – .0750" in line
-    assert "1,800" in line
-
-
-def test_chosen_metrics_are_the_columns_and_the_largest_k_counts() -> None:
-    printed = _printed(COMPARED, 120, metrics=["ilad", "recall@10", "unheard-of"])
-    header = printed.splitlines()[2]
-    assert re.search(r"ILAD@20.*Recall@10", header)
-    assert "Recall@20" not in header
-    assert "unheard" not in printed
-
-
-def test_names_are_text_and_not_markup() -> None:
-    assert "[red]beam[/red] $x$" in _printed([row("[red]beam[/red] $x$")], 200)
-
-
-def test_what_was_skipped_and_named_in_vain_is_told() -> None:
-    data = Data(name="films", checksums={}, skipped={"without a title": 12})
-    told = msgspec.structs.replace(row("beam", data=data), flaws={"repeated": 3})
-    printed = _printed([told], 120)
-    assert "12 without a title" in printed
-    assert "beam named items in vain: 3 repeated" in printed
 
 
 def test_other_data_of_the_same_name_is_not_compared() -> None:
@@ -146,6 +84,45 @@ def test_rows_tell_which_plots_there_are() -> None:
     ]
 
 
+def test_nothing_is_drawn_of_zeros_and_of_few_cases() -> None:
+    lost = [
+        msgspec.structs.replace(row(name), metrics={"recall@20": _LOST, "ilad@20": _LOST})
+        for name in "ab"
+    ]
+    assert _titles(lost) == ["Cold start"]
+    few = {name: Bucket(cases=19, metrics=_PART) for name in ("1", "2–4")}
+    assert _titles([msgspec.structs.replace(each, buckets=few) for each in lost]) == []
+
+
+_TEXT = re.compile(r'<text[^>]*?(?:transform="translate\(| x=")([\d.]+)[^>]*>([^<]*)<')
+
+
+def test_a_legend_ends_within_its_plot() -> None:
+    names = [f"beam:effort=quality,perspective={n}" for n in range(7)]
+    rows = [
+        row(name, tokens=900 * size, study="tokens", parameters={"catalogue_size": size})
+        for name in names
+        for size in (1_000, 9_000)
+    ]
+    (figure,) = figures(wording.groups(rows)[0])
+    image = svg(figure, "f", dict.fromkeys(names, 0))
+    box = re.search(r'viewBox="0 0 ([\d.]+)', image)
+    assert box
+    placed = [(float(x), text) for x, text in _TEXT.findall(image) if text.startswith("beam:")]
+    assert len(placed) == len(names)
+    assert max(x + 5.5 * len(text) for x, text in placed) <= float(box[1])
+
+
+@pytest.mark.parametrize("sizes", [(1_000, 1_001), (3_000, 4_900), (900, 9_000), (1, 70_000_000)])
+def test_logarithmic_axes_have_marks_to_read_them_by(sizes: tuple[int, int]) -> None:
+    rows = [row(tokens=size, study="tokens", parameters={"catalogue_size": size}) for size in sizes]
+    (figure,) = figures(wording.groups(rows)[0])
+    texts = [text for _, text in _TEXT.findall(svg(figure, "f", {"beam": 0}))]
+    marks = [text for text in texts if re.fullmatch(r"\d+[kM]?", text)]
+    assert 4 <= len(marks) <= 20  # of both axes
+    assert all(marks.count(mark) == 2 for mark in marks)
+
+
 def test_training_shares_are_in_order_and_zero_shot_is_a_level() -> None:
     (figure,) = figures(wording.groups(TRAINED)[0])
     panel = figure.panels[0]
@@ -179,9 +156,10 @@ def test_topics_are_the_commonest_of_the_targets() -> None:
     assert answers.values["topic 04"].value == 0
 
 
+_LOST = Estimate(0.0, 0.0, 0.0, 60)
+_PART = {name: estimate(0.2) for name in ("recall@20", "ndcg@20")}
 _BARE = msgspec.structs.replace(row(), metrics={}, buckets={})
 _NDCG_ONLY = msgspec.structs.replace(row("flat"), metrics={"ndcg@20": estimate(0.1)})
-_LOST = Estimate(0.0, 0.0, 0.0, 60)
 
 
 @pytest.mark.parametrize(
@@ -205,35 +183,15 @@ _LOST = Estimate(0.0, 0.0, 0.0, 60)
     ),
 )
 def test_rows_that_lack_something_are_shown_all_the_same(rows: list[Row]) -> None:
-    _, page = _page(rows)
-    printed = _printed(rows, 80)
+    _, page = page_of(rows)
+    printed = printed_of(rows, 80)
     for each in rows:
         assert each.run.system in page.text
         assert each.run.system in printed
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def _page(rows: Sequence[Row]) -> tuple[str, _Page]:
-    content = html(rows)
-    page = _Page()
-    page.feed(content)
-    return content, page
-
-
 def test_the_page_needs_nothing_from_anywhere() -> None:
-    content, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    content, page = page_of([*COMPARED, *TRAINED, *GROWN, *VARIED])
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
         for name in ("src", "href", "xlink:href", "srcset", "action"):
@@ -242,8 +200,13 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) == 7
 
 
+def test_contents_name_the_protocol() -> None:
+    content, _ = page_of([row(protocol="temporal"), row(protocol="impressions")])
+    assert '<a href="#g1">compare · films · impressions</a>' in content
+
+
 def test_no_id_is_given_twice_and_every_reference_is_met() -> None:
-    _, page = _page([*COMPARED, *TRAINED, *GROWN, *VARIED])
+    _, page = page_of([*COMPARED, *TRAINED, *GROWN, *VARIED])
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     values = [value or "" for _, attributes in page.tags for value in attributes.values()]
@@ -259,11 +222,11 @@ def test_systems_are_told_apart_reader_by_reader() -> None:
     told = msgspec.structs.replace(
         row(), against={"flat": {"recall@20": pair, "ndcg@20": doubtful}}
     )
-    content, page = _page([told])
+    content, page = page_of([told])
     assert "beam against flat" in page.text
     assert "<b>125.0 %</b><small>110.0 % – 140.0 %</small>" in content
     assert "<td>97.0 %<small>90.0 % – 104.0 %</small>" in content
-    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in _printed([told], 300)
+    assert "Recall@20 125.0 % (110.0 % – 140.0 %), NDCG@20 97.0 %" in printed_of([told], 300)
 
 
 EVIL = '<script>alert("1")</script>&amp;$title {x} _y'
@@ -280,14 +243,14 @@ def test_everything_from_outside_is_text() -> None:
         for study in (EVIL, "topics")
         for name in (EVIL, "_beam $a$ </text></svg>")
     ]
-    content, page = _page(rows)
+    content, page = page_of(rows)
     assert "<script" not in content
     assert all(tag != "script" for tag, _ in page.tags)
     assert page.text.count(EVIL) > 10
     assert "_beam $a$ </text></svg>" in page.text
 
 
-def test_plots_take_their_colours_from_the_page() -> None:
+def test_plots_take_their_colours_from_theas_page() -> None:
     (group,) = wording.groups(COMPARED)
     used: set[str] = set()
     for number, figure in enumerate(figures(group)):
@@ -301,7 +264,7 @@ def test_plots_take_their_colours_from_the_page() -> None:
         assert styles.count(f"--{variable}:") == 2  # light and dark
 
 
-def test_the_same_rows_give_the_same_page() -> None:
+def test_the_same_rows_give_the_sameas_page() -> None:
     assert html(COMPARED) == html(COMPARED)
 
 
