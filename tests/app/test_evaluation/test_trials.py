@@ -137,7 +137,7 @@ async def test_a_replay_is_equal_to_its_recording_and_asks_nobody(
         model = Recorded(stand_in.stand_in(), recorder)
         recorded = await rows_of(shop, tmp_path / "one", trials, models=of(model))
     asked = file.stat().st_size
-    replay = of(Replayed(file, "word-overlap"))
+    replay = of(Replayed(file, stand_in.NAME))
     replayed = await rows_of(shop, tmp_path / "two", trials, models=replay)
     assert list(map(figures, replayed)) == list(map(figures, recorded))
     assert recorded[0].tokens() > 0
