@@ -17,9 +17,9 @@ def resized(
 
     A made-up item has the first half of the title of one item and the second half of that of
     another with the same broadest category, and the rest of the first: so lines stay about as
-    long, and words as frequent, as they are.
+    long, and words as frequent, as they are. Of nothing nothing is made.
     """
-    if size <= len(items):
+    if size <= len(items) or not items:
         return [items[at] for at in sorted(_order(items, first, seed)[:size])]
     draw = random.Random(f"{seed}/made-up")
     shelves: dict[str, list[int]] = {}

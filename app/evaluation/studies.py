@@ -27,6 +27,7 @@ from prompts import PERSPECTIVES
 
 _EFFORTS = ("economy", "balanced", "quality")
 _TOKEN_READERS = 20
+_TOKEN_FEWEST = 5
 _TOKEN_HISTORY = 10  # as many as make up a need
 _PAPER_READERS = 500  # §4.1
 
@@ -174,11 +175,13 @@ def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
     """What prompts cost, by stage, as the catalogue grows (figure 8).
 
     Larger catalogues than the data's are made up of it, smaller ones are samples, each a part of
-    the next larger. The same readers are asked at every size, of the same history: their newest
-    events, as many as the smallest catalogue holds, which takes those before any other item.
+    the next larger. The same readers are asked at every size, if there are enough such as did five
+    things, of the same history: their newest events, as many as the smallest catalogue holds,
+    which takes those before any other item.
     """
-    most = min(asked.readers or _TOKEN_READERS, _TOKEN_READERS)
-    _, cases = protocols.leave_last_out(asked.data, seed=asked.seed, readers=most)
+    _, able = asked.split(Protocol.LEAVE_LAST_OUT)
+    cases = sorted(able, key=lambda case: len(case.question.history) < _TOKEN_FEWEST)
+    cases = cases[:_TOKEN_READERS]
     told = [case.question.history[: -_TOKEN_HISTORY - 1 : -1] for case in cases]
     first = [item for layer in zip_longest(*told) for item in layer if item is not None]
     smallest = resized(asked.data.items, min(sizes), seed=asked.seed, first=first)
@@ -193,7 +196,8 @@ def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
                 Protocol.LEAVE_LAST_OUT,
                 system,
                 (Training(items, ()), cases),
-                {"readers": most, "smallest": min(sizes)} | asked.told(),
+                {"readers": _TOKEN_READERS, "among": asked.readers, "smallest": min(sizes)}
+                | asked.told(),
                 {"catalogue_size": size},
                 measured=False,
             )
