@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict, Unpack
 
 import typer
 
-from app.cli.evaluating import Watching, chosen_models
-from app.cli.session import Failed, JsonOption, err, explained, out, print_json, run
+from app.cli.evaluating import Watching, chosen_models, loaded
+from app.cli.session import Failed, JsonOption, explained, out, print_json, run
 from app.cli.watching import bar
 from app.evaluation.choices import COMPARED, SHARES, SIZES, DomainBy, Protocol
 from app.evaluation.formats import Format
 
 if TYPE_CHECKING:
-    from app.evaluation.dataset import Dataset
     from app.evaluation.studies import Asked
     from app.evaluation.trials import Trial
     from app.llm import Models
@@ -359,7 +358,7 @@ async def _evaluated(
                 systems(common.system, around)
                 drafted = study(Draft(), models)
                 systems(list(dict.fromkeys(trial.asked for trial in drafted)), around)
-                data = _loaded(common, watching)
+                data = loaded(common.data, common.format, common.min_rating, watching)
                 leaves: Callable[[], dict[str, str]] = dict
                 if not all(item.categories for item in data.items):
                     watching.begins("building the tree")
@@ -389,18 +388,3 @@ async def _evaluated(
     else:
         show(out, rows, metrics=metrics)
         out.print(f"{common.out / 'report.html'}")
-
-
-def _loaded(common: _Common, watching: Watching) -> "Dataset":
-    from app.evaluation.formats import load
-
-    watching.begins("reading", unit="bytes")
-    data = load(common.data, common.format, min_rating=common.min_rating, on_progress=watching.read)
-    for reason, count in data.skipped.counts.items():
-        err.print(
-            f"left out: {count:,} × {reason}, first at {data.skipped.first[reason]}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return data

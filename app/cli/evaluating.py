@@ -1,6 +1,6 @@
-"""What an evaluation on the command line is run with: its models, and a bar that shows how far."""
+"""What an evaluation on the command line is run with: data, models, a bar that shows how far."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,31 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from app.cli.session import err
+from app.evaluation.formats import Format
 from app.settings import Settings
 
 if TYPE_CHECKING:
+    from app.evaluation.dataset import Dataset
     from app.evaluation.trials import Trial
     from app.llm import Models
+
+
+def loaded(
+    paths: Sequence[Path], format: Format | None, min_rating: float | None, watching: "Watching"
+) -> "Dataset":
+    """The data, and on stderr what of them was left out. Raises DataError."""
+    from app.evaluation.formats import load
+
+    watching.begins("reading", unit="bytes")
+    data = load(paths, format, min_rating=min_rating, on_progress=watching.read)
+    for reason, count in data.skipped.counts.items():
+        err.print(
+            f"left out: {count:,} × {reason}, first at {data.skipped.first[reason]}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return data
 
 
 @asynccontextmanager

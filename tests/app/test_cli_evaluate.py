@@ -53,6 +53,13 @@ def test_what_a_model_said_is_recorded_and_replayed(data, llama_url):
     assert one["usage"]["recall"]["calls"] >= 2
     for name in ("metrics", "usage", "degraded", "buckets", "flaws"):
         assert one[name] == two[name]
+    into = ("--out", "one", "--record", "again.jsonl")
+    evaluated(data, *asked, *into, **model(llama_url, llama.MODEL))
+    keys = [
+        {json.loads(line)["key"] for line in (data.parent / name).read_bytes().splitlines()}
+        for name in ("said.jsonl", "again.jsonl")
+    ]
+    assert keys[0] == keys[1], "a recording is whole, whatever results there are"
     other = evaluated(data, *asked, "--seed", "9", "--out", "two", "--replay", "said.jsonl")
     assert other.returncode == 1
     assert "does not hold a question" in other.stderr
@@ -64,6 +71,8 @@ def test_prompts_are_counted_without_a_model(data):
     rows = told(shown)["rows"]
     assert {row["run"]["system"] for row in rows} >= {"paper", "flat", "beam:effort=balanced"}
     assert all(row["usage"] for row in rows)
+    page = (data.parent / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "llm_model word-overlap (stand-in)" in page
 
 
 @pytest.mark.parametrize(
