@@ -1,24 +1,19 @@
 """`evaluate`: how good the recommendations are, on a user's own data or on public formats."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict, Unpack
 
 import typer
-from pydantic import SecretStr
-from rich.markup import escape
-from rich.progress import Progress, TaskID
 
-from app.cli.session import Failed, JsonOption, err, out, print_json, run
+from app.cli.evaluating import Watching, chosen_models, loaded
+from app.cli.session import Failed, JsonOption, explained, out, print_json, run
 from app.cli.watching import bar
-from app.evaluation.choices import COMPARED, SHARES, SIZES, Protocol
+from app.evaluation.choices import COMPARED, SHARES, SIZES, DomainBy, Protocol
 from app.evaluation.formats import Format
-from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.evaluation.dataset import Dataset
     from app.evaluation.studies import Asked
     from app.evaluation.trials import Trial
     from app.llm import Models
@@ -35,6 +30,9 @@ DataArgument: TypeAlias = Annotated[
 ]  # fmt: skip
 FormatOption: TypeAlias = Annotated[
     Format | None, typer.Option("--format", help="Found out from the files unless given.")
+]
+MinRatingOption: TypeAlias = Annotated[
+    float | None, typer.Option(help="Leave out events with a lower rating, or none.")
 ]
 SystemsOption: TypeAlias = Annotated[
     list[str] | None,
@@ -66,6 +64,7 @@ class _Common:
     data: list[Path]
     system: list[str]
     format: Format | None
+    min_rating: float | None
     readers: int
     seed: int
     out: Path
@@ -83,6 +82,7 @@ def compare(
     system: SystemsOption = None,
     protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.LEAVE_LAST_OUT,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -93,7 +93,9 @@ def compare(
     """Systems side by side (the paper's table 2)."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     _run(common, lambda asked, models: studies.compare(asked, protocol, _named(common, models)))
 
 
@@ -105,6 +107,7 @@ def training(
         list[float] | None, typer.Option(min=0.001, max=1, help="Of the readers; repeat it.")
     ] = None,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -113,7 +116,9 @@ def training(
     """How much training data others need to catch up (figure 4)."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, None, None, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, None, None, as_json
+    )
     learned = common.system or ["itemknn", "als"]
     _run(
         common,
@@ -126,6 +131,7 @@ def k(
     data: DataArgument,
     system: SystemsOption = None,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -136,7 +142,9 @@ def k(
     """Quality by the length of the list, and by items per leaf (figure 6)."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     _run(common, lambda asked, models: studies.k(asked, _named(common, models, "paper")))
 
 
@@ -145,6 +153,7 @@ def prompts(
     data: DataArgument,
     system: SystemsOption = None,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -155,7 +164,9 @@ def prompts(
     """The four perspectives from which a model can be asked (figure 7)."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     _run(common, lambda asked, _: studies.prompts(asked, common.system or ["beam"]))
 
 
@@ -166,6 +177,7 @@ def tokens(
         list[int] | None, typer.Option(min=100, help="Items of the catalogue; repeat it.")
     ] = None,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
     record: RecordOption = None,
@@ -178,7 +190,7 @@ def tokens(
     """
     from app.evaluation import studies
 
-    common = _Common(data, [], format, 1_000, seed, out, record, replay, as_json)
+    common = _Common(data, [], format, min_rating, 1_000, seed, out, record, replay, as_json)
     _run(common, lambda asked, _: studies.tokens(asked, size or SIZES), stand_in=True)
 
 
@@ -187,6 +199,7 @@ def topics(
     data: DataArgument,
     system: SystemsOption = None,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -197,7 +210,9 @@ def topics(
     """Topics of what is answered and of what was read, by diversity (figure 9)."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     wanted = ("topic_similarity", "topic_level", "recall", "ndcg", "ilad", "coverage")
     _run(
         common,
@@ -214,6 +229,7 @@ def coldstart(
         bool, typer.Option("--natural", help="Readers who did as much, not the same ones cut.")
     ] = False,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -224,7 +240,9 @@ def coldstart(
     """How little need be known of a reader: by length of history."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     _run(
         common,
         lambda asked, models: studies.coldstart(asked, _named(common, models)),
@@ -238,7 +256,9 @@ def crossdomain(
     system: SystemsOption = None,
     source: Annotated[str, typer.Option(help="The domain that is told.")] = "",
     target: Annotated[str, typer.Option(help="The domain that is asked for.")] = "",
+    by: Annotated[DomainBy, typer.Option(help="What tells domains apart.")] = DomainBy.DOMAIN,
     format: FormatOption = None,
+    min_rating: MinRatingOption = None,
     readers: ReadersOption = _READERS,
     seed: SeedOption = 0,
     out: OutOption = _OUT,
@@ -249,11 +269,15 @@ def crossdomain(
     """From the history in one domain to items of another."""
     from app.evaluation import studies
 
-    common = _Common(data, system or [], format, readers, seed, out, record, replay, as_json)
+    common = _Common(
+        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
+    )
     _run(
         common,
         lambda asked, models: studies.crossdomain(asked, _named(common, models)),
-        domains=(source, target),
+        source=source,
+        target=target,
+        by=by,
     )
 
 
@@ -267,11 +291,15 @@ def report(
     from app.evaluation.report import Results, show, write
     from app.evaluation.report import as_json as as_object
 
-    try:
-        rows = Results(folder / "results.jsonl").rows()
-    except DataError as error:
-        raise Failed(str(error)) from error
-    write(folder / "report.html", rows)
+    results = Results(folder / "results.jsonl")
+    with explained():
+        try:
+            rows = results.rows()
+        except DataError as error:
+            raise Failed(str(error)) from error
+        if not rows:
+            raise Failed(f"{results.path}: there are no results; `evaluate compare` makes some")
+        write(folder / "report.html", rows)
     if as_json:
         print_json(as_object(rows))
     else:
@@ -286,29 +314,36 @@ def _named(common: _Common, models: "Models", *asking: str) -> list[str]:
     return [*(("beam", *asking) if models.configured else ()), *COMPARED]
 
 
+class _Further(TypedDict, total=False):
+    """What single studies are told besides. See Asked."""
+
+    natural: bool
+    source: str
+    target: str
+    by: DomainBy
+
+
 def _run(
     common: _Common,
     study: Study,
     *,
     metrics: Sequence[str] | None = None,
-    natural: bool = False,
-    domains: tuple[str, str] = ("", ""),
     stand_in: bool = False,
+    **further: Unpack[_Further],
 ) -> None:
-    run(_evaluated(common, study, metrics, natural, domains, stand_in))
+    run(_evaluated(common, study, metrics, stand_in, further))
 
 
 async def _evaluated(
     common: _Common,
     study: Study,
     metrics: Sequence[str] | None,
-    natural: bool,
-    domains: tuple[str, str],
     stand_in: bool,
+    further: _Further,
 ) -> None:
     from app.evaluation.dataset import DataError
     from app.evaluation.report import Results, as_json, show, write
-    from app.evaluation.studies import Asked
+    from app.evaluation.studies import Asked, Draft
     from app.evaluation.systems import MissingLibrary, Surroundings, UnknownSystem, systems
     from app.evaluation.trials import Evaluation
     from app.llm.recording import RecordingError
@@ -316,17 +351,34 @@ async def _evaluated(
     results = Results(common.out / "results.jsonl")
     try:
         with bar(quiet=common.as_json) as progress:
-            watching = _Watching(progress)
-            data = _loaded(common, watching)
-            async with _models(common, stand_in) as (settings, models):
+            watching = Watching(progress)
+            async with chosen_models(common.record, common.replay, stand_in) as (settings, models):
                 around = Surroundings(settings, models)
-                systems(common.system, around)  # a wrong name is told before anything is built
-                watching.begins("building the tree")
-                leaves = await around.trees.leaves(data.items)
+                # What is named wrongly is told before anything is read or built.
+                systems(common.system, around)
+                drafted = study(Draft(), models)
+                systems(list(dict.fromkeys(trial.asked for trial in drafted)), around)
+                data = loaded(common.data, common.format, common.min_rating, watching)
+                leaves: Callable[[], dict[str, str]] = dict
+                if not all(item.categories for item in data.items):
+                    watching.begins("building the tree")
+                    leaves = await around.trees.leaves(data.items)
                 asked = Asked(
-                    data, common.readers or None, common.seed, leaves, *domains, natural=natural
+                    data,
+                    common.readers or None,
+                    common.seed,
+                    leaves,
+                    min_rating=common.min_rating,
+                    **further,
                 )
-                evaluation = Evaluation(data, around, results, watching, seed=common.seed)
+                evaluation = Evaluation(
+                    data,
+                    around,
+                    results,
+                    watching,
+                    seed=common.seed,
+                    ask_again=bool(common.record or common.replay),
+                )
                 rows = [row async for row in evaluation.run(study(asked, models))]
     except (DataError, UnknownSystem, MissingLibrary, RecordingError) as error:
         raise Failed(str(error)) from error
@@ -336,100 +388,3 @@ async def _evaluated(
     else:
         show(out, rows, metrics=metrics)
         out.print(f"{common.out / 'report.html'}")
-
-
-def _loaded(common: _Common, watching: "_Watching") -> "Dataset":
-    from app.evaluation.formats import load
-
-    watching.begins("reading", unit="bytes")
-    data = load(common.data, common.format, on_progress=watching.read)
-    for reason, count in data.skipped.counts.items():
-        err.print(
-            f"left out: {count:,} × {reason}, first at {data.skipped.first[reason]}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return data
-
-
-@asynccontextmanager
-async def _models(common: _Common, stand_in: bool) -> AsyncIterator[tuple[Settings, "Models"]]:
-    """The models that the settings name: recorded, replayed, or a stand-in where none is named."""
-    from app.evaluation import stand_in as standing_in
-    from app.llm.recording import Recorded, Recorder, RecordingError, Replayed, recorded_models
-    from app.main import opened_models
-
-    settings = Settings()
-    if common.record and common.replay:
-        raise RecordingError("a run is recorded or replayed, not both")
-    if common.replay is not None:
-        replay = common.replay
-        settings = _replaying(settings, recorded_models(replay))
-        async with opened_models(settings, lambda model: Replayed(replay, model.name)) as models:
-            yield settings, models
-    elif settings.llm_model is None and stand_in:
-        err.print("no model is configured: a stand-in reads the prompts", style="yellow")
-        yield settings, standing_in.models()
-    elif common.record is not None:
-        if settings.llm_model is None:
-            raise RecordingError("there is nothing to record: set UNILLMREC_LLM_MODEL")
-        with Recorder(common.record) as recorder:
-            async with opened_models(settings, lambda model: Recorded(model, recorder)) as models:
-                yield settings, models
-    else:
-        async with opened_models(settings, lambda model: model) as models:
-            yield settings, models
-
-
-def _replaying(settings: Settings, recorded: set[str]) -> Settings:
-    """The settings with the model of a recording, where they name none; no key is needed."""
-    from app.llm.recording import RecordingError
-
-    found: dict[str, object] = {"llm_api_key": SecretStr("none")}
-    if settings.llm_model is None:
-        if len(recorded) != 1:
-            names = ", ".join(sorted(recorded)) or "no model"
-            raise RecordingError(
-                f"the recording is of {names}: set UNILLMREC_LLM_MODEL and those of the stages"
-            )
-        found["llm_model"] = next(iter(recorded))
-    return settings.model_copy(update=found)
-
-
-class _Watching:
-    """See Watcher: one bar, for what goes on now."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._row: TaskID | None = None
-        self._trial: Trial | None = None  # that learns still
-
-    def begins(self, what: str, total: float | None = None, unit: str = "") -> None:
-        """Something else begins."""
-        if self._row is not None:
-            self._progress.remove_task(self._row)
-        self._row = self._progress.add_task(escape(what), total=total, unit=unit)
-
-    def read(self, done: int, total: int) -> None:
-        """Bytes of the files."""
-        if self._row is not None:
-            self._progress.update(self._row, completed=done, total=total)
-
-    def began(self, trial: "Trial") -> None:
-        """See Watcher."""
-        self._trial = trial
-        self.begins(f"{trial.system} learns", total=1.0)
-
-    def fitted(self, share: float) -> None:
-        """See Watcher."""
-        if self._row is not None:
-            self._progress.update(self._row, completed=share)
-
-    def answered(self, cases: int) -> None:
-        """See Watcher."""
-        if self._trial is not None:
-            self.begins(self._trial.system, total=len(self._trial.cases), unit="readers")
-            self._trial = None
-        if self._row is not None:
-            self._progress.advance(self._row, cases)

@@ -10,6 +10,13 @@ CUTOFFS = (1, 5, 10, 20, 50)
 PER_LEAF = (1, 3, 5, 8, 10)
 
 
+class DomainBy(StrEnum):
+    """What tells domains apart."""
+
+    DOMAIN = "domain"
+    CATEGORY = "category"  # the broadest one, for data of a single domain
+
+
 class Protocol(StrEnum):
     """Who is asked what, of whom the truth is known."""
 

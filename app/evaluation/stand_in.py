@@ -19,6 +19,8 @@ _OPTION = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _WORD = re.compile(r"\w{3,}")
 _TOPICS = 3
 
+NAME = "word-overlap (stand-in)"
+
 
 def stand_in() -> ScriptedChat:
     """A model for the reply mode `json_schema`. Its usage is counted as tokens are before a call.
@@ -26,7 +28,7 @@ def stand_in() -> ScriptedChat:
     An option's mark is the number of words that it shares with the lines about the person, a
     word worth less the more options have it.
     """
-    return ScriptedChat(_answer, "word-overlap")
+    return ScriptedChat(_answer, NAME)
 
 
 def models() -> Models:

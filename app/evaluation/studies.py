@@ -1,22 +1,34 @@
 """The studies: which trials answer which question. Each figure of the paper has one."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product, zip_longest
 from typing import TypedDict
 
 from app.evaluation import protocols
 from app.evaluation.case import Case, Training
-from app.evaluation.choices import CUTOFFS, DIVERSITIES, PER_LEAF, SHARES, SIZES, Protocol
-from app.evaluation.dataset import Dataset
+from app.evaluation.choices import (
+    CUTOFFS,
+    DIVERSITIES,
+    PER_LEAF,
+    SHARES,
+    SIZES,
+    DomainBy,
+    Protocol,
+)
+from app.evaluation.dataset import Dataset, Skipped
 from app.evaluation.growth import resized
+from app.evaluation.metrics import topics_of
 from app.evaluation.protocols import Split
 from app.evaluation.report.rows import Scalar
+from app.evaluation.systems import UnknownSystem
 from app.evaluation.trials import Trial
 from prompts import PERSPECTIVES
 
 _EFFORTS = ("economy", "balanced", "quality")
 _TOKEN_READERS = 20
+_TOKEN_FEWEST = 5
+_TOKEN_HISTORY = 10  # as many as make up a need
 _PAPER_READERS = 500  # §4.1
 
 
@@ -29,8 +41,10 @@ class _Common(TypedDict):
 class Asked:
     """What all studies need to know: of which data, of how many readers, with which seed.
 
-    `leaves` gives the leaf of every item in the tree of the catalogue: the paper's protocol cuts
-    them. `source` and `target` are domains; empty for the two with the most events.
+    `leaves` gives the leaf of every item in the tree of the catalogue: the paper's protocol, which
+    cuts leaves, takes it for items that have no categories. `source` and `target` are domains,
+    told apart `by` what items state of them; empty for the two with the most events. Of `data`
+    only events with `min_rating` were read.
     """
 
     data: Dataset
@@ -40,6 +54,8 @@ class Asked:
     source: str = ""
     target: str = ""
     natural: bool = False
+    by: DomainBy = DomainBy.DOMAIN
+    min_rating: float | None = None
 
     def split(self, protocol: Protocol) -> Split:
         """Raises DataError where the data do not have what the protocol needs."""
@@ -52,9 +68,9 @@ class Asked:
             Protocol.TEMPORAL: lambda: protocols.temporal(self.data, **common),
             Protocol.PAPER: lambda: protocols.paper(
                 self.data,
-                self.leaves(),
+                self._paper_leaves(),
                 seed=self.seed,
-                readers=min(self.readers or _PAPER_READERS, _PAPER_READERS),
+                readers=self._most(protocol),
             ),
             Protocol.IMPRESSIONS: lambda: protocols.impressions(self.data, **common),
             Protocol.EXCLUSION: lambda: protocols.exclusion(self.data, **common),
@@ -62,7 +78,7 @@ class Asked:
                 self.data, **common, natural=self.natural
             ),
             Protocol.CROSSDOMAIN: lambda: protocols.crossdomain(
-                self.data, self.source, self.target, **common
+                self.data, self.source, self.target, by=self.by, **common
             ),
         }
         return made[protocol]()
@@ -77,15 +93,48 @@ class Asked:
     ) -> list[Trial]:
         """One for each system, on one split."""
         split = self.split(protocol)
-        settings: dict[str, Scalar] = {"readers": self.readers}
+        settings = {"readers": self._most(protocol)} | self.told()
         if protocol is Protocol.CROSSDOMAIN:
-            settings |= {"source": self.source, "target": self.target}
+            settings |= {"source": self.source, "target": self.target, "by": self.by}
         if protocol is Protocol.COLDSTART:
             settings["natural"] = self.natural
         return [
             Trial(study, protocol, system, split, settings, cutoffs=tuple(cutoffs))
             for system in systems
         ]
+
+    def told(self) -> dict[str, Scalar]:
+        """What matters under every protocol."""
+        return {} if self.min_rating is None else {"min_rating": self.min_rating}
+
+    def _most(self, protocol: Protocol) -> int | None:
+        """How many readers are asked at most."""
+        if protocol is Protocol.PAPER:
+            return min(self.readers or _PAPER_READERS, _PAPER_READERS)
+        return self.readers
+
+    def _paper_leaves(self) -> Mapping[str, str]:
+        """Every item's subcategory, as in the paper (§3.1.4), or its leaf in our tree."""
+        topics = topics_of(self.data.items)
+        ours = {} if all(topics) else self.leaves()
+        return {
+            item.id: "\0".join(topic) or f"\0{ours.get(item.id, '')}"
+            for item, topic in zip(self.data.items, topics, strict=True)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Asked):
+    """A study before there are data: its trials have systems and no cases.
+
+    So a wrong name is told before anything is read.
+    """
+
+    data: Dataset = field(default_factory=lambda: Dataset("", (), (), Skipped(), {}))
+
+    def split(self, protocol: Protocol) -> Split:  # noqa: ARG002
+        """Nobody is asked."""
+        return Training((), ()), []
 
 
 def compare(asked: Asked, protocol: Protocol, systems: Sequence[str]) -> list[Trial]:
@@ -100,12 +149,7 @@ def training(
     trials = asked.trials("training", Protocol.LEAVE_LAST_OUT, [*zero_shot, *systems])
     fixed, learned = trials[: len(zero_shot)], trials[len(zero_shot) :]
     return fixed + [
-        replace(
-            trial,
-            varied=f"share={share:g}",
-            parameters={"training_share": share},
-        )
-        for trial, share in product(learned, shares)
+        _set(trial, "share", share, "training_share") for trial, share in product(learned, shares)
     ]
 
 
@@ -114,9 +158,7 @@ def k(asked: Asked, systems: Sequence[str], per_leaf: Sequence[int] = PER_LEAF) 
     trials = asked.trials("k", Protocol.LEAVE_LAST_OUT, systems, cutoffs=CUTOFFS)
     for trial in [trial for trial in trials if _name(trial.system) == "paper"]:
         trials.remove(trial)
-        trials += [
-            replace(trial, varied=f"k={items}", parameters={"k": items}) for items in per_leaf
-        ]
+        trials += [_set(trial, "k", items) for items in per_leaf]
     return trials
 
 
@@ -124,11 +166,7 @@ def prompts(asked: Asked, systems: Sequence[str]) -> list[Trial]:
     """The four perspectives from which a model can be asked (figure 7)."""
     trials = asked.trials("prompts", Protocol.LEAVE_LAST_OUT, systems)
     return [
-        replace(
-            trial,
-            varied=f"perspective={perspective}",
-            parameters={"perspective": perspective},
-        )
+        _set(trial, "perspective", perspective)
         for trial, perspective in product(trials, PERSPECTIVES)
     ]
 
@@ -136,23 +174,32 @@ def prompts(asked: Asked, systems: Sequence[str]) -> list[Trial]:
 def tokens(asked: Asked, sizes: Sequence[int] = SIZES) -> Iterator[Trial]:
     """What prompts cost, by stage, as the catalogue grows (figure 8).
 
-    Larger catalogues than the data's are made up of it, smaller ones are samples. The same
-    readers are asked, of the history that the smallest catalogue has.
+    Larger catalogues than the data's are made up of it, smaller ones are samples, each a part of
+    the next larger. The same readers are asked at every size, if there are enough such as did five
+    things, of the same history: their newest events, as many as the smallest catalogue holds,
+    which takes those before any other item.
     """
-    split = protocols.leave_last_out(asked.data, seed=asked.seed, readers=asked.readers)
+    _, able = asked.split(Protocol.LEAVE_LAST_OUT)
+    cases = sorted(able, key=lambda case: len(case.question.history) < _TOKEN_FEWEST)
+    cases = cases[:_TOKEN_READERS]
+    told = [case.question.history[: -_TOKEN_HISTORY - 1 : -1] for case in cases]
+    first = [item for layer in zip_longest(*told) for item in layer if item is not None]
+    smallest = resized(asked.data.items, min(sizes), seed=asked.seed, first=first)
+    held = {item.id for item in smallest}
+    cases = [case for case in (_within(case, held) for case in cases) if case]
     systems = [f"beam:effort={effort}" for effort in _EFFORTS]
     for size in sizes:
-        items = resized(asked.data.items, size, seed=asked.seed)
-        held = {item.id for item in items}
-        cases = [case for case in (_within(case, held) for case in split[1]) if case]
+        items = resized(asked.data.items, size, seed=asked.seed, first=first)
         for system in [*systems, "paper", "flat"]:
             yield Trial(
                 "tokens",
                 Protocol.LEAVE_LAST_OUT,
                 system,
-                (Training(items, ()), cases[:_TOKEN_READERS]),
-                {"readers": asked.readers},
+                (Training(items, ()), cases),
+                {"readers": _TOKEN_READERS, "among": asked.readers, "smallest": min(sizes)}
+                | asked.told(),
                 {"catalogue_size": size},
+                measured=False,
             )
 
 
@@ -166,14 +213,7 @@ def topics(
         if _name(trial.system) not in ("embedded", "beam"):
             varied.append(trial)
             continue
-        varied += [
-            replace(
-                trial,
-                varied=f"diversity={diversity:g}",
-                parameters={"diversity": diversity},
-            )
-            for diversity in diversities
-        ]
+        varied += [_set(trial, "diversity", diversity) for diversity in diversities]
     return varied
 
 
@@ -189,10 +229,21 @@ def crossdomain(asked: Asked, systems: Sequence[str]) -> list[Trial]:
 
 def _within(case: Case, held: set[str]) -> Case | None:
     """A case in a catalogue that lacks some items; None where nothing is left to be told."""
-    history = tuple(item for item in case.question.history if item in held)
+    history = [item for item in case.question.history if item in held][-_TOKEN_HISTORY:]
     if not history:
         return None
-    return replace(case, question=replace(case.question, history=history))
+    return replace(case, question=replace(case.question, history=tuple(history)))
+
+
+def _set(trial: Trial, name: str, value: float | str, axis: str = "") -> Trial:
+    """The trial with a parameter that the study varies. Raises UnknownSystem if it has it."""
+    _, _, given = trial.system.partition(":")
+    if name in {part.partition("=")[0].strip() for part in given.split(",")}:
+        raise UnknownSystem(
+            f"{trial.system!r}: the study {trial.study!r} varies {name} itself; leave it out"
+        )
+    said = f"{value:g}" if isinstance(value, float) else str(value)
+    return replace(trial, varied=f"{name}={said}", parameters={axis or name: value})
 
 
 def _name(system: str) -> str:

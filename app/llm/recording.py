@@ -18,6 +18,8 @@ from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavail
 
 Failure = Literal["unavailable", "timed_out", "invalid"]
 
+_OUTAGES = frozenset({"unavailable", "timed_out"})
+
 
 class RecordingError(Exception):
     """A recording cannot be used. The message names the file, and the line where there is one."""
@@ -40,8 +42,9 @@ class _Said(msgspec.Struct, omit_defaults=True):
 class Recorder:
     """The file of a recording, which it goes on with; a context manager.
 
-    A line that was cut off (the process was killed) is made again. Raises RecordingError when the
-    file is something else.
+    A line that was cut off (the process was killed) is made again, and what a model was not there
+    to answer is asked again: the later line is the one that counts. Raises RecordingError when
+    the file is something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +53,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         known, whole = _read(self._path, torn=True) if self._path.exists() else ({}, 0)
-        self._known = known
+        self._known = {key: said for key, said in known.items() if said.failure not in _OUTAGES}
         self._file = self._path.open("ab")
         self._file.truncate(whole)
         return self

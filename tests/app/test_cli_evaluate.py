@@ -53,6 +53,13 @@ def test_what_a_model_said_is_recorded_and_replayed(data, llama_url):
     assert one["usage"]["recall"]["calls"] >= 2
     for name in ("metrics", "usage", "degraded", "buckets", "flaws"):
         assert one[name] == two[name]
+    into = ("--out", "one", "--record", "again.jsonl")
+    evaluated(data, *asked, *into, **model(llama_url, llama.MODEL))
+    keys = [
+        {json.loads(line)["key"] for line in (data.parent / name).read_bytes().splitlines()}
+        for name in ("said.jsonl", "again.jsonl")
+    ]
+    assert keys[0] == keys[1], "a recording is whole, whatever results there are"
     other = evaluated(data, *asked, "--seed", "9", "--out", "two", "--replay", "said.jsonl")
     assert other.returncode == 1
     assert "does not hold a question" in other.stderr
@@ -64,6 +71,8 @@ def test_prompts_are_counted_without_a_model(data):
     rows = told(shown)["rows"]
     assert {row["run"]["system"] for row in rows} >= {"paper", "flat", "beam:effort=balanced"}
     assert all(row["usage"] for row in rows)
+    page = (data.parent / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "llm_model word-overlap (stand-in)" in page
 
 
 @pytest.mark.parametrize(
@@ -76,6 +85,8 @@ def test_prompts_are_counted_without_a_model(data):
         (("--protocol", "temporal"), "timestamps"),
         (("--protocol", "impressions"), "impressions"),
         (("--format", "mind"), "news.tsv"),
+        (("--format", "mind", "-s", "oracle"), "no system 'oracle'"),
+        (("-s", "popular", "-s", "popular"), "named twice"),
     ],
 )
 def test_what_cannot_be_evaluated_is_told_in_a_sentence(data, arguments, said):
@@ -83,3 +94,60 @@ def test_what_cannot_be_evaluated_is_told_in_a_sentence(data, arguments, said):
     assert failed.returncode == 1
     assert said in failed.stderr
     assert not (data.parent / "evaluation" / "results.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("topics", "-s", "embedded:diversity=0.3"), "varies diversity itself"),
+        (("training", "-s", "bm25"), "share is not known"),
+        (("prompts",), "set UNILLMREC_LLM_MODEL"),
+    ],
+)
+def test_systems_are_looked_at_with_what_a_study_varies_before_data_are(data, arguments, said):
+    (data / "items.jsonl").write_text("no item", encoding="utf-8")
+    study, *rest = arguments
+    failed = evaluated(data, study, str(data), *rest)
+    assert failed.returncode == 1
+    assert said in failed.stderr
+    assert "items.jsonl" not in failed.stderr
+
+
+def test_a_report_says_what_it_misses(data):
+    (data.parent / "evaluation").mkdir()
+    none = evaluated(data, "report")
+    assert (none.returncode, none.stderr.count("\n")) == (1, 1)
+    assert "there are no results" in none.stderr
+    (data.parent / "evaluation" / "results.jsonl").write_text("{}\n", encoding="utf-8")
+    damaged = evaluated(data, "report")
+    assert (damaged.returncode, damaged.stderr.count("\n")) == (1, 1)
+    assert "results.jsonl:1: expected a row" in damaged.stderr
+
+
+def test_domains_can_be_categories_and_ratings_have_a_least(data):
+    items = [json.loads(line) for line in DEMO.read_text(encoding="utf-8").splitlines()]
+    by = {
+        kind: [item["id"] for item in items if item["categories"][0] == kind]
+        for kind in ("Drama", "Comedy", "Crime and mystery")
+    }
+    draw = random.Random(4)
+    rows = [
+        {
+            "user_id": f"u{n}",
+            "history": [
+                *draw.sample(by["Drama"], 4),
+                *draw.sample(by["Crime and mystery"], 3),
+                *draw.sample(by["Comedy"], 2),
+            ],
+            "ratings": [5, 5, 5, 5, 1, 1, 1, 4, 4],
+        }
+        for n in range(8)
+    ]
+    (data / "histories.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    asked = ("crossdomain", str(data), "--by", "category", "-s", "popular", "--json")
+    for more, bucket in (
+        ((), "drama → crime and mystery"),
+        (("--min-rating", "4"), "drama → comedy"),
+    ):
+        [row] = told(evaluated(data, *asked, *more))["rows"]
+        assert list(row["buckets"]) == [bucket]

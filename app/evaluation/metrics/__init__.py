@@ -7,7 +7,7 @@
 |---|---|
 | `recall@k`, `ndcg@k`, `mrr@k`, `hit_rate@k` | `accuracy`: means over the cases |
 | `x_random@k` | recall over `accuracy.random_recall` |
-| `gauc` | `accuracy.auc` weighted by `accuracy.pairs_of`; by bucket: by length of history |
+| `gauc` | `accuracy.auc` of whole slates weighted by `accuracy.pairs_of`; by bucket: by history |
 | `ilad@k`, `novelty@k` | `beyond`: means over the cases |
 | `popularity_shift@k` | `beyond.popularity` |
 | `coverage@k`, `gini@k` | `beyond`: over the items that all readers were shown |

@@ -60,12 +60,14 @@ def random_recall(answers: Answers, k: int) -> Floats:
     return drawn * _ratio(answers.reachable, answers.targets)
 
 
-def auc(answers: Answers) -> Floats:
+def auc(answers: Answers, asked: int | None = None) -> Floats:
     """Probability that a target stands above another candidate: the area under the ROC curve.
 
     Σ over (target, other) of [above] + ½ [tied], over the number of such pairs; candidates that
-    were not answered tie at the end. nan without candidates, or unless some are targets and some
-    are not. Fawcett, "An introduction to ROC analysis", 2006.
+    were not answered tie at the end. nan without candidates, unless some are targets and some are
+    not, or where only so many items were `asked` for that candidates had to be left out: of a list
+    that is cut it would be a matter of its length. Fawcett, "An introduction to ROC analysis",
+    2006.
     """
     answered = answers.items >= 0
     targets, others = answers.reachable, answers.pool - answers.reachable
@@ -74,7 +76,8 @@ def auc(answers: Answers) -> Floats:
     above = np.cumsum(answered & ~answers.hits, axis=1)
     won = np.where(answers.hits, others[:, None] - above, 0).sum(axis=1)
     values = _ratio(won + missed_targets * missed_others / 2, targets * others)
-    return np.where(answers.bounded, values, np.nan)
+    whole = answers.pool <= (asked if asked is not None else np.inf)
+    return np.where(answers.bounded & whole, values, np.nan)
 
 
 def pairs_of(answers: Answers) -> Floats:

@@ -93,6 +93,7 @@ class Answers:
     wanted: Ints  # pairs of (case, target)
     position: Floats  # of the first target among the candidates, 0..1; nan without candidates
     bounded: Truths  # whether the question has candidates
+    readers: Ints  # whose question it is: numbers from 0, in the order of the cases
     bucket: tuple[str, ...]
     flaws: Mapping[str, int]  # answers that hold nothing, by reason
 
@@ -132,6 +133,7 @@ class Answers:
             wanted=wanted,
             position=np.array([_position(case) for case in cases], np.float64),
             bounded=bounded,
+            readers=_numbered([question.reader for question in questions]),
             bucket=tuple(case.bucket for case in cases),
             flaws=flaws,
         )
@@ -179,6 +181,11 @@ def _answered(
     items[case, rank] = np.where(unknown | refused | repeated, -1, rows)
     flaws = {"unknown": unknown, "not allowed": refused, "repeated": repeated}
     return items, {reason: int(found.sum()) for reason, found in flaws.items() if found.any()}
+
+
+def _numbered(readers: Sequence[str]) -> Ints:
+    numbers = {reader: number for number, reader in enumerate(dict.fromkeys(readers))}
+    return np.array([numbers[reader] for reader in readers], np.int64)
 
 
 def _rows(index: Mapping[str, int], ids: Iterable[str]) -> Ints:

@@ -79,6 +79,12 @@ def resamples(cases: int, seed: int, count: int = RESAMPLES) -> Iterator[Weights
         yield weights
 
 
+def resamples_of(readers: Ints, seed: int, count: int = RESAMPLES) -> Iterator[Weights]:
+    """How often each case is drawn when readers are, each with all of their cases."""
+    for drawn in resamples(int(readers.max(initial=-1)) + 1, seed, count):
+        yield np.ascontiguousarray(drawn[:, readers])
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """BLAS on one thread: the same bits everywhere, and not slower on a machine with other work.
@@ -149,9 +155,16 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(
-    first: Mapping[str, Mean], second: Mapping[str, Mean], *, seed: int, count: int = RESAMPLES
+    first: Mapping[str, Mean],
+    second: Mapping[str, Mean],
+    *,
+    seed: int,
+    count: int = RESAMPLES,
+    readers: Ints | None = None,
 ) -> dict[str, Comparison]:
     """A paired bootstrap of every metric that both have: the same readers are drawn for both.
+
+    `readers` numbers those of the cases; without it every case is of another.
 
     Koehn, "Statistical significance tests for machine translation evaluation", 2004.
     Raises ValueError unless both were asked the same number of cases.
@@ -167,7 +180,9 @@ def compare(
     with one_thread():
         replicates = [
             (stacks[0].replicates(weights), stacks[1].replicates(weights))
-            for weights in resamples(cases, seed, count)
+            for weights in resamples_of(
+                np.arange(cases) if readers is None else readers, seed, count
+            )
         ]
     ours = np.concatenate([pair[0] for pair in replicates])
     theirs = np.concatenate([pair[1] for pair in replicates])

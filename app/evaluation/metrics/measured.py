@@ -19,7 +19,7 @@ from app.evaluation.metrics.bootstrap import (
     compare,
     interval,
     one_thread,
-    resamples,
+    resamples_of,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Measured:
     k: int
     bucket: tuple[str, ...]
     flaws: Mapping[str, int]
+    _reader: Ints  # of every case: who is drawn in a resample
     _shown: "csr_array"  # cases × catalogue
     _place: Floats  # of the first target in the slate
     _topics: Mapping[str, "csr_array"]  # cases × topics, by whose they are; none without topics
@@ -60,8 +61,13 @@ class Measured:
         answers: Sequence[Sequence[str]],
         background: Background,
         cutoffs: Sequence[int] = (10, 20),
+        asked: int | None = None,
     ) -> "Measured":
-        """Measure one answer per case. What looks at whole lists is taken at the last cutoff."""
+        """Measure one answer per case. What looks at whole lists is taken at the last cutoff.
+
+        Answers may be longer: GAUC looks at whole slates. `asked` is how many items were asked for
+        at most, None for all that are allowed.
+        """
         given = Answers.of(cases, answers, background.index)
         k = max(cutoffs)
         table: dict[str, Floats] = {}
@@ -74,7 +80,7 @@ class Measured:
         table[f"novelty@{k}"] = beyond.novelty(given, background, k)
         means = {name: Mean.of(values) for name, values in table.items()}
 
-        table["auc"] = accuracy.auc(given)
+        table["auc"] = accuracy.auc(given, asked)
         means["gauc"] = Mean.of(table["auc"], accuracy.pairs_of(given))
         for cutoff in sorted(cutoffs):
             by_chance = table[f"random_recall@{cutoff}"] = accuracy.random_recall(given, cutoff)
@@ -100,6 +106,7 @@ class Measured:
             k=k,
             bucket=given.bucket,
             flaws=given.flaws,
+            _reader=given.readers,
             _shown=beyond.exposures(given, background, k),
             _place=given.position,
             _topics=topics,
@@ -108,6 +115,9 @@ class Measured:
 
     def summary(self, *, seed: int, count: int = RESAMPLES) -> Summary:
         """All figures with their intervals; the same seed gives the same intervals.
+
+        Readers are resampled, each with all of their cases: the buckets of a cold start ask the
+        same ones again, and cases of one reader are no independent evidence.
 
         Position spread is the difference of NDCG between the fifths of the slate where the first
         target stood: highest less lowest. Chance alone keeps it above 0: read it beside that of a
@@ -127,7 +137,8 @@ class Measured:
         whole: dict[str, list[Floats]] = {}
         fewer = min(count, _FEWER, max(_FEWEST, _WORK // max(self._shown.nnz, 1)))
         done = 0
-        for weights in resamples(len(order), seed, count):  # of the cases in any order
+        reader = self._reader[order]
+        for weights in resamples_of(reader, seed, count):
             everyone, own = stack.by_part(weights, list(parts.values()))
             drawn.append(everyone)
             for bucket, replicates in zip(parts, own, strict=True):
@@ -155,7 +166,7 @@ class Measured:
 
     def against(self, other: "Measured", *, seed: int) -> dict[str, Comparison]:
         """This system less the other, reader by reader. See compare."""
-        return compare(self.means, other.means, seed=seed)
+        return compare(self.means, other.means, seed=seed, readers=self._reader)
 
     def topic_shares(self, count: int = 10) -> dict[str, dict[str, float]]:
         """Shares of the commonest topics of targets, histories and answers, commonest first.

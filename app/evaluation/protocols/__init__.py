@@ -5,8 +5,9 @@ shuffle. None shows a trained system a target of the reader that it belongs to, 
 depend on a target. All raise DataError where nobody can be asked.
 """
 
+from app.evaluation.choices import DomainBy
 from app.evaluation.protocols.coldstart import coldstart
-from app.evaluation.protocols.crossdomain import DomainBy, crossdomain
+from app.evaluation.protocols.crossdomain import crossdomain
 from app.evaluation.protocols.last_out import exclusion, leave_last_out, paper
 from app.evaluation.protocols.observed import impressions, temporal
 from app.evaluation.protocols.sampling import BUCKETS, Split, bucket_of, training_share

@@ -1,19 +1,12 @@
 """`crossdomain`: what readers of one domain take from another."""
 
 from collections import Counter
-from enum import StrEnum
 
 from app.evaluation.case import Case, Question, Training
+from app.evaluation.choices import DomainBy
 from app.evaluation.dataset import DataError, Dataset, Reader
 from app.evaluation.protocols.sampling import Split, sample, some, training_before
 from tree.item import Item, normalise
-
-
-class DomainBy(StrEnum):
-    """What tells domains apart."""
-
-    DOMAIN = "domain"
-    CATEGORY = "category"  # the broadest one, for data of a single domain
 
 
 def crossdomain(

@@ -31,6 +31,7 @@ Heard = Callable[[str, Question, Recommendation], None]
 
 _CATALOG = "evaluation"  # part of the seed with which a model is asked
 _LONGEST_HISTORY = 10_000  # of a request
+_MOST_LIMIT = 100  # … that it may state
 _TIMEOUT_MS = 600_000  # an evaluation waits for its answers
 _KEPT_BOUNDS = 64
 _TOLD_EVERY = 1_000  # readers
@@ -167,12 +168,14 @@ class Ours:
     def _request(self, question: Question, limit: int) -> RecommendRequest:
         asked = self._asked
         newest = question.history[-_LONGEST_HISTORY:]
+        if question.candidates is not None:
+            limit = max(1, min(limit, len(question.candidates)))
         request = RecommendRequest.model_validate(
             {
                 "user_id": None,  # all that may be known of a reader is in the question
                 "history": [{"item_id": item} for item in newest],
                 "profile": question.profile or None,
-                "limit": limit,
+                "limit": min(limit, _MOST_LIMIT),
                 "diversity": asked.diversity,
                 "perspective": asked.perspective,
                 "strategy": asked.strategy,
@@ -185,7 +188,7 @@ class Ours:
         if question.candidates is not None:
             left_out += self._all_but(question.candidates)
         # Beyond the most that the API takes: a copy is not validated.
-        return request.model_copy(update={"exclude_items": left_out}) if left_out else request
+        return request.model_copy(update={"exclude_items": left_out, "limit": limit})
 
     def _all_but(self, candidates: tuple[str, ...]) -> list[str]:
         known = self._bounds.get(candidates)

@@ -93,10 +93,12 @@ NAMES = tuple(_PARAMETERS)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What systems are made with. `heard` and `progress` are told how far they are."""
+    """What systems are made with: `seed` for those that name none. `heard` and `progress` are told
+    how far they are."""
 
     settings: Settings
     models: Models | None = None
+    seed: int = 0
     heard: Heard = lambda _, __, ___: None
     progress: Progress = lambda _, __: None
     trees: Trees = field(default_factory=Trees)
@@ -115,6 +117,8 @@ def systems(names: Sequence[str], around: Surroundings) -> list[System]:
 
 def _made(text: str, around: Surroundings) -> System:
     name, parameters = _parsed(text)
+    if "seed" in type(parameters).model_fields and "seed" not in parameters.model_fields_set:
+        parameters = parameters.model_copy(update={"seed": around.seed})
     match parameters:
         case _Embedded():
             return _ours(text, name, parameters, around)

@@ -134,7 +134,10 @@ def test_random_recall_is_what_random_answers_have() -> None:
     case = Case(Question("r", (CATALOGUE[0],), candidates=candidates), frozenset(["i2", "i11"]))
     rng = np.random.default_rng(3)
     answers = [list(rng.permutation(CATALOGUE[1:9])[:4]) for _ in range(4_000)]
-    found = Measured.of([case] * len(answers), answers, BACKGROUND, cutoffs=[4])
+    others = [
+        replace(case, question=replace(case.question, reader=f"r{n}")) for n in range(len(answers))
+    ]
+    found = Measured.of(others, answers, BACKGROUND, cutoffs=[4])
     estimate = found.summary(seed=1).metrics["x_random@4"]
     assert estimate.low < 1 < estimate.high
     assert estimate.high - estimate.low < 0.1
@@ -282,3 +285,37 @@ def test_without_cases_there_are_no_figures() -> None:
 def test_answers_and_questions_must_match() -> None:
     with pytest.raises(ValueError, match="1 answers to 0 questions"):
         Answers.of([], [["i1"]], INDEX)
+
+
+def test_gauc_is_of_whole_slates_only() -> None:
+    few = Case(Question("a", (), candidates=("i0", "i1")), frozenset(["i1"]))
+    many = Case(Question("b", (), candidates=tuple(CATALOGUE)), frozenset(["i0"]))
+    answers = [["i0", "i1"], CATALOGUE]
+    whole = Measured.of([few, many], answers, BACKGROUND, [1]).summary(seed=0).metrics
+    assert whole["gauc"].cases == 2, "no matter where the metrics at k end"
+    assert whole["recall@1"].value == 0.5
+    cut = [answers[0], CATALOGUE[:3]]
+    metrics = Measured.of([few, many], cut, BACKGROUND, [1], asked=3).summary(seed=0).metrics
+    assert (metrics["gauc"].value, metrics["gauc"].cases) == (0, 1)
+    metrics = Measured.of([many], cut[1:], BACKGROUND, [1], asked=3).summary(seed=0).metrics
+    assert "gauc" not in metrics
+
+
+def test_readers_are_drawn_with_all_of_their_cases() -> None:
+    found, said, other = [], [], []
+    for number in range(30):
+        question = Question(f"r{number}", ())
+        found.append(Case(question, frozenset(["i0"]), "1"))
+        said.append(["i0" if number % 2 else "i1"])
+        other.append(["i1"])
+    once = Measured.of(found, said, BACKGROUND, [1])
+    thrice = Measured.of(found * 3, said * 3, BACKGROUND, [1])
+    assert (
+        thrice.summary(seed=0).metrics["recall@1"].low
+        == once.summary(seed=0).metrics["recall@1"].low
+    ), "to ask the same readers again is no further evidence"
+    pairs = [
+        one.against(Measured.of(cases, given, BACKGROUND, [1]), seed=0)["recall@1"].difference.low
+        for one, cases, given in ((once, found, other), (thrice, found * 3, other * 3))
+    ]
+    assert pairs[0] == pytest.approx(pairs[1])

@@ -1,5 +1,6 @@
 import random
-from collections.abc import Sequence
+import shutil
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from app.evaluation import stand_in, studies
 from app.evaluation.choices import Protocol
 from app.evaluation.dataset import Dataset, Reader, Skipped
 from app.evaluation.growth import resized
+from app.evaluation.kept import KeptAnswers
 from app.evaluation.report import Results, Row
-from app.evaluation.studies import Asked
+from app.evaluation.studies import Asked, Draft
 from app.evaluation.systems import Surroundings, Trees, UnknownSystem
 from app.evaluation.trials import Evaluation, Trial
-from app.llm import STAGES, Models, ReplyMode, StageModel
+from app.llm import STAGES, Models, ModelUnavailable, ReplyMode, StageModel
+from app.llm.chat import Reply, ScriptedChat, Turn
 from app.llm.recording import Recorded, Recorder, RecordingError, Replayed
 from app.settings import Settings
 from tree.item import Item
@@ -73,11 +76,12 @@ def around(models: Models | None = None) -> Surroundings:
 
 async def rows_of(
     shop: Dataset, folder: Path, trials: Sequence[Trial], watching: Watching | None = None,
-    models: Models | None = None,
+    models: Models | None = None, *, seed: int = 0, ask_again: bool = False, **settings: object,
 ) -> list[Row]:  # fmt: skip
     results = Results(folder / "results.jsonl")
     watching = watching or Watching()
-    evaluation = Evaluation(shop, around(models), results, watching)
+    surroundings = replace(around(models), settings=Settings.model_validate(settings))
+    evaluation = Evaluation(shop, surroundings, results, watching, seed=seed, ask_again=ask_again)
     return [row async for row in evaluation.run(trials)]
 
 
@@ -137,7 +141,7 @@ async def test_a_replay_is_equal_to_its_recording_and_asks_nobody(
         model = Recorded(stand_in.stand_in(), recorder)
         recorded = await rows_of(shop, tmp_path / "one", trials, models=of(model))
     asked = file.stat().st_size
-    replay = of(Replayed(file, "word-overlap"))
+    replay = of(Replayed(file, stand_in.NAME))
     replayed = await rows_of(shop, tmp_path / "two", trials, models=replay)
     assert list(map(figures, replayed)) == list(map(figures, recorded))
     assert recorded[0].tokens() > 0
@@ -185,8 +189,7 @@ async def test_what_a_study_varies_is_told_to_the_system(shop: Dataset, tmp_path
 
 @pytest.mark.parametrize("protocol", set(Protocol) - {Protocol.IMPRESSIONS, Protocol.CANDIDATES})
 async def test_every_protocol_can_be_run(shop: Dataset, tmp_path: Path, protocol: Protocol) -> None:
-    leaves = await TREES.leaves(shop.items)
-    trials = studies.compare(Asked(shop, leaves=leaves), protocol, ["embedded"])
+    trials = studies.compare(Asked(shop), protocol, ["embedded"])
     [row] = await rows_of(shop, tmp_path, trials)
     assert row.cases
     assert not row.flaws
@@ -209,3 +212,174 @@ def test_catalogues_are_resized(demo_items: list[Item], size: int) -> None:
     assert len(made) == max(0, size - len(demo_items))
     shortest = min(len(item.title.split()) for item in demo_items)
     assert all(item.title and len(item.title.split()) >= shortest - 1 for item in made)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cooccurrence_weight": 1.0},
+        {"freshness_half_life_days": 1.0},
+        {"llm_max_tokens": 5_000},
+        {"llm_prices": {"m": {"input": 1, "output": 2}}},
+        {"llm_base_url": "http://elsewhere:8000/v1"},
+        {"slate_cache_ttl_s": 60},
+    ],
+)
+async def test_what_changes_answers_or_their_price_is_another_run(
+    shop: Dataset, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    asked = replace(Asked(shop), readers=2)
+    trials = studies.compare(asked, Protocol.LEAVE_LAST_OUT, ["beam:effort=economy"])
+    await rows_of(shop, tmp_path, trials, models=stand_in.models())
+    await rows_of(shop, tmp_path, trials, models=stand_in.models(), job_ttl_s=90)
+    results = Results(tmp_path / "results.jsonl")
+    assert len(results.rows()) == 1, "how long a job can be read does not matter"
+    await rows_of(shop, tmp_path, trials, models=stand_in.models(), **changed)
+    assert len(results.rows()) == 2
+    assert results.rows()[0].run.settings["llm_model"] == stand_in.NAME
+
+
+async def test_slates_are_ranked_to_the_last_candidate(shop: Dataset, tmp_path: Path) -> None:
+    draw = random.Random(2)
+    ids = [item.id for item in shop.items]
+    given = [
+        replace(reader, candidates=tuple({*draw.sample(ids, 150), reader.history[-1]}))
+        for reader in shop.readers
+    ]
+    slates = replace(shop, readers=given)
+    trials = studies.compare(Asked(slates), Protocol.CANDIDATES, ["random", "embedded"])
+    chance, embedded = await rows_of(slates, tmp_path, trials)
+    for row in (chance, embedded):
+        assert row.metrics["gauc"].cases == row.cases
+        assert {name for name in row.metrics if name.startswith("recall")} == {
+            "recall@10", "recall@20",
+        }  # fmt: skip
+        assert not row.flaws
+    answers = KeptAnswers(tmp_path / "answers").get(embedded.key, embedded.cases)
+    assert answers
+    assert min(map(len, answers)) >= 140, "but for the history, all of them"
+    trials = studies.compare(Asked(shop), Protocol.LEAVE_LAST_OUT, ["random"])
+    [row] = await rows_of(shop, tmp_path, trials)
+    assert "gauc" not in row.metrics
+
+
+def test_the_protocol_of_the_paper_cuts_categories(shop: Dataset) -> None:
+    path = ("All", "Of one kind")
+    alike = [item.model_copy(update={"categories": (*path, item.id)}) for item in shop.items[:90]]
+    bare = [item.model_copy(update={"categories": ()}) for item in shop.items[90:200]]
+    data = replace(shop, items=[*alike, *bare])
+    held = {item.id for item in data.items}
+    readers = [replace(r, history=tuple(sorted(held)[n : n + 6]), times=()) for n, r in
+               enumerate(shop.readers)]  # fmt: skip
+    data = replace(data, readers=readers)
+    ours = {item.id: str(at % 2) for at, item in enumerate(bare)}
+    asked = Asked(data, leaves=lambda: ours)
+    _, cases = asked.split(Protocol.PAPER)
+    left = set(cases[0].question.candidates or ())
+    assert len(left & {item.id for item in alike}) == 50, "one subcategory is one leaf"
+    assert len(left & ours.keys()) == 100, "of items without categories, the leaves of the tree"
+    [trial] = studies.compare(asked, Protocol.PAPER, ["random"])
+    assert trial.settings["readers"] == 500
+
+
+def test_prompts_are_counted_for_the_same_readers_at_every_size(shop: Dataset) -> None:
+    trials = list(studies.tokens(Asked(shop), [400, 150, 900]))
+    catalogues = {
+        trial.parameters["catalogue_size"]: {item.id for item in trial.split[0].items}
+        for trial in trials
+    }
+    assert catalogues[150] < catalogues[400] < catalogues[900]
+    questions = {tuple(case.question for case in trial.cases) for trial in trials}
+    assert len(questions) == 1
+    [asked] = questions
+    assert len(asked) == 20
+    assert all(len(question.history) >= 5 for question in asked)
+    assert all(catalogues[150] >= set(question.history) for question in asked)
+
+
+async def test_what_is_only_counted_has_no_marks(shop: Dataset, tmp_path: Path) -> None:
+    trials = list(studies.tokens(replace(Asked(shop), readers=2), [150]))
+    rows = await rows_of(shop, tmp_path, trials, models=stand_in.models())
+    assert all(row.usage and not row.metrics and not row.against for row in rows)
+    again = await rows_of(shop, tmp_path, trials, models=stand_in.models())
+    assert again == rows
+
+
+async def test_the_seed_of_a_run_is_that_of_its_systems(shop: Dataset, tmp_path: Path) -> None:
+    trials = studies.compare(Asked(shop), Protocol.LEAVE_LAST_OUT, ["random", "random:seed=7"])
+    first = await rows_of(shop, tmp_path, trials)
+    second = await rows_of(shop, tmp_path, trials, seed=7)
+    kept = KeptAnswers(tmp_path / "answers")
+    said = [[kept.get(row.key, row.cases) for row in rows] for rows in (first, second)]
+    assert said[0][0] != said[1][0]
+    assert said[0][1] == said[1][0] == said[1][1]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_comparisons_do_not_hang_on_who_was_asked_before(
+    shop: Dataset, tmp_path: Path, lost: bool
+) -> None:
+    def of(*names: str) -> list[Trial]:
+        return studies.compare(Asked(shop), Protocol.LEAVE_LAST_OUT, names)
+
+    fresh = await rows_of(shop, tmp_path / "fresh", of(*SIMPLE))
+    await rows_of(shop, tmp_path / "resumed", of("random", "popular"))
+    if lost:
+        shutil.rmtree(tmp_path / "resumed" / "answers")
+    resumed = await rows_of(shop, tmp_path / "resumed", of(*SIMPLE))
+    assert list(map(figures, resumed)) == list(map(figures, fresh))
+    assert [set(row.against) for row in resumed] == [set(), {"popular"}, {"popular"}]
+    assert await rows_of(shop, tmp_path / "resumed", of(*SIMPLE)) == resumed
+
+
+async def test_an_outage_is_asked_again(shop: Dataset, tmp_path: Path) -> None:
+    trials = studies.compare(
+        replace(Asked(shop), readers=3), Protocol.LEAVE_LAST_OUT, ["beam:effort=economy"]
+    )
+    up = stand_in.stand_in()
+
+    def down(_: Turn) -> Reply:
+        raise ModelUnavailable("no luck")
+
+    def of(model: ScriptedChat) -> Models:
+        stages = dict.fromkeys(STAGES, StageModel(model))
+        return Models(stages, MemoryDocuments(), ReplyMode.JSON_SCHEMA)
+
+    [failed] = await rows_of(shop, tmp_path, trials, models=of(ScriptedChat(down, up.name)))
+    [done] = await rows_of(shop, tmp_path, trials, models=of(up))
+    assert (failed.degraded, done.degraded) == (3, 0)
+    assert failed.key == done.key
+    assert Results(tmp_path / "results.jsonl").rows() == [done]
+
+
+async def test_what_is_recorded_is_asked_again(shop: Dataset, tmp_path: Path) -> None:
+    trials = studies.compare(
+        replace(Asked(shop), readers=3), Protocol.LEAVE_LAST_OUT, ["popular", "beam:effort=economy"]
+    )
+    turns: list[Turn] = []
+
+    def counted(turn: Turn) -> Reply | Awaitable[Reply]:
+        turns.append(turn)
+        return stand_in.stand_in().script(turn)
+
+    stages = dict.fromkeys(STAGES, StageModel(ScriptedChat(counted, stand_in.NAME)))
+    models = Models(stages, MemoryDocuments(), ReplyMode.JSON_SCHEMA)
+    rows = await rows_of(shop, tmp_path, trials, models=models)
+    asked = len(turns)
+    assert asked
+    assert await rows_of(shop, tmp_path, trials, models=models) == rows
+    assert len(turns) == asked
+    again = await rows_of(shop, tmp_path, trials, models=models, ask_again=True)
+    assert len(turns) == 2 * asked
+    assert again[0] == rows[0], "who asks no model is not asked again"
+
+
+def test_what_a_study_varies_cannot_be_given(shop: Dataset) -> None:
+    with pytest.raises(UnknownSystem, match="'topics' varies diversity itself"):
+        studies.topics(Draft(), ["embedded:diversity=0.3"])
+    with pytest.raises(UnknownSystem, match="'k' varies k itself"):
+        studies.k(Asked(shop), ["paper:effort=economy,k=3"])
+    with pytest.raises(UnknownSystem, match="'training' varies share itself"):
+        studies.training(Draft(), ["als:share=0.5"], ["embedded"])
+    drafted = studies.compare(Draft(), Protocol.TEMPORAL, SIMPLE)
+    assert [trial.asked for trial in drafted] == SIMPLE

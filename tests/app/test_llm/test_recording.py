@@ -124,3 +124,13 @@ async def test_another_file_is_refused_and_left_alone(path: Path, tmp_path: Path
     assert path.read_text() == '{"id": "a", "title": "An item"}\n'
     with pytest.raises(RecordingError, match="cannot be read"):
         Replayed(tmp_path / "none", "m")
+
+
+async def test_who_was_away_is_asked_again_when_a_recording_goes_on(path: Path) -> None:
+    with pytest.raises(ModelUnavailable):
+        await record(path, turn("down"))
+    with Recorder(path) as recorder:
+        model = Recorded(ScriptedChat(lambda _: Reply("back"), "m"), recorder)
+        assert (await model.complete(turn("down"))).text == "back"
+    assert (await Replayed(path, "m").complete(turn("down"))).text == "back"
+    assert len(path.read_text().splitlines()) == 2, "what failed is kept"
