@@ -10,6 +10,7 @@ from tree.edits import DropItem
 from tree.item import Item
 from tree.store import keys as names
 from tree.store.documents import RedisDocuments
+from tree.store.feedback import Event, RedisFeedback, User
 from tree.store.keys import DocumentKeys, Lifetime, document_lifetime
 from tree.store.protocol import Mark
 from tree.store.redis import LOG_ENTRIES
@@ -63,6 +64,10 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
         stays = document_lifetime(kind) is Lifetime.PERMANENT
         await documents.put(kind, "one", b"{}", None if stays else 60)
     await room.client.set(keys.compacting, b"", ex=60)
+    feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+    await feedback.record([Event("e1", "u", "a", 1), Event("e2", "u", "b", 2)])
+    await feedback.put_user("v", User(attributes={"age": 4}))
+    await feedback.own("u", "trace one", 60)
 
     seen: Counter[tuple[str, str]] = Counter()
     async with store.turn():

@@ -133,9 +133,10 @@ class RedisTreeStore(RedisRecords):
     ) -> SemanticTree:
         """See TreeStore. One script; when its answer is lost, the next `load` finds out."""
         work = partial(_encoded, edits)
-        encoded = work() if len(edits) <= _INLINE_EDITS else await asyncio.to_thread(work)
         async with self._newest.lock:
             known = await self._newest.at(base)
+            # Not before: whoever commits here meanwhile would make this one come too late.
+            encoded = work() if len(edits) <= _INLINE_EDITS else await asyncio.to_thread(work)
             pending = await prepared(known.tree, edits, len(encoded.packed))
             try:
                 if not known.token:

@@ -187,7 +187,9 @@ async def test_what_a_study_varies_is_told_to_the_system(shop: Dataset, tmp_path
     assert len(studies.prompts(asked, ["beam"])) == 4
 
 
-@pytest.mark.parametrize("protocol", set(Protocol) - {Protocol.IMPRESSIONS, Protocol.CANDIDATES})
+@pytest.mark.parametrize(
+    "protocol", sorted(set(Protocol) - {Protocol.IMPRESSIONS, Protocol.CANDIDATES})
+)
 async def test_every_protocol_can_be_run(shop: Dataset, tmp_path: Path, protocol: Protocol) -> None:
     trials = studies.compare(Asked(shop), protocol, ["embedded"])
     [row] = await rows_of(shop, tmp_path, trials)
