@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import numpy as np
 import pytest
@@ -209,6 +211,38 @@ async def test_documents_of_a_user_go_with_the_user():
     assert await documents.get("trace", "shop/one two") is None
     assert await documents.get("profile", "p") is None
     assert await documents.get("trace", "shop/other") == b"3"
+
+
+class Slow:
+    """A store that takes its time, as one over a network does."""
+
+    def __init__(self, store: object, chance: Random) -> None:
+        self._store = store
+        self._chance = chance
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def later(*given: object) -> object:
+            for _ in range(self._chance.randrange(6)):
+                await asyncio.sleep(0)
+            return await getattr(self._store, name)(*given)
+
+        return later
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_trace_outlives_its_note_when_a_user_is_erased_while_they_recommend(seed):
+    chance = Random(seed)
+    documents, feedback = MemoryDocuments(), MemoryFeedback()
+    slow, later = Slow(documents, chance), Slow(feedback, chance)
+    mine = OwnedDocuments(slow, later, "u")  # type: ignore[arg-type]
+    for number in range(500):
+        await asyncio.gather(
+            mine.put("trace", str(number), b"1", 60),
+            erase(later, slow, "u"),  # type: ignore[arg-type]
+            erase(later, slow, "u"),  # type: ignore[arg-type]
+        )
+    await erase(feedback, documents, "u")
+    assert [name async for name in documents.list("trace")] == []
 
 
 async def test_an_item_of_nobody_weighs_nothing(demo_tree):

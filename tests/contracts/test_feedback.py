@@ -178,8 +178,12 @@ async def test_a_user_is_stored_read_and_erased(feedback):
     await feedback.put_user("u", User(profile="only this"))
     assert await feedback.user("u") == User(profile="only this")
 
-    await feedback.erase("u")
+    assert await feedback.owns("u", "trace two")
+    await feedback.erase("u", ["trace one"])
     assert await feedback.user("u") is None
+    assert await feedback.owned("u") == ["trace two"], "noted since the names were read"
+    assert not await feedback.owns("u", "trace one")
+    await feedback.erase("u", ["trace two"])
     assert await feedback.owned("u") == []
     assert await counts(feedback) == {"c": 1}, "counts name nobody"
 
@@ -197,7 +201,7 @@ async def test_nothing_of_a_user_is_left_in_the_store(embedded_url, open_room):
         await feedback.put_user("somebody", User(profile="likes sand"))
         await feedback.record(events("somebody", "a", "b"))
         await feedback.own("somebody", "trace one", 60)
-        await feedback.erase("somebody")
+        await feedback.erase("somebody", ["trace one"])
         keys = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*")]
         assert keys
         assert not [key for key in keys if b"somebody" in key]
@@ -223,7 +227,7 @@ async def test_a_full_store_refuses_events_and_lets_items_and_users_go(tmp_path,
             await room.client.config_set("maxmemory", 0)
             assert await feedback.record([*more, *kept]) == ["counted"] * 2 + ["duplicate"] * 3
             await room.client.config_set("maxmemory", 1)
-            await feedback.erase("u")
+            await feedback.erase("u", [])
             assert await feedback.user("u") is None
             await room.client.config_set("maxmemory", 0)
     finally:

@@ -130,8 +130,15 @@ class Feedback(Protocol):
         """The names of what is kept elsewhere for a user."""
         ...
 
-    async def erase(self, user_id: str) -> None:
-        """Forget a user and the names of what is kept elsewhere; counts stay."""
+    async def owns(self, user_id: str, name: str) -> bool:
+        """Whether something is noted as a user's."""
+        ...
+
+    async def erase(self, user_id: str, names: Collection[str]) -> None:
+        """Forget a user, and of what is kept elsewhere these names; counts stay.
+
+        What was noted since the names were read stays for the next erasure.
+        """
         ...
 
 
@@ -268,10 +275,19 @@ class RedisFeedback:
         return [name.decode() for name in cast(list[bytes], names)]
 
     @translated()
-    async def erase(self, user_id: str) -> None:
+    async def owns(self, user_id: str, name: str) -> bool:
+        """See Feedback."""
+        return await self._client.zscore(self._keys.owned(user_id), name) is not None
+
+    @translated()
+    async def erase(self, user_id: str, names: Collection[str]) -> None:
         """See Feedback."""
         keys = self._keys
-        await self._client.unlink(keys.visited(user_id), keys.reader(user_id), keys.owned(user_id))
+        pipeline = self._client.pipeline()
+        pipeline.unlink(keys.visited(user_id), keys.reader(user_id))
+        if names:
+            pipeline.zrem(keys.owned(user_id), *names)
+        await pipeline.execute()
 
 
 @dataclass(slots=True)
@@ -372,6 +388,13 @@ class MemoryFeedback:
         reader = self._users.get(user_id)
         return list(reader.owned) if reader else []
 
-    async def erase(self, user_id: str) -> None:
+    async def owns(self, user_id: str, name: str) -> bool:
         """See Feedback."""
-        self._users.pop(user_id, None)
+        reader = self._users.get(user_id)
+        return reader is not None and name in reader.owned
+
+    async def erase(self, user_id: str, names: Collection[str]) -> None:
+        """See Feedback."""
+        reader = self._users.pop(user_id, None)
+        if reader and (since := [name for name in reader.owned if name not in names]):
+            self._users[user_id].owned = dict.fromkeys(since)
