@@ -1,6 +1,7 @@
 """Catalogues over three nodes: spread, moved under their writers, and a node that dies."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from secrets import token_hex
@@ -142,13 +143,16 @@ async def test_while_a_slot_moves_events_wait_and_change_nothing_until_they_coun
     keys = CatalogKeys("books", room.prefix)
     feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
     await feedback.record([Event("1", "u", "x", 1), Event("2", "u", "y", 2)])
+    yesterday = keys.event(int(time.time() // 86_400) - 1)
+    await room.client.sadd(yesterday, "0")
+    await room.client.expire(yesterday, 600)
     batch = [Event("3", "u", "z", 3), Event("4", "new", "x", 4), Event("5", "new", "z", 5)]
     home = cluster.owner(keys.count)
     target = next(node for node in cluster.nodes if node is not home)
     some = [
         key for key in home.client.keys(f"{room.prefix}:*") if b":count" in key or b":ev" in key
     ]
-    assert len(some) == 2
+    assert len(some) == 3
     with cluster.moving(keys.count, target):
         with pytest.raises(StoreUnavailable):
             await feedback.record(batch)
