@@ -13,7 +13,7 @@ import pytest
 from app.ranking import EmbeddedRanker, no_need
 from app.recommend import Recommender, RecommendRequest
 from app.settings import Settings
-from app.signals import Evidence, OwnedDocuments, Signals, erase, freshness
+from app.signals import Evidence, OwnedDocuments, Signals, UserHistory, erase, freshness
 from tests.app.conftest import Shop
 from tree.embedders import EmbedderCache
 from tree.item import Item
@@ -174,6 +174,17 @@ async def test_popularity_is_what_items_state_and_what_users_did(demo_tree, demo
     with_events = ranker.scores(tree, replace(no_need(), evidence=evidence), rows)
     stated = tree.rows.popularity[: tree.size]
     assert with_events == pytest.approx(0.5 * np.log1p(stated + counts))
+
+
+def test_the_ids_of_a_history_name_nobody_and_stay_the_same():
+    line = UserHistory(user_id="somebody", history=["dune", "emma"])
+    first, again = (
+        [event.event_id for event in line.events(now)] for now in (1_000_000, 2_000_000)
+    )
+    assert first == again
+    other = UserHistory(user_id="nobody", history=["dune"])
+    assert len({*first, *(event.event_id for event in other.events(0))}) == 3
+    assert not [one for one in first if "somebody" in one or "dune" in one]
 
 
 def test_freshness_halves_with_every_half_life():
