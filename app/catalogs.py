@@ -26,7 +26,7 @@ from tree.item import Item
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
-from tree.store.feedback import Feedback, MemoryFeedback
+from tree.store.feedback import Feedback, MemoryFeedback, User
 from tree.store.protocol import TreeStore
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,17 @@ class Catalog:
         if deletes:
             await self.feedback.forget_items(deletes)
         return done
+
+    async def put_user(self, user_id: str, user: User) -> None:
+        """Store a user. Raises UnknownCatalog.
+
+        Looks afterwards whether the catalogue still exists: this process may trust in that for a
+        while, and what is stored after another has deleted it would come back with its name.
+        """
+        await self.feedback.put_user(user_id, user)
+        if await self.documents.get("catalog", self.name) is None:
+            await self.feedback.erase(user_id, ())
+            raise UnknownCatalog(f"there is no catalogue {self.name!r}: create it first")
 
     async def erase_user(self, user_id: str) -> None:
         """Forget a user: what is stored of them, and traces and profiles that came about."""

@@ -34,9 +34,10 @@ from tree.embedders import LexicalEmbedder
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.store.connection import connect
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
-from tree.store.feedback import Feedback, RedisFeedback
+from tree.store.feedback import Feedback
 from tree.store.protocol import TreeStore
 from tree.store.redis import RedisTreeStore
+from tree.store.redis_feedback import RedisFeedback
 from tree.store.server import EmbeddedServer, ServerReport, check_server, running_url
 
 logger = logging.getLogger(__name__)

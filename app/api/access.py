@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated, cast
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, FastAPI, Request
 
@@ -44,11 +45,22 @@ async def _catalog(request: Request, catalog: str) -> Catalog:
     """The catalogue that the path names. Raises UnknownCatalog.
 
     Refuses a path that ends in a line break: the router's pattern drops it, and "a\\n" would be
-    taken for the item "a".
+    taken for the item "a". Refuses bytes that are no UTF-8: they all read as the same character,
+    and two users would be one.
     """
     if request.scope["path"].endswith("\n"):
         raise invalid([Flaw(source="path", pointer="/", message="must not end in a line break")])
+    if "\ufffd" in request.scope["path"] and not _is_text(request.scope.get("raw_path", b"")):
+        raise invalid([Flaw(source="path", pointer="/", message="must be UTF-8, percent-encoded")])
     return await access_of(request).catalogs.get(catalog)
+
+
+def _is_text(raw_path: bytes) -> bool:
+    try:
+        unquote_to_bytes(raw_path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 TheCatalogs = Annotated[Catalogs, Depends(_catalogs)]

@@ -38,12 +38,12 @@ class EventResult(BaseModel):
     """What became of one event.
 
     `repeated`: the user had the item before, which is now the latest of their history and counts
-    no more. `duplicate`: the `event_id` was seen within the last day. `unknown_item`: the
-    catalogue does not hold it.
+    no more. `duplicate`: the `event_id` was seen within the last day. `too_old`: the user has 200
+    newer items, and nothing changes. `unknown_item`: the catalogue does not hold it.
     """
 
     event_id: str | None  # null where the row has none that can be read
-    status: Literal["counted", "repeated", "duplicate", "unknown_item", "rejected"]
+    status: Literal["counted", "repeated", "duplicate", "too_old", "unknown_item", "rejected"]
     problem: RowProblem | None = None
 
 
@@ -65,7 +65,8 @@ async def post_events(
     """Count what users did; a row that is not acceptable does not sink the rest.
 
     They add to the items' popularity and to what goes together, and make up the user's stored
-    history. A batch may be sent again: no event is counted twice. Events may come in any order.
+    history. A batch may be sent again within a day: no event is counted twice. After that, an item
+    counts again only for a user who has had 200 others since. Events may come in any order.
     """
     rows = [_row(row, f"/events/{at}") for at, row in enumerate(batch.events)]
     read = [row for row in rows if isinstance(row, UserEvent)]

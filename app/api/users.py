@@ -86,7 +86,7 @@ async def put_user(
     now = microseconds(datetime.now(UTC)) - len(newest)
     history = tuple(Visit(item_id, now + place) for place, item_id in enumerate(newest))
     user = User(history, content.profile, content.attributes)
-    await catalog.feedback.put_user(user_id, user)
+    await catalog.put_user(user_id, user)
     return _shown(user_id, user)
 
 
@@ -109,7 +109,8 @@ async def get_user(catalog: TheCatalog, user_id: _Id) -> StoredUser:
 async def delete_user(catalog: TheCatalog, user_id: _Id) -> Response:
     """Erase a user: history, profile and attributes, traces and cached profiles; 204 also if none.
 
-    The counts that their events added to stay: they name nobody.
+    The counts that their events added to stay: they name nobody. So an event of theirs that is
+    sent again under an id of more than a day ago counts again.
     """
     await catalog.erase_user(user_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)

@@ -39,7 +39,8 @@ def events(
 ) -> None:
     """Count what users did, from a file; lines that cannot be read are left out and told.
 
-    A file may be fed again: nothing counts twice for the same user.
+    A file may be fed again within a day: nothing counts twice. Later, what a user has among their
+    newest 200 items counts no more, and what is older, but was given no time, counts again.
     """
     found, errors = run(_fed(file, catalog, quiet=as_json))
     rejected = sum(errors.values())

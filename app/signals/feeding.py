@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import to_json
 
 from tree.item import Instant, ItemId
 from tree.snapshot import SemanticTree
@@ -65,14 +67,19 @@ class UserHistory(BaseModel):
     def events(self, now: int) -> Iterator[Event]:
         """One event an item; without times they are the latest before `now`, in microseconds.
 
-        The same history makes the same event ids, so that it may be fed again.
+        The same history makes the same event ids, so that within a day it may be fed again.
         """
         first = now - len(self.history)
         for place, item in enumerate(self.history):
             at = first + place
             if self.timestamps is not None:
                 at = round(self.timestamps[place] * 1_000_000) + place
-            yield Event(f"history of {self.user_id}: {item}", self.user_id, item, at)
+            yield Event(_event_id(self.user_id, item), self.user_id, item, at)
+
+
+def _event_id(user_id: str, item_id: str) -> str:
+    """Ids of events outlive an erasure by a day: this one names nobody."""
+    return sha256(to_json(["history", user_id, item_id])).hexdigest()[:32]
 
 
 def _check_time(at: float) -> None:

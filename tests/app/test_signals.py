@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from app.ranking import EmbeddedRanker, no_need
 from app.recommend import Recommender, RecommendRequest
 from app.settings import Settings
-from app.signals import Evidence, OwnedDocuments, Signals, erase, freshness
+from app.signals import Evidence, OwnedDocuments, Signals, UserHistory, erase, freshness
 from tests.app.conftest import Shop
 from tree.embedders import EmbedderCache
 from tree.item import Item
@@ -174,6 +176,17 @@ async def test_popularity_is_what_items_state_and_what_users_did(demo_tree, demo
     assert with_events == pytest.approx(0.5 * np.log1p(stated + counts))
 
 
+def test_the_ids_of_a_history_name_nobody_and_stay_the_same():
+    line = UserHistory(user_id="somebody", history=["dune", "emma"])
+    first, again = (
+        [event.event_id for event in line.events(now)] for now in (1_000_000, 2_000_000)
+    )
+    assert first == again
+    other = UserHistory(user_id="nobody", history=["dune"])
+    assert len({*first, *(event.event_id for event in other.events(0))}) == 3
+    assert not [one for one in first if "somebody" in one or "dune" in one]
+
+
 def test_freshness_halves_with_every_half_life():
     now = datetime(2026, 1, 31, tzinfo=UTC)
     ages = [timedelta(0), timedelta(days=7), timedelta(days=21), timedelta(days=-5)]
@@ -209,6 +222,38 @@ async def test_documents_of_a_user_go_with_the_user():
     assert await documents.get("trace", "shop/one two") is None
     assert await documents.get("profile", "p") is None
     assert await documents.get("trace", "shop/other") == b"3"
+
+
+class Slow:
+    """A store that takes its time, as one over a network does."""
+
+    def __init__(self, store: object, chance: Random) -> None:
+        self._store = store
+        self._chance = chance
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def later(*given: object) -> object:
+            for _ in range(self._chance.randrange(6)):
+                await asyncio.sleep(0)
+            return await getattr(self._store, name)(*given)
+
+        return later
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_trace_outlives_its_note_when_a_user_is_erased_while_they_recommend(seed):
+    chance = Random(seed)
+    documents, feedback = MemoryDocuments(), MemoryFeedback()
+    slow, later = Slow(documents, chance), Slow(feedback, chance)
+    mine = OwnedDocuments(slow, later, "u")  # type: ignore[arg-type]
+    for number in range(500):
+        await asyncio.gather(
+            mine.put("trace", str(number), b"1", 60),
+            erase(later, slow, "u"),  # type: ignore[arg-type]
+            erase(later, slow, "u"),  # type: ignore[arg-type]
+        )
+    await erase(feedback, documents, "u")
+    assert [name async for name in documents.list("trace")] == []
 
 
 async def test_an_item_of_nobody_weighs_nothing(demo_tree):

@@ -29,9 +29,10 @@ from tree.embedders import EmbedderCache
 from tree.snapshot import SemanticTree
 from tree.store.connection import connect
 from tree.store.documents import MemoryDocuments
-from tree.store.feedback import Event, Feedback, MemoryFeedback, RedisFeedback
+from tree.store.feedback import Event, Feedback, MemoryFeedback
 from tree.store.keys import CatalogKeys, classify
 from tree.store.memory import MemoryTreeStore
+from tree.store.redis_feedback import RedisFeedback
 from tree.store.server import EmbeddedServer
 
 NAMES = ("amazon_games", "ml_latest_small")

@@ -1,6 +1,7 @@
 """Every implementation of Feedback counts, remembers and forgets alike, in bounded room."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from itertools import count
 
@@ -18,11 +19,11 @@ from tree.store.feedback import (
     Event,
     Feedback,
     MemoryFeedback,
-    RedisFeedback,
     User,
     Visit,
 )
 from tree.store.keys import CatalogKeys
+from tree.store.redis_feedback import RedisFeedback
 from tree.store.server import EmbeddedServer
 
 numbers = count()
@@ -151,14 +152,58 @@ async def test_changes_tell_that_counts_have_changed(feedback):
     assert (await feedback.evidence([])).changes == seen[-1]
 
 
-async def test_an_item_that_goes_takes_its_own_and_leaves_the_lists_of_others_later(feedback):
+async def test_an_item_that_goes_leaves_the_lists_of_its_neighbours(feedback):
     await feedback.record(events("u", "a", "b", "c"))
     await feedback.forget_items(["b"])
     assert await counts(feedback) == {"a": 1, "c": 1}
     assert await near(feedback, "b") == {}
-    assert "b" in await near(feedback, "a")
-    await feedback.sweep("a", ["b", "c"])
-    assert await near(feedback, "a") == {"c": FORWARD[1]}, "an item with a count stays"
+    assert await near(feedback, "a") == {"c": FORWARD[1]}
+    assert await near(feedback, "c") == {"a": BACKWARD[1]}
+
+
+async def test_lists_that_an_item_does_not_know_of_are_swept(feedback):
+    await feedback.record(events("u", "a", "hub"))
+    for number in range(2 * NEIGHBOURS):
+        await feedback.record(events(f"u{number}", f"rare {number}", "hub"))
+    assert "a" not in await near(feedback, "hub")
+    await feedback.forget_items(["hub"])
+    assert "hub" in await near(feedback, "a")
+    await feedback.record(events("u", "c"))
+    await feedback.sweep("a", ["hub", "c"])
+    assert list(await near(feedback, "a")) == ["c"], "an item with a count stays"
+
+
+async def test_readers_of_an_item_that_went_and_came_again_count_again_once(feedback):
+    await feedback.record(events("u", "a", "b") + events("v", "a", "b"))
+    await feedback.forget_items(["b"])
+    assert await history(feedback, "u") == ["a", "b"]
+    assert await feedback.record(events("u", "b", start=5)) == ["repeated"], "it is of before"
+    now = time.time_ns() // 1_000
+    for user in "uv":
+        assert await feedback.record(events(user, "b", "b", start=now)) == ["counted", "repeated"]
+    assert await counts(feedback) == {"a": 2, "b": 2}
+    assert await near(feedback, "a") == {"b": 2 * FORWARD[0]}
+
+
+async def test_what_is_older_than_a_full_history_does_not_count(feedback):
+    await feedback.record(events("u", *map(str, range(HISTORY)), start=10))
+    before = await feedback.evidence(["0", "old"])
+    for _ in range(3):
+        assert await feedback.record(events("u", "old")) == ["too_old"]
+    assert await feedback.evidence(["0", "old"]) == before
+    assert "old" not in await counts(feedback)
+    assert len(await history(feedback, "u")) == HISTORY
+
+
+async def test_counts_that_start_anew_are_not_taken_for_the_old_ones(embedded_url, open_room):
+    async with open_room(embedded_url) as room:
+        seen = []
+        for item in "ab":
+            feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+            await feedback.record(events("u", item))
+            seen.append((await feedback.evidence([])).changes)
+            await room.client.unlink(CatalogKeys("books", room.prefix).count)
+        assert seen[0] != seen[1]
 
 
 async def test_a_user_is_stored_read_and_erased(feedback):
@@ -178,8 +223,12 @@ async def test_a_user_is_stored_read_and_erased(feedback):
     await feedback.put_user("u", User(profile="only this"))
     assert await feedback.user("u") == User(profile="only this")
 
-    await feedback.erase("u")
+    assert await feedback.owns("u", "trace two")
+    await feedback.erase("u", ["trace one"])
     assert await feedback.user("u") is None
+    assert await feedback.owned("u") == ["trace two"], "noted since the names were read"
+    assert not await feedback.owns("u", "trace one")
+    await feedback.erase("u", ["trace two"])
     assert await feedback.owned("u") == []
     assert await counts(feedback) == {"c": 1}, "counts name nobody"
 
@@ -197,7 +246,7 @@ async def test_nothing_of_a_user_is_left_in_the_store(embedded_url, open_room):
         await feedback.put_user("somebody", User(profile="likes sand"))
         await feedback.record(events("somebody", "a", "b"))
         await feedback.own("somebody", "trace one", 60)
-        await feedback.erase("somebody")
+        await feedback.erase("somebody", ["trace one"])
         keys = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*")]
         assert keys
         assert not [key for key in keys if b"somebody" in key]
@@ -223,7 +272,7 @@ async def test_a_full_store_refuses_events_and_lets_items_and_users_go(tmp_path,
             await room.client.config_set("maxmemory", 0)
             assert await feedback.record([*more, *kept]) == ["counted"] * 2 + ["duplicate"] * 3
             await room.client.config_set("maxmemory", 1)
-            await feedback.erase("u")
+            await feedback.erase("u", [])
             assert await feedback.user("u") is None
             await room.client.config_set("maxmemory", 0)
     finally:

@@ -10,10 +10,11 @@ from tree.edits import DropItem
 from tree.item import Item
 from tree.store import keys as names
 from tree.store.documents import RedisDocuments
-from tree.store.feedback import Event, RedisFeedback, User
+from tree.store.feedback import Event, User
 from tree.store.keys import DocumentKeys, Lifetime, document_lifetime
 from tree.store.protocol import Mark
 from tree.store.redis import LOG_ENTRIES
+from tree.store.redis_feedback import RedisFeedback
 
 KINDS = sorted(names.DOCUMENT_KINDS)
 EXPIRING = [kind for kind in KINDS if document_lifetime(kind) is Lifetime.EXPIRING]
@@ -65,8 +66,9 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
         await documents.put(kind, "one", b"{}", None if stays else 60)
     await room.client.set(keys.compacting, b"", ex=60)
     feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
-    await feedback.record([Event("e1", "u", "a", 1), Event("e2", "u", "b", 2)])
-    await feedback.put_user("v", User(attributes={"age": 4}))
+    await feedback.put_user("u", User(profile="likes sand"))
+    await feedback.record([Event(item, "u", item, at) for at, item in enumerate("abc")])
+    await feedback.forget_items(["c"])
     await feedback.own("u", "trace one", 60)
 
     seen: Counter[tuple[str, str]] = Counter()

@@ -1,6 +1,7 @@
 """Catalogues over three nodes: spread, moved under their writers, and a node that dies."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from secrets import token_hex
@@ -16,8 +17,10 @@ from tree.item import Item
 from tree.node import ROOT, Space, TreeSettings
 from tree.store.connection import connect, translated
 from tree.store.documents import RedisDocuments
+from tree.store.feedback import Event
 from tree.store.keys import CatalogKeys
 from tree.store.redis import RedisTreeStore
+from tree.store.redis_feedback import RedisFeedback
 from tree.store.server import check_server
 from tree.vectors import DIMENSIONS
 
@@ -134,6 +137,39 @@ async def test_while_a_slot_moves_what_arrived_is_read_and_the_rest_is_asked_to_
     with cluster.moving(head, home):
         pass
     assert set((await opened(room, "books").load()).item_ids()) == {"a", "b"}
+
+
+async def test_while_a_slot_moves_events_wait_and_change_nothing_until_they_count(room, cluster):
+    keys = CatalogKeys("books", room.prefix)
+    feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+    await feedback.record([Event("1", "u", "x", 1), Event("2", "u", "y", 2)])
+    yesterday = keys.event(int(time.time() // 86_400) - 1)
+    await room.client.sadd(yesterday, "0")
+    await room.client.expire(yesterday, 600)
+    batch = [Event("3", "u", "z", 3), Event("4", "new", "x", 4), Event("5", "new", "z", 5)]
+    home = cluster.owner(keys.count)
+    target = next(node for node in cluster.nodes if node is not home)
+    some = [
+        key for key in home.client.keys(f"{room.prefix}:*") if b":count" in key or b":ev" in key
+    ]
+    assert len(some) == 3
+    with cluster.moving(keys.count, target):
+        with pytest.raises(StoreUnavailable):
+            await feedback.record(batch)
+        home.client.execute_command(
+            "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *some
+        )
+        with pytest.raises(StoreUnavailable):
+            await feedback.record(batch)
+    user = await feedback.user("u")
+    assert user is not None
+    assert [visit.item_id for visit in user.history] == ["x", "y"]
+    assert await feedback.user("new") is None
+    assert await feedback.record(batch) == ["counted"] * 3
+    assert [page async for page in feedback.counts()] == [{"x": 2, "y": 1, "z": 2}]
+    with cluster.moving(keys.count, home):
+        pass
+    assert await feedback.record(batch) == ["duplicate"] * 3
 
 
 async def test_a_dead_node_takes_its_catalogues_along_and_brings_them_back(room, cluster):

@@ -40,6 +40,7 @@ _CATALOG_KEYS = {
     "turn": Lifetime.EXPIRING,
     "mark": Lifetime.EXPIRING,
     "count": Lifetime.PERMANENT,
+    "gone": Lifetime.PERMANENT,
     "near": Lifetime.PERMANENT,
     "event": Lifetime.EXPIRING,
     "visited": Lifetime.EXPIRING,
@@ -72,6 +73,7 @@ class CatalogKeys:
         self.staged = f"{self._stem}:staged"
         self.compacting = f"{self._stem}:compacting"
         self.count = f"{self._stem}:count"
+        self.gone = f"{self._stem}:gone"
         self.turn = f"{self._stem}:turn"
         self.pattern = f"{self._stem}:*"
 

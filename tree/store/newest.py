@@ -91,14 +91,22 @@ class Newest:
         What takes a moment only is waited for; and so is all, where the version before has not
         been the newest for `_BEHIND_S`.
         """
-        if self._known is not None and (await self.head()).token == self._known.token:
-            return self._known
+        head = await self.head()
+        known = self._known  # read after every wait: whoever drops the catalogue takes it away
+        if known is not None and known.token == head.token:
+            return known
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._caught_up())
             self._catching_up.add_done_callback(_looked_at)
         task, late = self._catching_up, self._newest_at + _BEHIND_S < time.monotonic()
         done, _ = await asyncio.wait([task], timeout=None if late else _PATIENCE_S)
-        return task.result() if done or self._known is None else self._known
+        known = self._known
+        if not done and known is not None:
+            return known
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise StoreUnavailable("the catalogue was closed while it was read: retry")
+        return task.result()
 
     async def aclose(self) -> None:
         """Let go of what goes on for readers who did not wait for it."""

@@ -120,14 +120,58 @@ end
 return 1
 """
 
-# KEYS  counts, the ids of this period's events, those of the last period
-# ARGV  stems of the keys of neighbours, histories and facts of users; seconds that a user and
-#       event ids stay; most neighbours, longest history, reach; weights forward, then backward,
-#       by distance; then per event its id, user, item, microseconds since the epoch
-# Returns per event 0 counted, 1 repeated, 2 duplicate.
-RECORD_EVENTS = """
-local near, visited, facts, user_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local most, longest, reach = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+# What can come to lie within reach of an event of a history: whatever is `more` steps or less from
+# its time, where that is the reach and one for every event of the batch that may move an item.
+_REACHED = """
+local function reached(history, at, more)
+    local from = redis.call('ZCOUNT', history, '-inf', '(' .. at) - more
+    local upto = redis.call('ZCOUNT', history, '-inf', at) + more - 1
+    return redis.call('ZRANGE', history, math.max(0, from), upto)
+end
+"""
+
+# KEYS  histories
+# ARGV  per event the place of its history, its microseconds, and `more`; see above
+# Returns the items that these events can make pairs with.
+READ_REACHED = (
+    _REACHED
+    + """
+local found, items = {}, {}
+for i = 1, #ARGV, 3 do
+    for _, item in ipairs(reached(KEYS[tonumber(ARGV[i])], ARGV[i + 1], tonumber(ARGV[i + 2]))) do
+        if not found[item] then
+            found[item] = true
+            items[#items + 1] = item
+        end
+    end
+end
+return items
+"""
+)
+
+# KEYS  counts, when items were forgotten, the ids of this period's events, those of the last
+#       period; then the users' histories, their facts, and the neighbours that may change
+# ARGV  stem of the keys of neighbours; seconds that a user and event ids stay; most neighbours,
+#       longest history, reach; how many users; where changes of counts start; weights forward,
+#       then backward, by distance; then per event its id, the place of its user, its item, its
+#       microseconds since the epoch, and `more`; see above
+# Returns per event 0 counted, 1 repeated, 2 duplicate, 3 too old; false, and writes nothing, when
+# a history holds an item whose neighbours are not among the keys. An event's id comes last, so
+# that one that is cut short is not taken for one that was counted.
+RECORD_EVENTS = (
+    _REACHED
+    + """
+local near, user_ttl = ARGV[1], ARGV[2]
+local most, longest, reach = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local users, first = tonumber(ARGV[7]), 9 + 2 * reach
+local declared = {}
+for i = 5 + 2 * users, #KEYS do declared[KEYS[i]] = true end
+for i = first, #ARGV, 5 do
+    local history = KEYS[4 + tonumber(ARGV[i + 1])]
+    for _, item in ipairs(reached(history, ARGV[i + 3], tonumber(ARGV[i + 4]))) do
+        if not declared[near .. item] then return false end
+    end
+end
 local function bump(of, other, weight)
     local list = near .. of
     redis.call('ZINCRBY', list, weight, other)
@@ -137,37 +181,53 @@ local function bump(of, other, weight)
     redis.call('ZREM', list, least[at])
     redis.call('ZINCRBY', list, math.floor(tonumber(least[at + 1]) / 2), other)
 end
-local function pair(first, after, distance)
-    bump(first, after, ARGV[8 + distance])
-    bump(after, first, ARGV[8 + reach + distance])
+local function pair(before, after, distance)
+    bump(before, after, ARGV[8 + distance])
+    bump(after, before, ARGV[8 + reach + distance])
 end
-local function record(id, user, item, at)
-    if redis.call('SISMEMBER', KEYS[3], id) == 1 or redis.call('SADD', KEYS[2], id) == 0
-    then return 2 end
-    local history = visited .. user
-    local new = redis.call('ZADD', history, 'GT', at, item) == 1
+local function known(item, at, last)
+    if not last then return false end
+    local gone = tonumber(redis.call('ZSCORE', KEYS[2], item) or -1)
+    return not (tonumber(last) <= gone and gone < tonumber(at))
+end
+local function record(user, item, at)
+    local history, facts = KEYS[4 + user], KEYS[4 + users + user]
+    local repeated = known(item, at, redis.call('ZSCORE', history, item))
+    redis.call('ZADD', history, 'GT', at, item)
     redis.call('EXPIRE', history, user_ttl)
-    redis.call('EXPIRE', facts .. user, user_ttl)
-    if not new then return 1 end
+    redis.call('EXPIRE', facts, user_ttl)
+    if repeated then return 1 end
     local rank = redis.call('ZRANK', history, item)
+    local full = redis.call('ZCARD', history) > longest
+    if full and rank == 0 then
+        redis.call('ZREM', history, item)
+        return 3
+    end
     local from = math.max(0, rank - reach)
     local place = rank - from + 1
     for i, other in ipairs(redis.call('ZRANGE', history, from, rank + reach)) do
         if i < place then pair(other, item, place - i)
         elseif i > place then pair(item, other, i - place) end
     end
+    if redis.call('HEXISTS', KEYS[1], '') == 0 then redis.call('HSET', KEYS[1], '', ARGV[8]) end
     redis.call('HINCRBY', KEYS[1], item, 1)
     redis.call('HINCRBY', KEYS[1], '', 1)
-    if redis.call('ZCARD', history) > longest then redis.call('ZREMRANGEBYRANK', history, 0, 0) end
+    if full then redis.call('ZREMRANGEBYRANK', history, 0, 0) end
     return 0
 end
 local outcomes = {}
-for i = 9 + 2 * reach, #ARGV, 4 do
-    outcomes[#outcomes + 1] = record(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+for i = first, #ARGV, 5 do
+    local id, outcome = ARGV[i], 2
+    if redis.call('SISMEMBER', KEYS[3], id) + redis.call('SISMEMBER', KEYS[4], id) == 0 then
+        outcome = record(tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3])
+        redis.call('SADD', KEYS[3], id)
+    end
+    outcomes[#outcomes + 1] = outcome
 end
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
 return outcomes
 """
+)
 
 # KEYS  counts, then the neighbours of some items
 # Returns how often counts have changed, then per item its neighbours, each before its weight.
@@ -177,12 +237,29 @@ for i = 2, #KEYS do found[i] = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES'
 return found
 """
 
-# KEYS  counts, then the neighbours of some items
-# ARGV  these items
+# KEYS  counts, when items were forgotten; then the neighbours of some items, then of these
+# ARGV  stem of the keys of neighbours, how many forgotten items are remembered; then the items
 # Begins with removing: a full server lets it go on after that.
 FORGET_ITEMS = """
-for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
-if redis.call('HDEL', KEYS[1], unpack(ARGV)) > 0 then redis.call('HINCRBY', KEYS[1], '', 1) end
+local near, declared, removed = ARGV[1], {}, 0
+for i = #ARGV + 1, #KEYS do declared[KEYS[i]] = true end
+local time = redis.call('TIME')
+local now = time[1] .. string.format('%06d', time[2])
+for i = 3, #ARGV do
+    local item = ARGV[i]
+    for _, other in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do
+        if declared[near .. other] then redis.call('ZREM', near .. other, item) end
+    end
+    redis.call('UNLINK', KEYS[i])
+    if redis.call('HDEL', KEYS[1], item) == 1 then
+        redis.call('ZADD', KEYS[2], now, item)
+        removed = removed + 1
+    end
+end
+if removed > 0 then
+    redis.call('HINCRBY', KEYS[1], '', 1)
+    redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[2])
+end
 """
 
 # KEYS  counts, the neighbours of an item

@@ -301,3 +301,15 @@ def test_an_item_leaves_by_itself_when_its_time_has_come(
             break
         assert time.monotonic() < deadline
     assert seen, "it was there until then"
+
+
+def test_a_user_who_is_stored_just_after_the_catalogue_went_does_not_come_back_with_it(pair):
+    path = "/v1/catalogs/brief"
+    user = {"history": ["a"], "profile": "likes sand"}
+    assert pair.here.put(path).status_code == 201
+    assert pair.there.put(f"{path}/users/early", json=user).status_code == 200
+    assert pair.here.delete(path).status_code == 204
+    assert_problem(pair.there.put(f"{path}/users/late", json=user), 404, "unknown_catalog")
+    assert pair.here.put(path).status_code == 201
+    for name in ("early", "late"):
+        assert_problem(pair.here.get(f"{path}/users/{name}"), 404, "unknown_user")

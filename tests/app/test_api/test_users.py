@@ -102,6 +102,13 @@ def test_what_goes_together_is_recommended_though_it_is_unlike(api, films):
     assert "f39" not in answer(api, films, history=[{"item_id": "f0"}]), "it starts anew"
 
 
+def test_a_reader_of_before_counts_again_for_an_item_that_came_back(api, films):
+    send(api, films, ("e1", "u", "f0"), ("e2", "u", "f39"))
+    assert api.delete(item_path(films, "f39")).status_code == 204
+    api.put(item_path(films, "f39"), json={"title": "Film 39 of Love", "domain": "films"})
+    assert send(api, films, ("e3", "u", "f39"), ("e4", "u", "f39")) == ["counted", "repeated"]
+
+
 def test_what_many_had_comes_first_for_a_stranger(api, films):
     assert answer(api, films)[0] != "f33"
     for number in range(3):
@@ -122,6 +129,13 @@ def test_a_user_is_put_read_and_erased(api, films, user):
     assert api.delete(path).status_code == 204
     assert_problem(api.get(path), 404, "unknown_user")
     assert api.delete(path).status_code == 204
+
+
+def test_bytes_that_are_no_text_name_no_user(api, films):
+    for method in ("PUT", "GET", "DELETE"):
+        reply = api.request(method, f"{films}/users/%ff", json={} if method == "PUT" else None)
+        assert_problem(reply, 422, "invalid_request")
+    assert api.put(f"{films}/users/%EF%BF%BD", json={}).status_code == 200
 
 
 @pytest.mark.parametrize(
