@@ -26,16 +26,6 @@ if TYPE_CHECKING:  # they import openai, which takes 0.8 s
 _NO_TTL = -1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process, which has its fixtures; so do all that break things.
-
-    These start fleets of processes and look at deadlines: beside each other they would miss them.
-    """
-    for item in items:
-        breaks = "faults" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("faults" if breaks else str(item.path)))
-
-
 @dataclass(frozen=True)
 class Room:
     """A connection, and a key prefix that nobody else uses."""
