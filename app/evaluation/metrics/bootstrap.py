@@ -1,7 +1,6 @@
 """Intervals: how far a figure would move if other readers had been asked."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -9,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from app.evaluation.blas import one_thread
 from app.evaluation.metrics.answers import Floats, Ints
 
 RESAMPLES = 1_000
@@ -83,19 +83,6 @@ def resamples_of(readers: Ints, seed: int, count: int = RESAMPLES) -> Iterator[W
     """How often each case is drawn when readers are, each with all of their cases."""
     for drawn in resamples(int(readers.max(initial=-1)) + 1, seed, count):
         yield np.ascontiguousarray(drawn[:, readers])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """BLAS on one thread: the same bits everywhere, and not slower on a machine with other work.
-
-    Four threads on four busy cores took 42 s for what one does in 0.6 s (50,000 cases,
-    2026-11-21).
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 class Stack:

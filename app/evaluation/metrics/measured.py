@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.evaluation.blas import one_thread
 from app.evaluation.case import Case
 from app.evaluation.metrics import accuracy, beyond
 from app.evaluation.metrics.answers import Answers, Background, Floats, Ints, listed
@@ -18,7 +19,6 @@ from app.evaluation.metrics.bootstrap import (
     Weights,
     compare,
     interval,
-    one_thread,
     resamples_of,
 )
 

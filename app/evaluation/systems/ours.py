@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.curate.building import Listed, build
+from app.evaluation.blas import one_thread
 from app.evaluation.case import Question, Training
 from app.evaluation.protocols import training_share
-from app.evaluation.systems.scored import Progress, one_blas_thread
+from app.evaluation.systems.scored import Progress
 from app.jobs import Report
 from app.llm import Models
 from app.recommend import Manner, Recommendation, Recommender, RecommendRequest
@@ -146,7 +147,7 @@ class Ours:
         """See System."""
         answers = []
         step = 16 * self._settings.llm_concurrency  # not a task for each of a million readers
-        with one_blas_thread():
+        with one_thread():
             for start in range(0, len(questions), step):
                 some = questions[start : start + step]
                 answers += await asyncio.gather(*(self._answer(one, limit) for one in some))

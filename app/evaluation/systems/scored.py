@@ -5,12 +5,12 @@ import importlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+from app.evaluation.blas import one_thread
 from app.evaluation.case import Question, Training
 from app.evaluation.protocols import training_share
 from tree.item import Item
@@ -33,17 +33,6 @@ def library(name: str, extra: str) -> ModuleType:
         raise MissingLibrary(
             f"{error.name} is not installed: pip install 'unillmrec[{extra}]'"
         ) from error
-
-
-def one_blas_thread() -> AbstractContextManager[object]:
-    """While open, products of matrices use one thread.
-
-    Small ones gain nothing from more, and threads that spin for a core that is busy cost nine
-    tenths of the time: 110 against 420 readers a second over 17k items (4 cores, November 2026).
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 class Scored(ABC):
@@ -90,7 +79,7 @@ class Scored(ABC):
         had = Counter(row for history in self._histories for row in set(history))
         self._counts = np.zeros(len(self._items), np.float32)
         self._counts[list(had)] = list(had.values())
-        with one_blas_thread():
+        with one_thread():
             self.learn()
         self._histories = []
 
@@ -99,7 +88,7 @@ class Scored(ABC):
             return [[] for _ in questions]
         step = max(1, _SCORES_AT_ONCE // len(self._items))
         answers: list[list[str]] = []
-        with one_blas_thread():
+        with one_thread():
             for start in range(0, len(questions), step):
                 some = questions[start : start + step]
                 asked = zip(self.score(some), some, strict=True)
