@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     fsync: Literal["everysec", "always"] = Field(
         default="everysec",
         description="When the embedded store's file reaches the disk: a power loss costs the last "
-        "second, or nothing, with slower writes.",
+        "second (two on a slow disk), or nothing, with slower writes.",
     )
     key_prefix: str = Field(
         default="unillmrec",

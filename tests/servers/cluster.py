@@ -50,6 +50,7 @@ class Node:
             "logfile": str(self._folder / "valkey.log"),
             "save": "",
             "appendonly": "yes",
+            "appendfsync": "always",  # else a crash may lose what waits for a slow disk
             "cluster-enabled": "yes",
             "cluster-port": str(self.bus_port),
             "cluster-node-timeout": "2000",

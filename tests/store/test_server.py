@@ -89,7 +89,7 @@ async def test_a_killed_owner_takes_its_server_along_and_blocks_nobody(tmp_path,
 
 
 async def test_a_killed_server_starts_again(tmp_path):
-    server = await EmbeddedServer.start(tmp_path)
+    server = await EmbeddedServer.start(tmp_path, fsync="always")
     async with connect(server.connect_url) as client:
         await client.set("key", b"value")
     os.kill(server.pid, signal.SIGKILL)

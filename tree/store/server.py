@@ -33,7 +33,7 @@ _SOCKET_FOLDER = "unillmrec-"
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 107 on Linux, 103 on macOS
 _OLDEST_VERSION = (6, 2)
 _POLL_S = 0.01
-_OWNER_GONE_S = 3.0  # how long the server of a killed owner may take to follow it
+_OWNER_GONE_S = 10.0  # how long the server of a killed owner may take to write what it holds
 _SILENT_START_S = 20.0
 _STOP_S = 10.0
 _LOG_LINES = 8
@@ -126,9 +126,10 @@ class EmbeddedServer:
     async def start(cls, folder: Path, *, fsync: Fsync = "everysec") -> "EmbeddedServer":
         """The server over `folder`, as soon as it has read its data and answers.
 
-        `fsync` says how much a power loss may cost: a second, or, at the price of slower
-        writes, nothing. An append-only file that ends within a write is read up to there; the
-        rest is kept in the folder, and the log tells of it.
+        `fsync` says how much a power loss, or a crash of the server itself, may cost: a second
+        (two, while the disk is slow), or, at the price of slower writes, nothing. An append-only
+        file that ends within a write is read up to there; the rest is kept in the folder, and the
+        log tells of it.
 
         Raises StoreUnavailable when another process owns the folder, when the folder cannot be
         written or when the server gives up; the message says what to do.
@@ -340,7 +341,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # it writes what it holds, and ends
         if os.getppid() != parent:
             os._exit(1)
 
