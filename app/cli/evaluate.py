@@ -1,9 +1,11 @@
 """`evaluate`: how good the recommendations are, on a user's own data or on public formats."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -23,166 +25,129 @@ commands = typer.Typer(
     no_args_is_help=True,
 )
 
-DataArgument: TypeAlias = Annotated[
-    list[Path],
-    typer.Argument(help="A folder, or files: MIND, Amazon reviews, MovieLens, or plain JSON Lines.",
-                   exists=True),
-]  # fmt: skip
-FormatOption: TypeAlias = Annotated[
-    Format | None, typer.Option("--format", help="Found out from the files unless given.")
-]
-MinRatingOption: TypeAlias = Annotated[
-    float | None, typer.Option(help="Leave out events with a lower rating, or none.")
-]
-SystemsOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--system", "-s", help="Who is asked: NAME or NAME:PARAMETER=VALUE,…; repeat it."),
-]
-ReadersOption: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="How many readers, after a seeded shuffle; 0 for all.")
-]
-SeedOption: TypeAlias = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
-OutOption: TypeAlias = Annotated[
-    Path, typer.Option("--out", help="Folder of results.jsonl and report.html.", file_okay=False)
-]
-RecordOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Keep what the model says in this file.", dir_okay=False)
-]
-ReplayOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(help="Ask no model: say again what it said.", exists=True, dir_okay=False),
-]
-
 _OUT = Path("evaluation")
-_READERS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What all studies are told."""
-
-    data: list[Path]
-    system: list[str]
-    format: Format | None
-    min_rating: float | None
-    readers: int
-    seed: int
-    out: Path
-    record: Path | None
-    replay: Path | None
-    as_json: bool
-
 
 Study: TypeAlias = Callable[["Asked", "Models"], Iterable["Trial"]]
 
 
-@commands.command()
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all studies are told: a field is an option of their commands. See _study."""
+
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A folder, or files: MIND, Amazon reviews, MovieLens, or plain JSON Lines.",
+            exists=True,
+        ),
+    ]
+    system: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--system", "-s", help="Who is asked: NAME or NAME:PARAMETER=VALUE,…; repeat it."
+        ),
+    ] = None
+    format: Annotated[
+        Format | None, typer.Option("--format", help="Found out from the files unless given.")
+    ] = None
+    min_rating: Annotated[
+        float | None, typer.Option(help="Leave out events with a lower rating, or none.")
+    ] = None
+    readers: Annotated[
+        int, typer.Option(min=0, help="How many readers, after a seeded shuffle; 0 for all.")
+    ] = 1_000
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder of results.jsonl and report.html.", file_okay=False),
+    ] = _OUT
+    record: Annotated[
+        Path | None, typer.Option(help="Keep what the model says in this file.", dir_okay=False)
+    ] = None
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Ask no model: say again what it said.", exists=True, dir_okay=False),
+    ] = None
+    as_json: JsonOption = False
+
+    def systems(self, models: "Models", *asking: str) -> list[str]:
+        """Those that were asked for, or the usual ones; `asking` are usual where a model is."""
+        if self.system:
+            return self.system
+        return [*(("beam", *asking) if models.configured else ()), *COMPARED]
+
+
+def _study(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a study a command: its own options come first, then the fields of Common.
+
+    The study gets those as one Common; fields that it goes `without` have their defaults there.
+    """
+
+    def added(study: Callable[..., None]) -> Callable[..., None]:
+        own = list(signature(study).parameters.values())[1:]
+        shared = [
+            field for name, field in signature(Common).parameters.items() if name not in without
+        ]
+
+        @wraps(study)
+        def command(**given: object) -> None:
+            told = {field.name: given.pop(field.name) for field in shared}
+            study(Common(**told), **given)  # type: ignore[arg-type]  # typer has checked them
+
+        options = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own, *shared)]
+        command.__signature__ = Signature(options)  # type: ignore[attr-defined]  # typer reads it
+        return commands.command()(command)
+
+    return added
+
+
+@_study()
 def compare(
-    data: DataArgument,
-    system: SystemsOption = None,
+    common: Common,
     protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.LEAVE_LAST_OUT,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Systems side by side (the paper's table 2)."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
-    _run(common, lambda asked, models: studies.compare(asked, protocol, _named(common, models)))
+    _run(common, lambda asked, models: studies.compare(asked, protocol, common.systems(models)))
 
 
-@commands.command()
+@_study(without=("record", "replay"))
 def training(
-    data: DataArgument,
-    system: SystemsOption = None,
+    common: Common,
     share: Annotated[
         list[float] | None, typer.Option(min=0.001, max=1, help="Of the readers; repeat it.")
     ] = None,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    as_json: JsonOption = False,
 ) -> None:
     """How much training data others need to catch up (figure 4)."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, None, None, as_json
-    )
     learned = common.system or ["itemknn", "als"]
-    _run(
-        common,
-        lambda asked, _: studies.training(asked, learned, ["embedded"], share or SHARES),
-    )
+    _run(common, lambda asked, _: studies.training(asked, learned, ["embedded"], share or SHARES))
 
 
-@commands.command()
-def k(
-    data: DataArgument,
-    system: SystemsOption = None,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_study()
+def k(common: Common) -> None:
     """Quality by the length of the list, and by items per leaf (figure 6)."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
-    _run(common, lambda asked, models: studies.k(asked, _named(common, models, "paper")))
+    _run(common, lambda asked, models: studies.k(asked, common.systems(models, "paper")))
 
 
-@commands.command()
-def prompts(
-    data: DataArgument,
-    system: SystemsOption = None,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_study()
+def prompts(common: Common) -> None:
     """The four perspectives from which a model can be asked (figure 7)."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
     _run(common, lambda asked, _: studies.prompts(asked, common.system or ["beam"]))
 
 
-@commands.command()
+@_study(without=("system", "readers"))
 def tokens(
-    data: DataArgument,
+    common: Common,
     size: Annotated[
         list[int] | None, typer.Option(min=100, help="Items of the catalogue; repeat it.")
     ] = None,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """What prompts cost, by stage, as the catalogue grows (figure 8).
 
@@ -190,95 +155,52 @@ def tokens(
     """
     from app.evaluation import studies
 
-    common = _Common(data, [], format, min_rating, 1_000, seed, out, record, replay, as_json)
     _run(common, lambda asked, _: studies.tokens(asked, size or SIZES), stand_in=True)
 
 
-@commands.command()
-def topics(
-    data: DataArgument,
-    system: SystemsOption = None,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_study()
+def topics(common: Common) -> None:
     """Topics of what is answered and of what was read, by diversity (figure 9)."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
-    wanted = ("topic_similarity", "topic_level", "recall", "ndcg", "ilad", "coverage")
     _run(
         common,
-        lambda asked, models: studies.topics(asked, _named(common, models)),
-        metrics=wanted,
+        lambda asked, models: studies.topics(asked, common.systems(models)),
+        metrics=("topic_similarity", "topic_level", "recall", "ndcg", "ilad", "coverage"),
     )
 
 
-@commands.command()
+@_study()
 def coldstart(
-    data: DataArgument,
-    system: SystemsOption = None,
+    common: Common,
     natural: Annotated[
         bool, typer.Option("--natural", help="Readers who did as much, not the same ones cut.")
     ] = False,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """How little need be known of a reader: by length of history."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
-    _run(
-        common,
-        lambda asked, models: studies.coldstart(asked, _named(common, models)),
-        natural=natural,
-    )
+    def study(asked: "Asked", models: "Models") -> Iterable["Trial"]:
+        return studies.coldstart(replace(asked, natural=natural), common.systems(models))
+
+    _run(common, study)
 
 
-@commands.command()
+@_study()
 def crossdomain(
-    data: DataArgument,
-    system: SystemsOption = None,
+    common: Common,
     source: Annotated[str, typer.Option(help="The domain that is told.")] = "",
     target: Annotated[str, typer.Option(help="The domain that is asked for.")] = "",
     by: Annotated[DomainBy, typer.Option(help="What tells domains apart.")] = DomainBy.DOMAIN,
-    format: FormatOption = None,
-    min_rating: MinRatingOption = None,
-    readers: ReadersOption = _READERS,
-    seed: SeedOption = 0,
-    out: OutOption = _OUT,
-    record: RecordOption = None,
-    replay: ReplayOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """From the history in one domain to items of another."""
     from app.evaluation import studies
 
-    common = _Common(
-        data, system or [], format, min_rating, readers, seed, out, record, replay, as_json
-    )
-    _run(
-        common,
-        lambda asked, models: studies.crossdomain(asked, _named(common, models)),
-        source=source,
-        target=target,
-        by=by,
-    )
+    def study(asked: "Asked", models: "Models") -> Iterable["Trial"]:
+        domains = replace(asked, source=source, target=target, by=by)
+        return studies.crossdomain(domains, common.systems(models))
+
+    _run(common, study)
 
 
 @commands.command()
@@ -307,39 +229,18 @@ def report(
         out.print(f"{folder / 'report.html'}")
 
 
-def _named(common: _Common, models: "Models", *asking: str) -> list[str]:
-    """The systems that were asked for, or the usual ones."""
-    if common.system:
-        return common.system
-    return [*(("beam", *asking) if models.configured else ()), *COMPARED]
-
-
-class _Further(TypedDict, total=False):
-    """What single studies are told besides. See Asked."""
-
-    natural: bool
-    source: str
-    target: str
-    by: DomainBy
-
-
 def _run(
-    common: _Common,
+    common: Common,
     study: Study,
     *,
     metrics: Sequence[str] | None = None,
     stand_in: bool = False,
-    **further: Unpack[_Further],
 ) -> None:
-    run(_evaluated(common, study, metrics, stand_in, further))
+    run(_evaluated(common, study, metrics, stand_in))
 
 
 async def _evaluated(
-    common: _Common,
-    study: Study,
-    metrics: Sequence[str] | None,
-    stand_in: bool,
-    further: _Further,
+    common: Common, study: Study, metrics: Sequence[str] | None, stand_in: bool
 ) -> None:
     from app.evaluation.dataset import DataError
     from app.evaluation.report import Results, as_json, show, write
@@ -355,7 +256,7 @@ async def _evaluated(
             async with chosen_models(common.record, common.replay, stand_in) as (settings, models):
                 around = Surroundings(settings, models)
                 # What is named wrongly is told before anything is read or built.
-                systems(common.system, around)
+                systems(common.system or (), around)
                 drafted = study(Draft(), models)
                 systems(list(dict.fromkeys(trial.asked for trial in drafted)), around)
                 data = loaded(common.data, common.format, common.min_rating, watching)
@@ -369,7 +270,6 @@ async def _evaluated(
                     common.seed,
                     leaves,
                     min_rating=common.min_rating,
-                    **further,
                 )
                 evaluation = Evaluation(
                     data,
