@@ -4,11 +4,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel
 
+from app.cli.check import Check
 from tree.embedders import EmbedderCache
 from tree.errors import TreeError
 from tree.inspect import violations
@@ -39,16 +39,6 @@ _ADVICE = {
     "tree": "unillmrec rebuild --catalog {name}",
     "records": "put these items again, or delete them",
 }
-
-
-class Check(BaseModel):
-    """One thing that was looked at."""
-
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    finding: str
-    advice: str = ""
-    flaws: list[str] = []
 
 
 class _Findings:

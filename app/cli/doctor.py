@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -11,17 +12,16 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli.deep import Check, catalogue_checks, document_check
+from app.cli.check import Check
 from app.cli.session import JsonOption, err, out, print_json, run
 from app.cli.watching import bar
-from app.settings import Settings
 from tree.errors import CorruptSnapshot, TreeError
-from tree.inspect import violations
 from tree.store.torn import torn_files
 
 if TYPE_CHECKING:
     from app.catalogs import Catalog
     from app.llm import Models
+    from app.settings import Settings
     from tree.store.server import ServerReport
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -39,7 +39,7 @@ def doctor(as_json: JsonOption = False, deep: DeepOption = False) -> None:
     checks = run(_examined(quiet=as_json, deep=deep))
     failed = any(check.status == "fail" for check in checks)
     if as_json:
-        print_json({"ok": not failed, "checks": [check.model_dump() for check in checks]})
+        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
         table = Table("", "what", "finding", "what to do")
         for check in checks:
@@ -52,6 +52,8 @@ def doctor(as_json: JsonOption = False, deep: DeepOption = False) -> None:
 
 
 async def _examined(*, quiet: bool, deep: bool) -> list[Check]:
+    from app.settings import Settings
+
     if deep:
         with bar(quiet=quiet) as progress:
             return [check async for check in _examine(Settings(), progress)]
@@ -59,8 +61,9 @@ async def _examined(*, quiet: bool, deep: bool) -> list[Check]:
         return [check async for check in _examine(Settings(), None)]
 
 
-async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[Check]:
+async def _examine(settings: "Settings", deep: Progress | None) -> AsyncIterator[Check]:
     """Every check in turn; with a progress bar to show it on, all that is stored."""
+    from app.cli.deep import catalogue_checks, document_check
     from app.main import services
 
     yield await asyncio.to_thread(_data_folder, settings)
@@ -82,7 +85,7 @@ async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[C
     yield await asyncio.to_thread(_embedder)
 
 
-def _torn(settings: Settings) -> Iterator[Check]:
+def _torn(settings: "Settings") -> Iterator[Check]:
     if files := torn_files(settings.data_dir):
         size = sum(file.stat().st_size for file in files)
         yield Check(
@@ -93,7 +96,7 @@ def _torn(settings: Settings) -> Iterator[Check]:
         )
 
 
-def _data_folder(settings: Settings) -> Check:
+def _data_folder(settings: "Settings") -> Check:
     folder = settings.data_dir.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,7 +112,7 @@ def _data_folder(settings: Settings) -> Check:
     return Check(name="data folder", status="ok", finding=f"{folder} can be written")
 
 
-def _store(settings: Settings, server: "ServerReport") -> Iterator[Check]:
+def _store(settings: "Settings", server: "ServerReport") -> Iterator[Check]:
     kind = "embedded store" if settings.redis_url is None else "store"
     if server.nodes:
         kind = f"cluster of {len(server.nodes)} nodes"
@@ -158,6 +161,8 @@ def _memory(server: "ServerReport") -> Check:
 
 
 async def _catalogue(catalog: "Catalog") -> Check:
+    from tree.inspect import violations
+
     name = f"catalogue {catalog.name}"
     try:
         tree = await catalog.store.load()
@@ -205,7 +210,7 @@ def _embedder() -> Check:
     )
 
 
-async def _model(settings: Settings, models: "Models") -> Check:
+async def _model(settings: "Settings", models: "Models") -> Check:
     from app.llm import ModelError
 
     name, where = settings.llm_model, models.endpoint

@@ -12,8 +12,7 @@ import typer
 from app.cli.evaluating import Watching, chosen_models, loaded
 from app.cli.session import Failed, JsonOption, explained, out, print_json, run
 from app.cli.watching import bar
-from app.evaluation.choices import COMPARED, SHARES, SIZES, DomainBy, Protocol
-from app.evaluation.formats import Format
+from app.evaluation.choices import COMPARED, SHARES, SIZES, DomainBy, Format, Protocol
 
 if TYPE_CHECKING:
     from app.evaluation.studies import Asked

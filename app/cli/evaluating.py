@@ -5,18 +5,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from app.cli.session import err
-from app.evaluation.formats import Format
-from app.settings import Settings
+from app.evaluation.choices import Format
 
 if TYPE_CHECKING:
     from app.evaluation.dataset import Dataset
     from app.evaluation.trials import Trial
     from app.llm import Models
+    from app.settings import Settings
 
 
 def loaded(
@@ -40,11 +39,12 @@ def loaded(
 @asynccontextmanager
 async def chosen_models(
     record: Path | None, replay: Path | None, stand_in: bool
-) -> AsyncIterator[tuple[Settings, "Models"]]:
+) -> AsyncIterator[tuple["Settings", "Models"]]:
     """The models that the settings name: recorded, replayed, or a stand-in where none is named."""
     from app.evaluation import stand_in as standing_in
     from app.llm.recording import Recorded, Recorder, RecordingError, Replayed, recorded_models
     from app.main import opened_models
+    from app.settings import Settings
 
     settings = Settings()
     if record and replay:
@@ -67,8 +67,10 @@ async def chosen_models(
             yield settings, models
 
 
-def _replaying(settings: Settings, recorded: set[str]) -> Settings:
+def _replaying(settings: "Settings", recorded: set[str]) -> "Settings":
     """The settings with the model of a recording, where they name none; no key is needed."""
+    from pydantic import SecretStr
+
     from app.llm.recording import RecordingError
 
     found: dict[str, object] = {"llm_api_key": SecretStr("none")}

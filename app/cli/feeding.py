@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run
 from app.cli.watching import bar
-from app.signals import UserEvent, UserHistory, events_of, feed
-from tree.store.feedback import Event
+
+if TYPE_CHECKING:
+    from tree.store.feedback import Event
 
 _AT_ONCE = 2_000
 _SHOWN = 20
@@ -57,6 +57,8 @@ def events(
 
 
 async def _fed(file: Path, catalog: str, *, quiet: bool) -> tuple[Counter[str], Counter[str]]:
+    from app.signals import feed
+
     found: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     async with opened(catalog) as (_, target):
@@ -72,7 +74,7 @@ async def _fed(file: Path, catalog: str, *, quiet: bool) -> tuple[Counter[str], 
     return found, errors
 
 
-def _batches(file: Path, lines: BinaryIO, errors: Counter[str]) -> Iterator[Sequence[Event]]:
+def _batches(file: Path, lines: BinaryIO, errors: Counter[str]) -> Iterator[Sequence["Event"]]:
     batch: list[Event] = []
     now = time.time_ns() // 1_000
     try:
@@ -91,8 +93,10 @@ def _batches(file: Path, lines: BinaryIO, errors: Counter[str]) -> Iterator[Sequ
     yield batch
 
 
-def _events(line: bytes, now: int) -> list[Event]:
+def _events(line: bytes, now: int) -> list["Event"]:
     """The events of a line. Raises ValueError."""
+    from app.signals import UserEvent, UserHistory, events_of
+
     row = json.loads(line)
     if isinstance(row, dict) and "history" in row:
         return list(UserHistory.model_validate_json(line).events(now))
@@ -100,6 +104,8 @@ def _events(line: bytes, now: int) -> list[Event]:
 
 
 def _reason(error: Exception) -> str:
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         flaw = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, flaw["loc"]))

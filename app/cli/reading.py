@@ -1,13 +1,15 @@
 """`recommend`: an answer for one reader, as a table."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
-from app.recommend import Recommendation, RecommendRequest
+
+if TYPE_CHECKING:
+    from app.recommend import Recommendation
 
 _SEPARATOR = " › "
 
@@ -52,13 +54,15 @@ def recommend(
         _show(answer)
 
 
-async def _recommend(catalog: str, asked: dict[str, object]) -> Recommendation:
+async def _recommend(catalog: str, asked: dict[str, object]) -> "Recommendation":
+    from app.recommend import RecommendRequest
+
     request = RecommendRequest.model_validate(asked)
     async with opened(catalog) as (_, found):
         return await found.recommender.recommend(request)
 
 
-def _show(answer: Recommendation) -> None:
+def _show(answer: "Recommendation") -> None:
     table = Table("", "title", "path", "reason", "score")
     for item in answer.items:
         cells = (str(item.fields.get("title", item.item_id)), _SEPARATOR.join(item.path))

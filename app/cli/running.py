@@ -16,7 +16,6 @@ import typer
 
 from app import __version__
 from app.cli.session import JsonOption, err, explained, out, print_json, stop
-from app.settings import Settings
 
 _WRONG_CALL = 2
 _GRACE_S = 10
@@ -53,6 +52,7 @@ def serve(
     import uvicorn
 
     from app.main import check_models, shared_store
+    from app.settings import Settings
 
     signal.signal(signal.SIGTERM, _leave)  # uvicorn repeats the signal when it has closed
     settings = Settings()

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeAlias, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from app.settings import Settings
 from tree.errors import TreeError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
     from app.catalogs import Catalog
     from app.main import Services
 
@@ -48,14 +48,11 @@ def run(work: Coroutine[object, object, _T]) -> _T:
 @contextmanager
 def explained() -> Iterator[None]:
     """Exit with a sentence instead of a traceback, where we know what happened."""
-    from app.catalogs import UnknownCatalog
-    from app.jobs import JobRunning
-    from app.llm import ModelError
-    from app.recommend.recommender import DeadlineExceeded
+    from pydantic import ValidationError
 
     try:
         yield
-    except (Failed, TreeError, UnknownCatalog, JobRunning, ModelError, DeadlineExceeded) as error:
+    except (Failed, TreeError) as error:
         stop(str(error))
     except ValidationError as error:
         stop(_flaws(error))
@@ -65,6 +62,8 @@ def explained() -> Iterator[None]:
         stop(str(error), _INTERRUPTED)
     except KeyboardInterrupt:
         stop("stopped", _INTERRUPTED)
+    except _refusals() as error:
+        stop(str(error))
 
 
 def stop(reason: str, code: int = 1) -> NoReturn:
@@ -82,23 +81,34 @@ async def opened(
     Works beside a running service, whose embedded server it then uses.
     """
     from app.main import services
+    from app.settings import Settings
 
     wanted = {name: value for name, value in settings.items() if value is not None}
     async with services(Settings.model_validate(wanted), attach=True) as parts:
         yield parts, await parts.catalogs.get(catalog)
 
 
-def print_json(value: BaseModel | dict[str, object]) -> None:
+def print_json(value: "BaseModel | dict[str, object]") -> None:
     """One JSON document on stdout."""
     text = (
-        value.model_dump_json(indent=2)
-        if isinstance(value, BaseModel)
-        else json.dumps(value, indent=2, ensure_ascii=False)
+        json.dumps(value, indent=2, ensure_ascii=False)
+        if isinstance(value, dict)
+        else value.model_dump_json(indent=2)
     )
     sys.stdout.write(text + "\n")
 
 
-def _flaws(error: ValidationError) -> str:
+def _refusals() -> tuple[type[Exception], ...]:
+    """What the service refuses; imported once something was raised, as commands need not."""
+    from app.catalogs import UnknownCatalog
+    from app.jobs import JobRunning
+    from app.llm import ModelError
+    from app.recommend.recommender import DeadlineExceeded
+
+    return UnknownCatalog, JobRunning, ModelError, DeadlineExceeded
+
+
+def _flaws(error: "ValidationError") -> str:
     parts = []
     for found in error.errors(include_url=False, include_input=False):
         place = ".".join(map(str, found["loc"]))

@@ -24,12 +24,11 @@ from app.cli.session import (
     run,
 )
 from app.cli.watching import bar, ended_well, watch
-from app.curate import ImportParams
-from app.curate.uploads import arriving
-from app.jobs import Job
 
 if TYPE_CHECKING:
     import httpx2
+
+    from app.jobs import Job
 
 _PIECE_BYTES = 262_144
 _COPIED_AT_ONCE = 1_048_576
@@ -94,13 +93,16 @@ def export(
         out.print(f"{count:,} items written to {output}", markup=False)
 
 
-async def _settled(job: Job) -> None:
+async def _settled(job: "Job") -> None:
     ended_well(job)
 
 
 async def _import_here(
     file: Path, catalog: str, on_error: OnError, dry_run: bool, *, quiet: bool
-) -> Job:
+) -> "Job":
+    from app.curate import ImportParams
+    from app.curate.uploads import arriving
+
     async with opened(catalog) as (parts, found):
         with arriving(parts.settings.uploads) as upload, file.open("rb") as source:
             await asyncio.to_thread(shutil.copyfileobj, source, upload.file, _COPIED_AT_ONCE)
@@ -137,7 +139,9 @@ async def _import_there(
     dry_run: bool,
     *,
     quiet: bool,
-) -> Job:
+) -> "Job":
+    from app.jobs import Job
+
     async with _service(url) as client:
         with file.open("rb") as source:
             zipped = source.read(2) == _GZIP_MAGIC
@@ -190,7 +194,7 @@ def _refusal(reply: "httpx2.Response") -> str:
         return f"the service answered {reply.status_code}: is this its address?"
 
 
-def _report(job: Job) -> None:
+def _report(job: "Job") -> None:
     result = job.result or {}
     if not result:
         return

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,11 +10,14 @@ from rich.tree import Tree
 
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
 from app.cli.watching import ended_well, watch
-from app.curate import RebuildParams
-from app.jobs import Job
-from tree.inspect import Outline, graphml, outline, statistics
-from tree.node import ROOT
-from tree.snapshot import SemanticTree
+
+if TYPE_CHECKING:
+    from app.curate import RebuildParams
+    from app.jobs import Job
+    from tree.inspect import Outline
+    from tree.snapshot import SemanticTree
+
+_ROOT = 0  # tree.node.ROOT, without numpy
 
 
 class Format(StrEnum):
@@ -43,7 +46,7 @@ class Mode(StrEnum):
 def show(
     catalog: CatalogOption = "default",
     depth: Annotated[int, typer.Option(min=0, max=64, help="Levels below the root.")] = 2,
-    root: Annotated[int, typer.Option(min=0, help="The node to start at.")] = ROOT,
+    root: Annotated[int, typer.Option(min=0, help="The node to start at.")] = _ROOT,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,6 +73,8 @@ def rebuild(
     """Build the tree anew; the catalogue can be used and changed meanwhile."""
     if (mode is Mode.SUBTREE) != (root is not None):
         raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
+    from app.curate import RebuildParams
+
     params = RebuildParams(mode=mode.value, root=root, dry_run=dry_run, max_cost_usd=max_cost_usd)
     work = _rebuild(catalog, params, engine=engine, ray_address=ray_address, quiet=as_json)
     job = run(work)
@@ -81,6 +86,8 @@ def rebuild(
 
 
 async def _show(catalog: str, root: int, depth: int, form: Format) -> None:
+    from tree.inspect import graphml, outline, statistics
+
     async with opened(catalog) as (_, found):
         tree = await found.store.load()
     match form:
@@ -95,7 +102,7 @@ async def _show(catalog: str, root: int, depth: int, form: Format) -> None:
             out.print(graphml(tree, root, depth), markup=False, soft_wrap=True)
 
 
-def _drawn(node: Outline) -> Tree:
+def _drawn(node: "Outline") -> Tree:
     text = f"[bold]{escape(node.label)}[/] [cyan]{node.count:,}[/] [dim]#{node.id}[/]"
     if node.signpost:
         text += f" [dim]{escape(node.signpost)}[/]"
@@ -105,7 +112,9 @@ def _drawn(node: Outline) -> Tree:
     return drawn
 
 
-def _summary(tree: SemanticTree) -> str:
+def _summary(tree: "SemanticTree") -> str:
+    from tree.inspect import statistics
+
     shape = statistics(tree)
     return (
         f"version {tree.version}: {shape.items:,} items in {shape.leaves:,} leaves "
@@ -116,12 +125,12 @@ def _summary(tree: SemanticTree) -> str:
 
 async def _rebuild(
     catalog: str,
-    params: RebuildParams,
+    params: "RebuildParams",
     *,
     engine: EngineName | None,
     ray_address: str | None,
     quiet: bool,
-) -> Job:
+) -> "Job":
     async with opened(catalog, build_engine=engine, ray_address=ray_address) as (parts, found):
         job = await found.curator.start_rebuild(params)
         job = await watch(job, parts.jobs.get, quiet=quiet)

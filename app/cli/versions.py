@@ -1,15 +1,17 @@
 """`versions` and `activate`: the trees that are kept, and one of them put back into use."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
 from app.cli.watching import ended_well, watch
-from app.jobs import Job
-from tree.store.protocol import TreeVersion
+
+if TYPE_CHECKING:
+    from app.jobs import Job
+    from tree.store.protocol import TreeVersion
 
 
 def versions(catalog: CatalogOption = "default", as_json: JsonOption = False) -> None:
@@ -42,12 +44,12 @@ def activate(
         out.print(f"version {version} is in use again, as {job.result['tree_version']}")
 
 
-async def _kept(catalog: str) -> list[TreeVersion]:
+async def _kept(catalog: str) -> list["TreeVersion"]:
     async with opened(catalog) as (_, found):
         return await found.store.versions()
 
 
-async def _activate(catalog: str, version: int, *, quiet: bool) -> Job:
+async def _activate(catalog: str, version: int, *, quiet: bool) -> "Job":
     async with opened(catalog) as (parts, found):
         job = await found.curator.start_activation(version)
         job = await watch(job, parts.jobs.get, quiet=quiet)
@@ -55,5 +57,5 @@ async def _activate(catalog: str, version: int, *, quiet: bool) -> Job:
     return job
 
 
-def _time(one: TreeVersion) -> str:
+def _time(one: "TreeVersion") -> str:
     return datetime.fromtimestamp(one.built_at, UTC).isoformat()

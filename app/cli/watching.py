@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from app.cli.session import Failed, err
-from app.jobs import Job
+
+if TYPE_CHECKING:
+    from app.jobs import Job
 
 _POLL_S = 0.2
 _BYTES = "bytes"
@@ -44,7 +47,9 @@ def bar(*, quiet: bool) -> Progress:
     )
 
 
-async def watch(job: Job, read: Callable[[str], Awaitable[Job | None]], *, quiet: bool) -> Job:
+async def watch(
+    job: "Job", read: Callable[[str], Awaitable["Job | None"]], *, quiet: bool
+) -> "Job":
     """The job at its end. Raises Failed when it was forgotten meanwhile."""
     with bar(quiet=quiet) as progress:
         row = progress.add_task(job.progress.phase, total=None, unit=job.progress.unit)
@@ -64,7 +69,7 @@ async def watch(job: Job, read: Callable[[str], Awaitable[Job | None]], *, quiet
     return job
 
 
-def ended_well(job: Job) -> None:
+def ended_well(job: "Job") -> None:
     """Raises Failed, with the job's own reason, unless it succeeded and something came of it."""
     if job.state == "succeeded":
         result = job.result or {}

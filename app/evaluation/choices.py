@@ -10,6 +10,15 @@ CUTOFFS = (1, 5, 10, 20, 50)
 PER_LEAF = (1, 3, 5, 8, 10)
 
 
+class Format(StrEnum):
+    """The formats that can be evaluated on."""
+
+    PLAIN = "plain"
+    MIND = "mind"
+    AMAZON = "amazon"
+    MOVIELENS = "movielens"
+
+
 class DomainBy(StrEnum):
     """What tells domains apart."""
 

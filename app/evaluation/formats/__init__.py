@@ -6,10 +6,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.evaluation.choices import Format
 from app.evaluation.dataset import DataError, Dataset, Skipped
 from app.evaluation.formats import amazon, mind, movielens, plain
 from app.evaluation.formats.files import Progress, Reading
-from app.evaluation.formats.recognition import Format, Role, chosen_files
+from app.evaluation.formats.recognition import Role, chosen_files
 
 __all__ = ["Format", "Progress", "load"]
 

@@ -12,17 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from app.evaluation.choices import Format
 from app.evaluation.dataset import DataError
 from app.evaluation.formats.files import lines_of
-
-
-class Format(StrEnum):
-    """The formats that can be evaluated on."""
-
-    PLAIN = "plain"
-    MIND = "mind"
-    AMAZON = "amazon"
-    MOVIELENS = "movielens"
 
 
 class Role(StrEnum):
