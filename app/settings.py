@@ -181,6 +181,13 @@ class Settings(BaseSettings):
         description="Weight of ln(1 + popularity) in the score: what items state, and how many "
         "users had them.",
     )
+    cold_start_prior: float = Field(
+        default=8.0,
+        ge=1,
+        le=100,
+        description="How many times as much it counts how many users had an item, for a reader "
+        "without a history; for one with n items a 1/(1+n) of what that adds.",
+    )
     cooccurrence_weight: float = Field(
         default=30.0,
         ge=0,

@@ -108,7 +108,8 @@ class EmbeddedRanker:
     Score = blend of the cosines to the need's directions (see `tree.search.blend`)
     + `popularity_weight` · ln(1 + popularity + users who had it) + co-occurrence with the history
     (see `app.signals.Signals`). With no need at all, popularity alone, then order of the
-    catalogue; with no events, similarity and stated popularity.
+    catalogue; with no events, similarity and stated popularity. The users who had it count
+    `Evidence.prior` times.
     """
 
     sharpness: float
@@ -182,13 +183,18 @@ class EmbeddedRanker:
     def _with_prior(
         self, tree: SemanticTree, need: Need, scores: FloatArray, rows: IntArray | slice
     ) -> FloatArray:
-        popularity = tree.rows.popularity[: tree.size][rows]
-        if need.evidence is not None:
-            popularity = popularity + need.evidence.counts[: tree.size][rows]
-        if self.popularity_weight and popularity.any():
-            scores += np.float32(self.popularity_weight) * np.log1p(popularity)
-        if need.evidence is not None:
-            need.evidence.add_to(scores, rows)
+        stated, evidence = tree.rows.popularity[: tree.size][rows], need.evidence
+        weight = np.float32(self.popularity_weight)
+        if evidence is None:
+            if weight and stated.any():
+                scores += weight * np.log1p(stated)
+            return scores
+        counts = evidence.counts[: tree.size][rows]
+        if weight:
+            scores += weight * np.log1p(stated + counts)
+            if evidence.prior != 1:
+                scores += weight * np.float32(evidence.prior - 1) * np.log1p(counts)
+        evidence.add_to(scores, rows)
         return scores
 
 

@@ -193,15 +193,24 @@ class Recommender:
     async def _with_evidence(
         self, tree: SemanticTree, asked: RecommendRequest, known: Known
     ) -> Known:
-        """The need with what users' events say, as much as the history counts in it."""
+        """The need with what users' events say.
+
+        What goes together with the history weighs as much as the history does in the need. Counts
+        weigh the more, the less is known of the reader: a profile or few items fit much of a
+        catalogue. A wish says what is wanted now, whatever others had.
+        """
         newest = [entry.item_id for entry in reversed(asked.history) if entry.item_id]
         evidence = await self._signals.of(tree, newest)
         if evidence is None:
             return known
         need = known.need
-        wishes = [need.interests[int(owner)].said == "wish" for owner in need.owner]
-        if any(wishes):
-            evidence = evidence.scaled(1 - float(need.weights[wishes].sum()))
+        said = np.array([need.interests[int(owner)].said == "wish" for owner in need.owner], bool)
+        wished = np.array([source == asked.instruction for source in need.sources], bool)
+        unknown = (1 - float(need.weights[wished].sum())) / (1 + int((~said).sum()))
+        evidence = evidence.weighed(
+            history=1 - float(need.weights[said].sum()),
+            prior=1 + (self._settings.cold_start_prior - 1) * unknown,
+        )
         return replace(known, need=replace(need, evidence=evidence))
 
     async def _found(self, request: _Request) -> Candidates:

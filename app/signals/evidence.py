@@ -13,12 +13,14 @@ class Evidence:
     """`counts` is float32[at least tree.size], the users who had each row's item.
 
     `rows`, ascending, are what goes together with the reader's history; `scores` what that adds
-    to the score of each.
+    to the score of each. `prior` is how many times as much the counts weigh as they do for a reader
+    whose history is known.
     """
 
     counts: FloatArray
     rows: IntArray
     scores: FloatArray
+    prior: float = 1.0
 
     def add_to(self, scores: FloatArray, rows: IntArray | slice) -> None:
         """Add to the scores of some rows, in place; a slice stands for all rows."""
@@ -30,6 +32,6 @@ class Evidence:
         place = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
         scores += np.where(self.rows[place] == rows, self.scores[place], np.float32(0))
 
-    def scaled(self, share: float) -> "Evidence":
-        """The same with less weight on the history."""
-        return Evidence(self.counts, self.rows, self.scores * np.float32(share))
+    def weighed(self, *, history: float, prior: float) -> "Evidence":
+        """The same with so much of the weight on the history, and that prior."""
+        return Evidence(self.counts, self.rows, self.scores * np.float32(history), prior)

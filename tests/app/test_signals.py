@@ -34,7 +34,7 @@ def recommender(shop: Shop, feedback: MemoryFeedback, **changes: object) -> Reco
 
 
 async def answers(found: Recommender, readers: list[dict], **asked: object) -> list[object]:
-    given = [{"history": reader.get("history", []), "limit": 20, **asked} for reader in readers]
+    given = [{"limit": 20, **reader, **asked} for reader in readers]
     replies = [await found.recommend(RecommendRequest.model_validate(one)) for one in given]
     return [[(item.item_id, item.score) for item in reply.items] for reply in replies]
 
@@ -92,7 +92,7 @@ async def test_evidence_reaches_any_choice_of_rows():
     evidence.add_to(every, slice(None))
     assert every.tolist() == [0, 0, 1, 0, 0, 3, 0, 0, 0]
     few = np.zeros(4, np.float32)
-    evidence.scaled(0.5).add_to(few, np.array([8, 5, 0, 2], np.int32))
+    evidence.weighed(history=0.5, prior=1).add_to(few, np.array([8, 5, 0, 2], np.int32))
     assert few.tolist() == [0, 1.5, 0, 0.5]
     none = Evidence(evidence.counts, evidence.rows[:0], evidence.scores[:0])
     none.add_to(few, np.array([8, 5, 0, 2], np.int32))
@@ -127,6 +127,33 @@ async def test_a_wish_takes_its_share_from_co_occurrence(demo, demo_items):
     asked = [{"history": [{"item_id": one}]}]
     wished = dict((await answers(found, asked, limit=100, instruction=demo_items[5].title))[0])
     assert plain[other] > wished[other] > 0
+
+
+async def test_counts_weigh_the_more_the_less_is_known_of_a_reader(demo, demo_items):
+    feedback = MemoryFeedback()
+    popular = demo_items[-1].id
+    for user in range(100):
+        await feedback.record(visits(f"u{user}", popular))
+    flat, steep = (recommender(demo, feedback, cold_start_prior=prior) for prior in (1, 8))
+    words, items = demo_items[5].title, [{"item_id": item.id} for item in demo_items[:3]]
+
+    async def more(**asked: object) -> float:
+        """How much more the item's count adds to its score, as a share of the most it can."""
+        scores = [
+            dict((await answers(one, [asked], limit=100, diversity=0, **asked))[0])[popular]
+            for one in (flat, steep)
+        ]
+        return (scores[1] - scores[0]) / (7 * Settings().popularity_weight * np.log(101))
+
+    assert await more(profile=words) == pytest.approx(1, abs=0.01)
+    assert await more(instruction=words) == 0
+    assert await more(profile=words, instruction=demo_items[6].title) == pytest.approx(
+        1 / 2, abs=0.01
+    )
+    assert await more(history=items[:1]) == pytest.approx(1 / 2, abs=0.01)
+    assert await more(history=items) == pytest.approx(1 / 4, abs=0.01)
+    assert await more(history=items, profile=words) == pytest.approx(1 / 4, abs=0.01)
+    assert await more(history=items, instruction=words) == pytest.approx(1 / 8, abs=0.01)
 
 
 async def test_neighbours_that_left_the_catalogue_are_swept(demo, demo_items):
