@@ -207,25 +207,34 @@ def strongest(
 
 
 def diversified(
-    tree: SemanticTree, rows: IntArray, scores: FloatArray, diversity: float, wanted: int
+    tree: SemanticTree,
+    rows: IntArray,
+    scores: FloatArray,
+    diversity: float,
+    limit: int,
+    *,
+    spare: int = 0,
 ) -> list[int]:
-    """Positions in `rows`, in the order of maximal marginal relevance; at most `wanted`.
+    """Positions in `rows` for an answer of `limit` items, and `spare` more; fewer for fewer rows.
 
     MMR (Carbonell & Goldstein 1998): next comes the item with the best
-    (1 - diversity) · relevance - diversity · similarity to what was chosen before. `rows` are
-    given best first; relevance is the score, scaled to 0 … 1 over them.
+    (1 - λ) · relevance - λ · similarity to what was chosen before. `rows` are given best first;
+    relevance is the score, scaled to 0 … 1 over them. λ grows with the place, from 0 for the first
+    to `diversity` in the middle of the answer and twice that (at most 1) at its end: what is most
+    relevant stays on top, where it is looked at most, and the rest of the list spreads.
     """
-    wanted = min(wanted, len(rows))
+    wanted = min(limit + spare, len(rows))
     if not diversity or wanted <= 1:
         return list(range(wanted))
     span = float(scores.max() - scores.min()) or 1.0
-    gain = (1 - diversity) * (scores - scores.min()) / span
+    relevance = (scores - scores.min()) / span
     vectors = tree.rows.vectors[rows]
-    alike = diversity * cosines(vectors, tree.rows.scale[rows], vectors)
+    alike = cosines(vectors, tree.rows.scale[rows], vectors)
     chosen = [0]
     closest = alike[0]
     while len(chosen) < wanted:
-        worth = gain - closest
+        share = min(1.0, diversity * 2 * len(chosen) / limit)
+        worth = (1 - share) * relevance - share * closest
         worth[chosen] = -np.inf
         pick = int(worth.argmax())
         chosen.append(pick)

@@ -326,7 +326,8 @@ class Recommender:
             found.rows,
             found.scores,
             self._diversity(request.asked),
-            request.asked.limit + SPARE,
+            request.asked.limit,
+            spare=SPARE,
         )
         return list(dict.fromkeys([*first, *range(len(found.rows))]))
 

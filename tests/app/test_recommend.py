@@ -83,6 +83,30 @@ async def test_diversity_makes_an_answer_less_alike(demo, demo_tree):
     assert await likeness(0.9) < await likeness(0.5) < await likeness(0.0)
 
 
+@pytest.mark.parametrize("diversity", [0.1, 0.3, 1.0])
+def test_diversity_grows_along_the_answer(demo_tree, diversity):
+    import numpy as np
+
+    from app.ranking import diversified
+
+    rows = np.arange(60, dtype=np.int32)
+    scores = np.sort(np.random.default_rng(3).normal(size=60).astype(np.float32))[::-1]
+    vectors = demo_tree.rows.vectors[rows].astype(float)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    relevance = (scores - scores[-1]) / (scores[0] - scores[-1])
+    left, expected = list(range(1, 60)), [0]
+    while len(expected) < 15:
+        share = min(1.0, diversity * len(expected) / 5)
+        worth = {
+            at: (1 - share) * relevance[at] - share * max(unit[expected] @ unit[at]) for at in left
+        }
+        expected.append(max(left, key=lambda at: worth[at]))
+        left.remove(expected[-1])
+    assert diversified(demo_tree, rows, scores, diversity, 10, spare=5) == expected
+    assert diversified(demo_tree, rows, scores, 0, 10, spare=5) == list(range(15))
+    assert diversified(demo_tree, rows[:7], scores[:7], diversity, 10)[0] == 0
+
+
 async def test_domains_limit_the_answer(demo):
     answer = await demo.recommender.recommend(
         ask(history=[{"item_id": "book-dune"}], domains=["FILMS"], limit=30)
