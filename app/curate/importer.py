@@ -1,6 +1,7 @@
 """`Importer`: a file of items goes to the staging area, from wherever it was left off."""
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,7 @@ class Importer:
             while items := await asyncio.to_thread(next, batches, None):
                 if job_id:
                     mark = Mark(job_id, outcome.model_dump_json().encode(), before)
-                    await self._store.stage(items, mark)
+                    await _undivided(self._store.stage(items, mark))
                     before = mark.content
                 report.advance(outcome.position - report.job.progress.done)
             report.advance(outcome.position - report.job.progress.done)
@@ -82,3 +83,19 @@ class Importer:
             result = {**outcome.result(), "stored": job_id is not None}
             raise JobFailed("unreadable", str(error), result) from error
         return outcome
+
+
+async def _undivided(staging: Coroutine[None, None, None]) -> None:
+    """Wait for the end of `staging` also when cancelled.
+
+    A batch that is on its way is stored, whoever has stopped listening: the mark read afterwards
+    is to count it.
+    """
+    work = asyncio.ensure_future(staging)
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # looked at: the cancellation is what is told
+        raise
