@@ -17,8 +17,8 @@ from app.llm import Models
 from app.recommend.effort import EffortName
 from app.settings import Settings
 from prompts import Perspective
+from tree.embedders import SENTENCES
 from tree.node import LEXICAL
-from tree.sentences import SENTENCES
 
 _Ours = Literal["embedded", "beam", "paper", "flat"]
 
