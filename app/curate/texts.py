@@ -18,16 +18,17 @@ from tree.vectors import Int8Matrix
 
 _WORTH = 256  # texts; fewer are read in a thread
 _SPACES = 4
+_PATIENCE_S = 10.0  # of whoever writes an item
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
 
 
 class TextReader:
-    """Embeds many texts without holding up this process, whose interpreter serves readers.
+    """Embeds texts without holding up this process, whose interpreter serves readers.
 
     The other process starts with the first large batch; until it is there, and when it is lost, a
-    thread does the work.
+    thread does the work. It never has an embedder that needs access: keys stay in this process.
     """
 
     def __init__(self, embedders: EmbedderCache) -> None:
@@ -36,14 +37,23 @@ class TextReader:
         self._starting: asyncio.Task[None] | None = None
 
     async def encode(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
-        """See Embedder."""
-        if len(texts) >= _WORTH and self._ready():
+        """Many texts, however long that takes. See Embedder."""
+        elsewhere = len(texts) >= _WORTH and self._embedders.anywhere(space.embedder)
+        if elsewhere and self._ready():
             try:
                 return await self._elsewhere(space, list(texts))
             except BrokenProcessPool:
                 _log.warning("the process that reads texts was lost; another one is started")
                 await self.aclose()
-        return await asyncio.to_thread(self._embedders.of(space).encode, texts)
+        return await self._embedders.patiently(space, texts)
+
+    async def soon(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
+        """A few texts that somebody waits for. See EmbedderCache."""
+        return await self._embedders.soon(space, texts, _PATIENCE_S)
+
+    def quick(self, space: Space) -> bool:
+        """Whether a few texts are embedded in no time: see Embedder."""
+        return self._embedders.of(space).quick
 
     async def aclose(self) -> None:
         """Let the other process end."""

@@ -90,16 +90,35 @@ class EmbedderCache:
                 del self._known[next(iter(self._known))]
         return embedder
 
+    def has(self, kind: str) -> bool:
+        """Whether there are text models of this kind."""
+        return kind in {one.name for one in self._kinds}
+
     def anywhere(self, name: str) -> bool:
         """Whether any process can have the embedder of this name or kind. Raises
         EmbedderUnusable."""
         return name == LEXICAL or _kind(name.partition(":")[0], self._kinds).anywhere
 
+    async def check(self, name: str, timeout_s: float) -> None:
+        """Have an embedder read something. Raises EmbedderUnavailable, EmbedderUnusable."""
+        if name == LEXICAL:
+            return
+        kind, _, model = name.partition(":")
+
+        def ask() -> None:
+            _kind(kind, self._kinds).open(model).vectors(["a test"], timeout_s)
+
+        await asyncio.get_running_loop().run_in_executor(self._quick, ask)
+
+    def fit(self, name: str, texts: Sequence[str], population: int, *, seed: int = 0) -> Embedder:
+        """See `fitted`."""
+        return fitted(name, texts, population, seed=seed, kinds=self._kinds)
+
     async def fitted(
         self, name: str, texts: Sequence[str], population: int, *, seed: int = 0
     ) -> Embedder:
-        """See `fitted`; in a thread."""
-        work = partial(fitted, name, texts, population, seed=seed, kinds=self._kinds)
+        """See `fit`; in a thread."""
+        work = partial(self.fit, name, texts, population, seed=seed)
         return await asyncio.get_running_loop().run_in_executor(self._patient, work)
 
     async def soon(self, space: Space, texts: Sequence[str], timeout_s: float) -> Int8Matrix:

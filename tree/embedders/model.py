@@ -16,8 +16,8 @@ from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
 
 _PROBE = "A quick brown fox reads the news."  # how a model is recognised
 _SAME = 0.99  # cosine of the probe; another machine's arithmetic stays far above it
-# Texts that the axes are found with. Every one is embedded for that alone, and may cost money; of
-# MiniLM's 384 dimensions 4,096 texts give the same best 256 as 20,000, but for 0.1 % of variance.
+# Texts that the axes are found with. Every one is embedded for that alone, and may cost money:
+# the axes of 4,096 games keep 98.70 % of what MiniLM says of 8,430, those of all 98.75 % (2026-11).
 _FIT_TEXTS = 4_096
 _AT_ONCE = 1_024  # texts whose wide vectors are in memory
 
