@@ -62,7 +62,8 @@ class EmbeddingEndpoint:
     The client is the blocking one: vectors are made in threads, most of them by the thousand.
     """
 
-    def __init__(self, base_url: str | None, api_key: str | None) -> None:
+    def __init__(self, base_url: str | None, api_key: str | None, *, tries: int = _TRIES) -> None:
+        self._tries = tries
         self._base_url = base_url
         self._api_key = api_key
         self._models: dict[str, EndpointModel] = {}
@@ -88,7 +89,9 @@ class EmbeddingEndpoint:
 
                 self._client = connect_for_threads(self._base_url, self._api_key)
             if model not in self._models:
-                self._models[model] = EndpointModel(self._client, model, self._calls, self._closed)
+                self._models[model] = EndpointModel(
+                    self._client, model, self._calls, self._closed, self._tries
+                )
             return self._models[model]
 
     def close(self) -> None:
@@ -109,8 +112,9 @@ class EndpointModel:
     """
 
     def __init__(
-        self, client: "OpenAI", name: str, calls: ThreadPoolExecutor, closed: Event
+        self, client: "OpenAI", name: str, calls: ThreadPoolExecutor, closed: Event, tries: int
     ) -> None:
+        self._tries = tries
         self.name = name
         self.tokens = 0  # read by the model, as far as the endpoint tells
         self._client = client
@@ -159,7 +163,7 @@ class EndpointModel:
     def _asked(self, texts: list[str], deadline: float) -> FloatArray:
         """The answer to one call, tried again while that may help and there is time."""
         wait = _FIRST_WAIT_S
-        for tries in range(1, _TRIES + 1):
+        for tries in range(1, self._tries + 1):
             try:
                 return self._once(texts, min(_CALL_S, deadline - time.monotonic()))
             except (ModelUnavailable, InvalidReply) as error:
@@ -169,7 +173,7 @@ class EndpointModel:
                 told = getattr(error, "retry_after_s", None) or 0.0
                 pause = min(max(told, wait), _LONGEST_WAIT_S)
                 late = time.monotonic() + pause >= deadline
-                if tries == _TRIES or not mends or late or self._closed.wait(pause):
+                if tries == self._tries or not mends or late or self._closed.wait(pause):
                     raise
                 wait *= 2
         raise AssertionError("the last try returns or raises")

@@ -130,19 +130,27 @@ class ModelEmbedder:
         return out
 
     def _vectors(self, texts: Sequence[str], timeout_s: float | None) -> FloatArray:
-        """Of length 1. The first call asks for the probe, too."""
-        known, recognised = np.frombuffer(self._state.probe, np.float32), self._recognised
-        asked = texts if recognised else [_PROBE, *texts]
-        model = self._kind.open(self._state.model)
-        vectors = _unit(model.vectors(asked, timeout_s))
-        same = vectors.shape[1] == len(known)
-        if not same or not (recognised or float(known @ vectors[0]) >= _SAME):
-            raise EmbedderUnusable(
-                f"{self._state.model} is not the model that this catalogue was embedded with: "
-                "put that one back, or rebuild the catalogue"
-            )
-        self._recognised = True
-        return vectors if recognised else vectors[1:]
+        """Of length 1; after the probe has been asked for, once."""
+        model, known = self._kind.open(self._state.model), self._probe
+        if not self._recognised:  # alone: servers are seen whose vectors hang on the company
+            [probe] = _unit(model.vectors([_PROBE], timeout_s))
+            if len(probe) != len(known) or float(known @ probe) < _SAME:
+                raise self._another()
+            self._recognised = True
+        vectors = _unit(model.vectors(texts, timeout_s))
+        if vectors.shape[1] != len(known):
+            raise self._another()
+        return vectors
+
+    def _another(self) -> EmbedderUnusable:
+        return EmbedderUnusable(
+            f"{self._state.model} is not the model that this catalogue was embedded with: "
+            "put that one back, or rebuild the catalogue"
+        )
+
+    @cached_property
+    def _probe(self) -> npt.NDArray[np.float32]:
+        return np.frombuffer(self._state.probe, np.float32)
 
     @cached_property
     def _state(self) -> _State:
