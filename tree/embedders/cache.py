@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from hashlib import sha256
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class EmbedderCache:
         self._size = size
         self._kinds = kinds
         self._known: dict[str, Embedder] = {}
-        self._texts: dict[tuple[str, str], Int8Matrix] = {}
+        self._texts: dict[bytes, Int8Matrix] = {}
         self._quick = ThreadPoolExecutor(_QUICK_THREADS, "words")
         self._patient = ThreadPoolExecutor(_PATIENT_THREADS, "texts")
 
@@ -129,10 +130,11 @@ class EmbedderCache:
         embedder = self.of(space)
         if embedder.quick:
             return embedder.encode(texts)
-        keys = [(space.fingerprint, text) for text in texts]
+        keys = [sha256(f"{space.fingerprint}\0{text}".encode()).digest() for text in texts]
         rows = {key: self._texts[key] for key in keys if key in self._texts}
-        if fresh := [key for key in dict.fromkeys(keys) if key not in rows]:
-            work = partial(embedder.encode, [text for _, text in fresh], timeout_s=timeout_s)
+        wanted = dict(zip(keys, texts, strict=True))
+        if fresh := [key for key in wanted if key not in rows]:
+            work = partial(embedder.encode, [wanted[key] for key in fresh], timeout_s=timeout_s)
             try:
                 async with asyncio.timeout(timeout_s):
                     found = await asyncio.get_running_loop().run_in_executor(self._quick, work)
@@ -144,7 +146,7 @@ class EmbedderCache:
             self._keep(rows)
         return np.stack([rows[key] for key in keys]) if keys else _no_rows()
 
-    def _keep(self, rows: dict[tuple[str, str], Int8Matrix]) -> None:
+    def _keep(self, rows: dict[bytes, Int8Matrix]) -> None:
         self._texts |= rows
         while len(self._texts) > _KEPT_TEXTS:
             del self._texts[next(iter(self._texts))]
