@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -80,12 +80,11 @@ async def _examine(settings: Settings, deep: Progress | None) -> AsyncIterator[C
                         yield check
                 async for check in _words(catalog, settings, parts.embedders):
                     yield check
-            yield await _embedder(settings, parts.embedders)
             yield await _model(settings, parts.models)
     except TreeError as error:
         advice = "unillmrec doctor --deep looks at all that is stored; restore a backup"
         yield Check(name="store", status="fail", finding=str(error), advice=advice)
-    yield await asyncio.to_thread(_lexical)
+    yield await _embedder(settings)
 
 
 def _torn(settings: Settings) -> Iterator[Check]:
@@ -221,9 +220,15 @@ async def _words(
         )
 
 
-async def _embedder(settings: Settings, embedders: "EmbedderCache") -> Check:
+async def _embedder(settings: Settings) -> Check:
+    """That of new catalogues."""
+    from app.llm.embeddings import embedders_for
+
+    if settings.embedder == LEXICAL:
+        return await asyncio.to_thread(_lexical)
     try:
-        await embedders.check(settings.embedder, _PATIENCE_S)
+        with closing(embedders_for(settings)) as embedders:
+            await embedders.check(settings.embedder, _PATIENCE_S)
     except EmbedderUnavailable as error:
         return Check(
             name="embedder",
@@ -231,9 +236,7 @@ async def _embedder(settings: Settings, embedders: "EmbedderCache") -> Check:
             finding=str(error),
             advice="check UNILLMREC_EMBEDDER, _EMBEDDER_BASE_URL and _EMBEDDER_API_KEY",
         )
-    return Check(
-        name="embedder", status="ok", finding=f"new catalogues get {settings.embedder}, which works"
-    )
+    return Check(name="embedder", status="ok", finding=f"{settings.embedder} works")
 
 
 def _lexical() -> Check:
@@ -243,13 +246,13 @@ def _lexical() -> Check:
         works = bool(LexicalEmbedder().encode(["a test"]).any())
     except ImportError as error:
         return Check(
-            name="lexical embedder",
+            name="embedder",
             status="fail",
             finding=f"the lexical embedder lacks a library: {error}",
             advice="install what requirements.lock names",
         )
     return Check(
-        name="lexical embedder",
+        name="embedder",
         status="ok" if works else "fail",
         finding="the lexical embedder works" if works else "the lexical embedder sees no text",
     )
