@@ -18,7 +18,7 @@ from tree.vectors import Int8Matrix
 
 _WORTH = 256  # texts; fewer are read in a thread
 _SPACES = 4
-_PATIENCE_S = 10.0  # of whoever writes an item
+_PATIENCE_S, _PATIENCE_FOR_MANY_S = 10.0, 30.0  # of whoever writes an item, or a batch
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
@@ -37,15 +37,19 @@ class TextReader:
         self._starting: asyncio.Task[None] | None = None
 
     async def encode(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
-        """Many texts, however long that takes. See Embedder."""
-        elsewhere = len(texts) >= _WORTH and self._embedders.anywhere(space.embedder)
-        if elsewhere and self._ready():
+        """Many texts, however long that takes to compute. See Embedder.
+
+        What is asked of elsewhere fails after half a minute: others wait to write.
+        """
+        anywhere = self._embedders.anywhere(space.embedder)
+        if anywhere and len(texts) >= _WORTH and self._ready():
             try:
                 return await self._elsewhere(space, list(texts))
             except BrokenProcessPool:
                 _log.warning("the process that reads texts was lost; another one is started")
                 await self.aclose()
-        return await self._embedders.patiently(space, texts)
+        patience_s = None if anywhere else _PATIENCE_FOR_MANY_S
+        return await self._embedders.patiently(space, texts, patience_s)
 
     async def soon(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
         """A few texts that somebody waits for. See EmbedderCache."""

@@ -35,7 +35,9 @@ _CHARS_PER_TEXT = 2_000
 _FEWEST_CHARS = 100
 _CALLS_AT_ONCE = 8
 _CALL_S = 60.0  # of one call, for whoever has time
+_PATIENCE_S = 180.0  # of one call with all its tries
 _TRIES = 9  # some 25 seconds of an outage
+_TRIES_IN_HASTE = 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 60.0
 _FAILURES, _PAUSE_S = 3, 5.0
 _FAIR_S = 1.0  # an endpoint that does not answer within this has failed
@@ -163,7 +165,9 @@ class EndpointModel:
     def _asked(self, texts: list[str], deadline: float) -> FloatArray:
         """The answer to one call, tried again while that may help and there is time."""
         wait = _FIRST_WAIT_S
-        for tries in range(1, self._tries + 1):
+        most = self._tries if deadline == np.inf else min(_TRIES_IN_HASTE, self._tries)
+        deadline = min(deadline, time.monotonic() + _PATIENCE_S)
+        for tries in range(1, most + 1):
             try:
                 return self._once(texts, min(_CALL_S, deadline - time.monotonic()))
             except (ModelUnavailable, InvalidReply) as error:
@@ -173,7 +177,7 @@ class EndpointModel:
                 told = getattr(error, "retry_after_s", None) or 0.0
                 pause = min(max(told, wait), _LONGEST_WAIT_S)
                 late = time.monotonic() + pause >= deadline
-                if tries == self._tries or not mends or late or self._closed.wait(pause):
+                if tries == most or not mends or late or self._closed.wait(pause):
                     raise
                 wait *= 2
         raise AssertionError("the last try returns or raises")

@@ -134,14 +134,7 @@ class EmbedderCache:
         rows = {key: self._texts[key] for key in keys if key in self._texts}
         wanted = dict(zip(keys, texts, strict=True))
         if fresh := [key for key in wanted if key not in rows]:
-            work = partial(embedder.encode, [wanted[key] for key in fresh], timeout_s=timeout_s)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    found = await asyncio.get_running_loop().run_in_executor(self._quick, work)
-            except TimeoutError as error:
-                raise EmbedderUnavailable(
-                    f"the embedder has not answered within {timeout_s:.1f} s"
-                ) from error
+            found = await _read(self._quick, embedder, [wanted[key] for key in fresh], timeout_s)
             rows |= zip(fresh, found, strict=True)
             self._keep(rows)
         return np.stack([rows[key] for key in keys]) if keys else _no_rows()
@@ -151,10 +144,11 @@ class EmbedderCache:
         while len(self._texts) > _KEPT_TEXTS:
             del self._texts[next(iter(self._texts))]
 
-    async def patiently(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
-        """Many texts, in a thread, for as long as it takes. See Embedder."""
-        encode = self.of(space).encode
-        return await asyncio.get_running_loop().run_in_executor(self._patient, encode, texts)
+    async def patiently(
+        self, space: Space, texts: Sequence[str], timeout_s: float | None = None
+    ) -> Int8Matrix:
+        """Many texts, in a thread, for as long as it takes unless `timeout_s`. See Embedder."""
+        return await _read(self._patient, self.of(space), texts, timeout_s)
 
     def close(self) -> None:
         """Let go of threads and connections."""
@@ -162,6 +156,20 @@ class EmbedderCache:
             kind.close()
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._patient.shutdown(wait=False, cancel_futures=True)
+
+
+async def _read(
+    threads: ThreadPoolExecutor, embedder: Embedder, texts: Sequence[str], timeout_s: float | None
+) -> Int8Matrix:
+    """The wait for a free thread counts, too."""
+    work = partial(embedder.encode, texts, timeout_s=timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+    except TimeoutError as error:
+        raise EmbedderUnavailable(
+            f"the embedder has not answered within {timeout_s:.1f} s"
+        ) from error
 
 
 def fit_sample(texts: Sequence[str]) -> list[str]:

@@ -199,6 +199,7 @@ def test_others_do_not_wait_for_those_who_wait(api, hostile):
     ("behaviour", "status", "code"),
     [
         (Behaviour.OUT_OF_QUOTA, 503, "embedder_unavailable"),
+        (Behaviour.BROKEN, 503, "embedder_unavailable"),
         (Behaviour.UNAUTHORIZED, 502, "embedder_unusable"),
     ],
 )
