@@ -115,12 +115,12 @@ class Writer:
     async def _read(self, vectors: Vectors, items: Sequence[Item]) -> None:
         """Read the texts of items while another commit is under way: many, and all that take
         time. What fails, fails before it waits with others for a commit."""
-        space = await self._space()
         texts = [item.text for item in items]
         if len(items) > _INLINE_ITEMS:
+            space = (await self._store.load()).space
             async with self._reading:
                 rows = await self._texts.encode(space, texts)
-        elif items and not self._texts.quick(space):
+        elif items and not self._texts.quick(space := await self._space()):
             rows = await self._texts.soon(space, texts)
         else:
             return

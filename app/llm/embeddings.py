@@ -159,7 +159,8 @@ class EndpointModel:
                 both = (self._fitting(part, deadline) for part in (texts[:half], texts[half:]))
                 return np.concatenate(list(both))
             if len(texts[0]) < 2 * _FEWEST_CHARS:
-                raise ModelRejected(f"the endpoint takes no text: {error}") from error
+                logger.warning("%s takes no text: %s", self.name, error)
+                raise ModelRejected(f"the endpoint takes no text ({error.status})") from error
             return self._fitting([texts[0][: len(texts[0]) // 2]], deadline)
 
     def _asked(self, texts: list[str], deadline: float) -> FloatArray:
@@ -198,7 +199,7 @@ class EndpointModel:
             )
         except openai.APIStatusError as error:
             if _about_length(error.status_code, error.message):
-                raise _TooLong(f"{error.status_code}") from error
+                raise _TooLong(error.status_code, error.message) from error
             raise translated(error, self.name, key, about_prompt=False) from error
         except openai.OpenAIError as error:
             raise translated(error, self.name, key, about_prompt=False) from error
@@ -227,6 +228,10 @@ class EndpointModel:
 
 class _TooLong(Exception):
     """The endpoint does not take texts of that length."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"{status}: {' '.join(said.split())[:200]}")
+        self.status = status
 
 
 class _Breaker:
