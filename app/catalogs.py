@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +22,7 @@ from prompts import Perspective
 from tree.embedders import EmbedderCache
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.item import Item
-from tree.node import TreeSettings
+from tree.node import LEXICAL, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.documents import Documents
 from tree.store.feedback import Feedback, MemoryFeedback, User
@@ -47,6 +46,10 @@ class InvalidCatalogName(ValueError):
     """A name that cannot be a catalogue's."""
 
 
+class UnknownEmbedder(ValueError):
+    """An embedder that this deployment does not offer; the message says which it does."""
+
+
 class CatalogSettings(BaseModel):
     """What shapes a catalogue's tree and how it is talked about. Fixed when it is created."""
 
@@ -55,13 +58,17 @@ class CatalogSettings(BaseModel):
     leaf_capacity: int = Field(default=20, ge=2, le=50, description="Most items in a leaf.")
     fan_out: int = Field(default=16, ge=3, le=64, description="Most children of a node.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    embedder: Literal["lexical"] = "lexical"
+    embedder: str | None = Field(
+        default=None,
+        description="`lexical`, or the one that this service was started with, which is taken "
+        "where none is named.",
+    )
     perspective: Perspective = "interest"
     language: str = Field(default="en", min_length=2, max_length=35)
 
     @property
     def tree(self) -> TreeSettings:
-        return TreeSettings(self.leaf_capacity, self.fan_out, self.seed)
+        return TreeSettings(self.leaf_capacity, self.fan_out, self.seed, self.embedder or LEXICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +125,14 @@ class Catalogs:
         models: Models,
         lagged: Callable[[str, float], None] | None = None,
         feedback: Callable[[str], Feedback] | None = None,
+        embedders: EmbedderCache | None = None,
     ) -> None:
         self._documents = documents
         self._models = models
         self._jobs = jobs
         self._stores = stores
         self._settings = settings
-        self._embedders = EmbedderCache()
+        self._embedders = embedders or EmbedderCache()
         self._texts = TextReader(self._embedders)
         self._lagged = lagged
         self._feedback = feedback or (lambda _: MemoryFeedback())
@@ -137,12 +145,21 @@ class Catalogs:
     async def create(self, name: str, settings: CatalogSettings) -> tuple[Catalog, bool]:
         """The catalogue of that name, and whether it is new; an old one keeps its settings.
 
-        Raises InvalidCatalogName.
+        Raises InvalidCatalogName, and UnknownEmbedder: whoever may create a catalogue does not
+        choose what is opened here.
         """
         if not _NAME.fullmatch(name):
             raise InvalidCatalogName(
                 f"{name!r} cannot name a catalogue: use 1 to 64 of a-z, 0-9, '-' and '_'"
             )
+        offered = self._settings.embedder
+        if settings.embedder is None:
+            settings = settings.model_copy(update={"embedder": offered})
+        elif settings.embedder not in (LEXICAL, offered):
+            if await self._documents.get("catalog", name) is None:
+                both = " and ".join(dict.fromkeys(map(repr, (offered, LEXICAL))))
+                raise UnknownEmbedder(f"this service has {both}: see UNILLMREC_EMBEDDER")
+            return await self.get(name), False
         data = settings.model_dump_json().encode()
         created = await self._documents.put_new("catalog", name, data, None)
         return await self.get(name), created

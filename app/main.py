@@ -28,10 +28,17 @@ from app.llm import (
     StageModel,
 )
 from app.llm.ask import FREE
+from app.llm.embeddings import embedders_for
 from app.llm.wrappers import Breaker, Cached, Limited
 from app.settings import Settings
-from tree.embedders import LexicalEmbedder
-from tree.errors import CorruptSnapshot, StoreUnavailable
+from tree.embedders import EmbedderCache, LexicalEmbedder
+from tree.errors import (
+    CorruptSnapshot,
+    EmbedderUnavailable,
+    EmbedderUnusable,
+    StoreUnavailable,
+)
+from tree.node import LEXICAL
 from tree.store.connection import connect
 from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
 from tree.store.feedback import Feedback
@@ -43,6 +50,8 @@ from tree.store.server import EmbeddedServer, ServerReport, check_server, runnin
 logger = logging.getLogger(__name__)
 
 _DAMAGED = "unillmrec doctor --deep says what is missing"
+
+_EMBEDDER_S = 30.0  # for a model to be loaded, or to answer
 
 # The event loop waits this long for a thread that computes in Python; 5 ms is Python's own.
 _SWITCH_INTERVAL_S = 0.0005
@@ -58,6 +67,7 @@ class Services:
     jobs: Jobs
     catalogs: Catalogs
     models: Models
+    embedders: EmbedderCache
 
 
 @asynccontextmanager
@@ -100,14 +110,16 @@ async def services(
 
         jobs = Jobs(documents, settings.job_ttl_s)
         models = await _models(settings, documents, stack)
-        catalogs = Catalogs(documents, jobs, store, settings, models, lagged, feedback)
+        embedders = embedders_for(settings)
+        stack.callback(embedders.close)
+        catalogs = Catalogs(documents, jobs, store, settings, models, lagged, feedback, embedders)
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # first of all: jobs work on catalogues
         try:
             await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
         except CorruptSnapshot as error:  # the others can be served, and the doctor can look
             logger.error("the catalogue %s cannot be opened: %s", DEFAULT_CATALOG, error)
-        yield Services(settings, server, documents, jobs, catalogs, models)
+        yield Services(settings, server, documents, jobs, catalogs, models, embedders)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -121,7 +133,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         threadpool_limits(1, "blas")  # a scan has its own threads: theirs would fight for the cores
         async with services(settings, lagged=metrics.lagged) as parts:
             await asyncio.to_thread(sweep, settings)
-            await _warm(parts.catalogs)
+            await _check_embedder(settings, parts.embedders)
+            await _warm(parts.catalogs, parts.embedders)
             await _check_models(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
             metrics.watch(parts.catalogs)
@@ -145,8 +158,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def check_models(settings: Settings) -> None:
-    """Ask the models before anything is started. Raises ModelRejected; an outage is none."""
+    """Ask the models before anything is started; an outage is no reason not to.
+
+    Raises ModelRejected, EmbedderUnusable.
+    """
     async with AsyncExitStack() as stack:
+        embedders = embedders_for(settings)
+        stack.callback(embedders.close)
+        await _check_embedder(settings, embedders)
         await _check_models(await _models(settings, MemoryDocuments(), stack))
 
 
@@ -262,13 +281,27 @@ async def _check_models(models: Models) -> None:
         logger.warning("answers are embedded ones until the model is back: %s", error)
 
 
-async def _warm(catalogs: Catalogs) -> None:
+async def _check_embedder(settings: Settings, embedders: EmbedderCache) -> None:
+    """See `_check_models`. Raises EmbedderUnusable."""
+    try:
+        await embedders.check(settings.embedder, _EMBEDDER_S)
+    except EmbedderUnusable:
+        raise
+    except EmbedderUnavailable as error:
+        logger.warning("words are left out of answers until the embedder is back: %s", error)
+
+
+async def _warm(catalogs: Catalogs, embedders: EmbedderCache) -> None:
     """Load code and trees before the first request, and finish what a lost process has left."""
     await asyncio.to_thread(LexicalEmbedder().encode, ["warm"])  # scikit-learn: 2 s of import
     for catalog in await catalogs.list():
         try:
-            await catalog.store.load()
+            space = (await catalog.store.load()).space
+            if space.embedder != LEXICAL:
+                await embedders.soon(space, ["warm"], _EMBEDDER_S)
             await catalog.curator.resume()
+        except EmbedderUnavailable as error:
+            logger.error("catalogue %s has no embedder: %s", catalog.name, error)
         except CorruptSnapshot as error:  # the others can be served
             logger.error("catalogue %s is not served: %s; %s", catalog.name, error, _DAMAGED)
     settle_memory()

@@ -156,6 +156,31 @@ class Settings(BaseSettings):
         le=2_592_000,
         description="How long a model's answers to the same slate are used again; 0 for never.",
     )
+    embedder: str = Field(
+        default="lexical",
+        pattern=r"^(lexical|(openai|sentence-transformers):\S.*)$",
+        description="The embedder of catalogues that are created here: `lexical`, `openai:MODEL` "
+        "or `sentence-transformers:FOLDER`, where a name on the model hub does, too. A catalogue "
+        "keeps its own.",
+    )
+    embedder_base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s@/]+(/\S*)?$",
+        description="The OpenAI-compatible endpoint of `openai:MODEL`; else "
+        "`UNILLMREC_LLM_BASE_URL`.",
+    )
+    embedder_api_key: SecretStr | None = Field(
+        default=None,
+        description="The key for that endpoint; else `UNILLMREC_LLM_API_KEY`, where the endpoint "
+        "is the same.",
+    )
+    embedder_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=600,
+        description="Longest that a recommendation waits for its words to be embedded; it goes on "
+        "without them.",
+    )
     history_items: int = Field(
         default=10, ge=1, le=50, description="Newest history items that make up a need."
     )

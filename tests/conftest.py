@@ -115,6 +115,13 @@ def llama_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def llama_embeddings_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, which answers with embeddings."""
+    with llama.serve(tmp_path_factory.mktemp("llama-embeddings"), "embeddings") as url:
+        yield url
+
+
 @pytest.fixture
 def decisions_server(_decisions_server: "DecisionsServer") -> Iterator["DecisionsServer"]:
     """A server for /v1/decisions, as new for each test."""
@@ -124,7 +131,7 @@ def decisions_server(_decisions_server: "DecisionsServer") -> Iterator["Decision
 
 @pytest.fixture
 def hostile_server(_hostile_server: "HostileServer") -> Iterator["HostileServer"]:
-    """A chat server that fails as it is told to, as new for each test."""
+    """A server of chats and embeddings that fails as it is told to, as new for each test."""
     yield _hostile_server
     _hostile_server.reset()
 

@@ -51,3 +51,9 @@ class EmbedderUnavailable(TreeError):
     """The text model of a catalogue cannot be had; the message says what is missing."""
 
     code = "embedder_unavailable"
+
+
+class EmbedderUnusable(EmbedderUnavailable):
+    """Our own mistake, which no other try mends: a wrong key, a model that is not there."""
+
+    code = "embedder_unusable"

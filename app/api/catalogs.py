@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from app.api.access import TheCatalog, TheCatalogs
 from app.api.bodies import optional_json_body
-from app.api.problems import Refused
+from app.api.problems import Flaw, Refused, invalid
 from app.api.schema import READS_JSON, problems, takes
-from app.catalogs import Catalog, CatalogSettings
+from app.catalogs import Catalog, CatalogSettings, UnknownEmbedder
 
 router = APIRouter(prefix="/v1/catalogs", tags=["catalogs"])
 
@@ -61,8 +61,12 @@ async def put_catalog(
     One that is there stays as it is: 200 when its settings agree with those of the request, 409
     when they do not, for they shape what is stored.
     """
-    made, created = await catalogs.create(catalog, settings)
-    if asked := settings.model_dump(exclude_unset=True):
+    try:
+        made, created = await catalogs.create(catalog, settings)
+    except UnknownEmbedder as error:
+        flaw = Flaw(source="body", pointer="/embedder", message=str(error))
+        raise invalid([flaw]) from error
+    if asked := settings.model_dump(exclude_unset=True, exclude_none=True):
         has = made.settings.model_dump(include=set(asked))
         if has != asked:
             detail = f"catalogue {catalog!r} is there with other settings, which are fixed: {has}"

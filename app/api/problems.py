@@ -24,6 +24,7 @@ from app.recommend.recommender import DeadlineExceeded
 from tree.errors import (
     CorruptSnapshot,
     EmbedderUnavailable,
+    EmbedderUnusable,
     InvalidEdit,
     StaleVersion,
     StoreUnavailable,
@@ -49,6 +50,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     StaleVersion: (HTTPStatus.CONFLICT, StaleVersion.code),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, StoreUnavailable.code),
     CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, CorruptSnapshot.code),
+    EmbedderUnusable: (HTTPStatus.BAD_GATEWAY, EmbedderUnusable.code),
     EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
     AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),

@@ -33,7 +33,7 @@ READS_JSON = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
-WRITES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INSUFFICIENT_STORAGE)
+WRITES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 def takes(model: type[BaseModel] | str, *types: str, required: bool = True) -> Document:

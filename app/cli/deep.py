@@ -13,6 +13,7 @@ from tree.embedders import EmbedderCache
 from tree.errors import TreeError
 from tree.inspect import violations
 from tree.item import Item
+from tree.node import LEXICAL
 from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix
 
@@ -152,8 +153,11 @@ async def _record_flaws(
     if absent := [item_id for item_id in ids if item_id not in records]:
         flaws = await store.flaws(absent)
     items = list(records.values())
-    embedder = embedders.of(tree.space)
-    vectors = await asyncio.to_thread(embedder.encode, [item.text for item in items])
+    vectors: Sequence[Int8Matrix | None] = [None] * len(items)
+    if tree.space.embedder == LEXICAL:  # others take a rebuild's time, and may cost as much
+        embedder = embedders.of(tree.space)
+        texts = [item.text for item in items]
+        vectors = list(await asyncio.to_thread(embedder.encode, texts))
     for item, vector in zip(items, vectors, strict=True):
         if other := ", ".join(_differences(tree, item, vector)):
             flaws[item.id] = (
@@ -163,12 +167,14 @@ async def _record_flaws(
     return flaws
 
 
-def _differences(tree: SemanticTree, item: Item, vector: Int8Matrix) -> Iterator[str]:
+def _differences(tree: SemanticTree, item: Item, vector: Int8Matrix | None) -> Iterator[str]:
     row, rows = tree.row(item.id), tree.rows
     if row is None:
         return
-    if np.abs(rows.vectors[row].astype(np.int16) - vector).max() > _ROUNDING:
-        yield "text"
+    if vector is not None:
+        apart = np.abs(rows.vectors[row].astype(np.int16) - vector)
+        if apart.max() > _ROUNDING:
+            yield "text"
     if rows.domains[int(rows.domain[row])] != item.domain:
         yield "domain"
     if rows.popularity[row] != np.float32(item.popularity or 0.0):

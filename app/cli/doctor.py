@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -15,17 +15,19 @@ from rich.table import Table
 from app.cli.check import Check
 from app.cli.session import JsonOption, err, out, print_json, run
 from app.cli.watching import bar
-from tree.errors import CorruptSnapshot, TreeError
+from tree.errors import CorruptSnapshot, EmbedderUnavailable, TreeError
 from tree.store.torn import torn_files
 
 if TYPE_CHECKING:
     from app.catalogs import Catalog
     from app.llm import Models
     from app.settings import Settings
+    from tree.embedders import EmbedderCache
     from tree.store.server import ServerReport
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NEARLY_FULL = 0.8
+_PATIENCE_S = 30.0  # for a model to be loaded, or to answer
 _CORRUPT = "unillmrec doctor --deep says what is missing; restore the store's data from a backup"
 
 
@@ -78,11 +80,13 @@ async def _examine(settings: "Settings", deep: Progress | None) -> AsyncIterator
                 if deep:
                     async for check in catalogue_checks(catalog.name, catalog.store, deep):
                         yield check
+                async for check in _words(catalog, settings, parts.embedders):
+                    yield check
             yield await _model(settings, parts.models)
     except TreeError as error:
         advice = "unillmrec doctor --deep looks at all that is stored; restore a backup"
         yield Check(name="store", status="fail", finding=str(error), advice=advice)
-    yield await asyncio.to_thread(_embedder)
+    yield await _embedder(settings)
 
 
 def _torn(settings: "Settings") -> Iterator[Check]:
@@ -191,7 +195,58 @@ async def _catalogue(catalog: "Catalog") -> Check:
     return Check(name=name, status="ok", finding=f"{size}, no flaws")
 
 
-def _embedder() -> Check:
+async def _words(
+    catalog: "Catalog", settings: "Settings", embedders: "EmbedderCache"
+) -> AsyncIterator[Check]:
+    """Whether a catalogue's own embedder reads."""
+    from tree.node import LEXICAL
+
+    name, own = f"catalogue {catalog.name}, embedder", catalog.settings.embedder
+    try:
+        tree = await catalog.store.load()
+        if tree.space.embedder != LEXICAL:
+            await embedders.soon(tree.space, ["a test"], _PATIENCE_S)
+    except CorruptSnapshot:  # which is told already
+        return
+    except EmbedderUnavailable as error:
+        yield Check(
+            name=name,
+            status="fail",
+            finding=f"{own}: {error}",
+            advice="until it is back, words are left out of answers, no items are written and "
+            "nothing is rebuilt; else: unillmrec export, DELETE /v1/catalogs/"
+            f"{catalog.name}, create it again, unillmrec import",
+        )
+        return
+    if own != settings.embedder:
+        yield Check(
+            name=name,
+            status="ok",
+            finding=f"{own}, as when it was created; new catalogues get {settings.embedder}",
+        )
+
+
+async def _embedder(settings: "Settings") -> Check:
+    """That of new catalogues."""
+    from app.llm.embeddings import embedders_for
+    from tree.node import LEXICAL
+
+    if settings.embedder == LEXICAL:
+        return await asyncio.to_thread(_lexical)
+    try:
+        with closing(embedders_for(settings)) as embedders:
+            await embedders.check(settings.embedder, _PATIENCE_S)
+    except EmbedderUnavailable as error:
+        return Check(
+            name="embedder",
+            status="fail",
+            finding=str(error),
+            advice="check UNILLMREC_EMBEDDER, _EMBEDDER_BASE_URL and _EMBEDDER_API_KEY",
+        )
+    return Check(name="embedder", status="ok", finding=f"{settings.embedder} works")
+
+
+def _lexical() -> Check:
     from tree.embedders import LexicalEmbedder
 
     try:

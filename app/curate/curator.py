@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from app.settings import Settings
 from tree import inspect
 from tree.edits import Edit, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import InvalidEdit, TreeError, UnknownVersion
+from tree.errors import EmbedderUnavailable, InvalidEdit, TreeError, UnknownVersion
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
@@ -38,6 +39,7 @@ _CHORES_S = 5.0
 _NAMED_AT_MOST = 100  # damaged items, and lost labels, in the result of a rebuild
 _ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
 _FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
+_EMBEDDER_AGAIN_S = 30.0  # until what failed for want of the embedder begins by itself again
 
 
 class RebuildParams(BaseModel):
@@ -83,6 +85,7 @@ class Curator:
         self._rebuilder = Rebuilder(store, embedders, self._labels, engine_for(settings))
         self._importer = Importer(store, settings.uploads)
         self._building = asyncio.Lock()
+        self._paused_until = 0.0
         self._chores: set[asyncio.Task[None]] = set()
 
     async def put(self, items: Sequence[Item]) -> dict[str, bool]:
@@ -118,7 +121,8 @@ class Curator:
         if fresh:
             self._names.note(fresh)
             self._refresher.note(tree, edits)
-        if not self._building.locked() and self._outgrown(tree, len(tree)):
+        paused = self._building.locked() or time.monotonic() < self._paused_until
+        if not paused and self._outgrown(tree, len(tree)):
             self._in_background(self._start_by_itself(RebuildParams()))
 
     def _outgrown(self, tree: SemanticTree, size: int) -> bool:
@@ -198,7 +202,8 @@ class Curator:
 
     async def tend(self) -> None:
         """See Worker."""
-        await self.resume()
+        if time.monotonic() >= self._paused_until:
+            await self.resume()
 
     async def ended(self, job: Job) -> None:
         """See Worker."""
@@ -212,7 +217,15 @@ class Curator:
         return self._importer.path(ImportParams.model_validate(job.params)).exists()
 
     async def work(self, job: Job, report: Report) -> dict[str, object]:
-        """See Worker."""
+        """See Worker. What needs the embedder while it cannot be had fails, and begins anew by
+        itself where it is a placement or an outgrown tree."""
+        try:
+            return await self._worked(job, report)
+        except EmbedderUnavailable:
+            self._paused_until = time.monotonic() + _EMBEDDER_AGAIN_S
+            raise
+
+    async def _worked(self, job: Job, report: Report) -> dict[str, object]:
         match job.type:
             case "import":
                 return await self._import(job, report)

@@ -16,7 +16,7 @@ from tree.vectors import DIMENSIONS, Int8Matrix
 
 @dataclass(slots=True)
 class Vectors:
-    """Vectors of items by id, all of one space."""
+    """Vectors of items by their text, all of one space."""
 
     fingerprint: str = ""
     known: dict[str, Int8Matrix] = field(default_factory=dict)
@@ -32,17 +32,21 @@ class Vectors:
         """The `rows` of some items, in the space of that fingerprint."""
         if self.fingerprint != fingerprint:
             self.fingerprint, self.known = fingerprint, {}
-        self.known.update(zip((item.id for item in items), rows, strict=True))
+        self.known.update(zip((item.text for item in items), rows, strict=True))
+
+    def unknown(self, fingerprint: str, items: Sequence[Item]) -> list[Item]:
+        """Those of the items that have no vector in the space of that fingerprint yet."""
+        known = self.known if fingerprint == self.fingerprint else {}
+        return [item for item in items if item.text not in known]
 
     def read(self, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
         """int8[items, DIMENSIONS], of which only those not known are embedded now."""
         space = embedder.space.fingerprint
-        known = self.known if space == self.fingerprint else {}
-        if fresh := [item for item in items if item.id not in known]:
+        if fresh := self.unknown(space, items):
             self.learn(space, fresh, embedder.encode([item.text for item in fresh]))
         if not items:
             return np.zeros((0, DIMENSIONS), np.int8)
-        return np.stack([self.known[item.id] for item in items])
+        return np.stack([self.known[item.text] for item in items])
 
 
 class Placement:
@@ -53,7 +57,7 @@ class Placement:
     """
 
     def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
+        self.vectors = vectors
         self._leaves: dict[str, int] = {}
         self._tree: SemanticTree | None = None  # that the leaves were found in
 
@@ -67,7 +71,7 @@ class Placement:
 
     def find(self, tree: SemanticTree, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
         """The vectors of `items`, once it is known where they go: the first half of `plan`."""
-        vectors = self._vectors.read(embedder, items)
+        vectors = self.vectors.read(embedder, items)
         self._keep(tree)
         lost = [at for at, item in enumerate(items) if item.id not in self._leaves]
         keys = [items[at].key for at in lost]

@@ -71,7 +71,9 @@ class Rebuilder:
             base, stamp = await self._store.load(), await self._store.stamp()
             losses.damage.clear()
             catalogue = await self._catalogue(base, losses.damage)
-            draft = await build(catalogue, base.settings, report, engine=self._engine)
+            draft = await build(
+                catalogue, base.settings, report, engine=self._engine, embedders=self._embedders
+            )
             if not publish:
                 return (await _locked(draft, base, losses))[0]
             report.phase("publishing", len(draft))
@@ -115,7 +117,7 @@ class Rebuilder:
         """The draft with those of some items that are not in it as they are now."""
         items = list((await self._store.items(ids)).values())
         texts = [item.text for item in items]
-        vectors = await asyncio.to_thread(self._embedders.of(draft.space).encode, texts)
+        vectors = await self._embedders.patiently(draft.space, texts)
         stale = [at for at, item in enumerate(items) if _differs(draft, base, item.id, vectors[at])]
         if not stale:
             return draft
@@ -230,11 +232,11 @@ class Rebuilder:
         }
         arrived = [item for item, edit in last.items() if isinstance(edit, PutItem)]
         left = [item for item, edit in last.items() if isinstance(edit, DropItem)]
-        embedder = self._embedders.of(draft.space)
         done: list[Edit] = []
         for start in range(0, len(arrived), _READ):
             items = list((await self._store.items(arrived[start : start + _READ])).values())
-            vectors = await asyncio.to_thread(embedder.encode, [item.text for item in items])
+            texts = [item.text for item in items]
+            vectors = await self._embedders.patiently(draft.space, texts)
             more = await asyncio.to_thread(place.plan, draft, items, vectors)
             draft = await asyncio.to_thread(draft.apply, more)
             done += more

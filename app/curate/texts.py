@@ -18,16 +18,17 @@ from tree.vectors import Int8Matrix
 
 _WORTH = 256  # texts; fewer are read in a thread
 _SPACES = 4
+_PATIENCE_S, _PATIENCE_FOR_MANY_S = 10.0, 30.0  # of whoever writes an item, or a batch
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
 
 
 class TextReader:
-    """Embeds many texts without holding up this process, whose interpreter serves readers.
+    """Embeds texts without holding up this process, whose interpreter serves readers.
 
     The other process starts with the first large batch; until it is there, and when it is lost, a
-    thread does the work.
+    thread does the work. It never has an embedder that needs access: keys stay in this process.
     """
 
     def __init__(self, embedders: EmbedderCache) -> None:
@@ -36,14 +37,27 @@ class TextReader:
         self._starting: asyncio.Task[None] | None = None
 
     async def encode(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
-        """See Embedder."""
-        if len(texts) >= _WORTH and self._ready():
+        """Many texts, however long that takes to compute. See Embedder.
+
+        What is asked of elsewhere fails after half a minute: others wait to write.
+        """
+        anywhere = self._embedders.anywhere(space.embedder)
+        if anywhere and len(texts) >= _WORTH and self._ready():
             try:
                 return await self._elsewhere(space, list(texts))
             except BrokenProcessPool:
                 _log.warning("the process that reads texts was lost; another one is started")
                 await self.aclose()
-        return await asyncio.to_thread(self._embedders.of(space).encode, texts)
+        patience_s = None if anywhere else _PATIENCE_FOR_MANY_S
+        return await self._embedders.patiently(space, texts, patience_s)
+
+    async def soon(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
+        """A few texts that somebody waits for. See EmbedderCache."""
+        return await self._embedders.soon(space, texts, _PATIENCE_S)
+
+    def quick(self, space: Space) -> bool:
+        """Whether a few texts are embedded in no time: see Embedder."""
+        return self._embedders.of(space).quick
 
     async def aclose(self) -> None:
         """Let the other process end."""

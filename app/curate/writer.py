@@ -15,7 +15,7 @@ from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
-from tree.node import Node
+from tree.node import Node, Space
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 
@@ -105,28 +105,40 @@ class Writer:
         if waiting > _MOST_WAITING:
             raise TooManyWrites(f"{waiting:,} items wait to be written: send more slowly")
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
-        if len(puts) > _INLINE_ITEMS:  # its texts are read while another commit is under way
-            self._arriving += len(puts)
-            try:
-                await self._read(write)
-            finally:
-                self._arriving -= len(puts)
+        self._arriving += len(puts)
+        try:
+            await self._read(write.vectors, list(puts.values()))
+        finally:
+            self._arriving -= len(puts)
         return await self._done(write)
 
-    async def _read(self, write: _Write) -> None:
-        space = (await self._store.load()).space
-        async with self._reading:
-            items = list(write.puts.values())
-            rows = await self._texts.encode(space, [item.text for item in items])
-        write.vectors.learn(space.fingerprint, items, rows)
+    async def _read(self, vectors: Vectors, items: Sequence[Item]) -> None:
+        """Read the texts of items while another commit is under way: many, and all that take
+        time. What fails, fails before it waits with others for a commit."""
+        texts = [item.text for item in items]
+        if len(items) > _INLINE_ITEMS:
+            space = (await self._store.load()).space
+            async with self._reading:
+                rows = await self._texts.encode(space, texts)
+        elif items and not self._texts.quick(space := await self._space()):
+            rows = await self._texts.soon(space, texts)
+        else:
+            return
+        vectors.learn(space.fingerprint, items, rows)
+
+    async def _space(self) -> Space:
+        """That of a tree in use lately; the newest may have another."""
+        return (self._store.seen() or await self._store.load()).space
 
     async def place(self, ids: Collection[str]) -> int:
         """Give staged items their place by their newest records; how many were still staged.
 
         What somebody deletes or writes meanwhile is not overwritten.
         """
-        future = asyncio.get_running_loop().create_future()
-        return len(await self._done(_Write({}, frozenset(), future, frozenset(ids))))
+        write = _Write({}, frozenset(), asyncio.get_running_loop().create_future(), frozenset(ids))
+        if not self._texts.quick(await self._space()):
+            await self._read(write.vectors, list((await self._store.waiting(ids)).values()))
+        return len(await self._done(write))
 
     def relabel(self, tree: SemanticTree, edits: Sequence[Relabel]) -> None:
         """Take labels made for `tree` along with the next commit, where they still fit.
@@ -225,6 +237,7 @@ class Writer:
             return await self._raced(puts, deletes, places, placement)
         tree = await self._store.load()
         items, embedder = list(puts.values()), self._embedders.of(tree.space)
+        await self._reread(tree, placement, items)
         await asyncio.to_thread(placement.find, tree, embedder, items)
         async with self._store.turn():
             return await self._raced(puts, deletes, places, placement)
@@ -274,16 +287,32 @@ class Writer:
         items: Sequence[Item],
         drops: Sequence[str],
     ) -> list[Edit]:
+        await self._reread(tree, placement, items)
         work = partial(placement.plan, tree, self._embedders.of(tree.space), items, drops)
         if len(items) + len(drops) <= _INLINE_ITEMS:
             return work()
         return await asyncio.to_thread(work)
+
+    async def _reread(
+        self, tree: SemanticTree, placement: Placement, items: Sequence[Item]
+    ) -> None:
+        """Read what takes time and is not known: another space is in use, or another text."""
+        if self._texts.quick(tree.space):
+            return
+        if fresh := placement.vectors.unknown(tree.space.fingerprint, items):
+            read = self._texts.soon if len(fresh) <= _INLINE_ITEMS else self._texts.encode
+            rows = await read(tree.space, [item.text for item in fresh])
+            placement.vectors.learn(tree.space.fingerprint, fresh, rows)
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
         """The item as `change` makes it from its newest record; None when there is no such item.
 
         No patch overwrites another write: `change` is called again when somebody was faster.
         """
+        vectors = Vectors()
+        if not self._texts.quick(await self._space()):  # patches wait for each other
+            found = await self._store.items([item_id])
+            await self._read(vectors, [change(item) for item in found.values()])
         try:
             async with asyncio.timeout(_TURN_S):
                 await self._patching.acquire()
@@ -296,7 +325,7 @@ class Writer:
                 if record is None:
                     return None
                 item = change(record)
-                edits = await self._planned(tree, Placement(Vectors()), [item], ())
+                edits = await self._planned(tree, Placement(vectors), [item], ())
                 try:
                     after = await self._store.commit(edits, base=tree.version)
                 except StaleVersion:

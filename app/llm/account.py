@@ -12,14 +12,16 @@ from app.llm.wrappers import Traced
 
 Stage = Literal["profile", "search", "recall", "rerank"]
 STAGES: tuple[Stage, ...] = ("profile", "search", "recall", "rerank")
-Degraded: TypeAlias = Literal["llm_unavailable", "llm_timeout", "llm_invalid", "budget", "store"]
+Degraded: TypeAlias = Literal[
+    "llm_unavailable", "llm_timeout", "llm_invalid", "budget", "store", "embedder_unavailable"
+]
 
 
 class AnswerDegraded(Exception):
-    """The model failed, and the request said that it wants no answer without one."""
+    """A model failed, and the request said that it wants no answer without one."""
 
     def __init__(self, reason: Degraded) -> None:
-        super().__init__(f"the model could not be used ({reason}), and on_degraded is error")
+        super().__init__(f"a model could not be used ({reason}), and on_degraded is error")
         self.reason = reason
 
 
@@ -75,7 +77,11 @@ class Account:
         Raises AnswerDegraded when that is not wanted.
         """
         self.spent[stage].fallbacks += 1
-        self.degraded = self.degraded or _reason(error)
+        self.degrade(_reason(error))
+
+    def degrade(self, reason: Degraded) -> None:
+        """The answer lacks something; the first reason is the answer's. Raises AnswerDegraded."""
+        self.degraded = self.degraded or reason
         if self.strict:
             raise AnswerDegraded(self.degraded)
 

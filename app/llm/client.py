@@ -10,7 +10,7 @@ from http import HTTPStatus
 import httpx2
 import msgspec
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAI
 
 from app.llm.chat import (
     Choice,
@@ -63,6 +63,11 @@ def connect(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
     )
 
 
+def connect_for_threads(base_url: str | None, api_key: str | None) -> OpenAI:
+    """See `connect`: the same for calls that block their thread."""
+    return OpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=60)
+
+
 class OpenAIChat:
     """See ChatModel. The caller owns and closes `client`.
 
@@ -94,7 +99,8 @@ class OpenAIChat:
         except TimeoutError as error:
             raise _timed_out(turn.timeout_s) from error
         except openai.OpenAIError as error:
-            raise self._translated(error) from error
+            key = self._client.api_key
+            raise translated(error, self._name, key, about_prompt=self._works) from error
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
 
@@ -104,24 +110,6 @@ class OpenAIChat:
         if parameter in ("response_format", "logprobs"):
             raise UnsupportedReplyMode(f"the endpoint does not take {parameter}") from error
         self._refused |= {parameter}
-
-    def _translated(
-        self, error: openai.OpenAIError
-    ) -> ModelUnavailable | ModelRejected | InvalidReply:
-        """Ours, in our own words: what a provider says may hold keys, prompts and addresses."""
-        if isinstance(error, openai.APIStatusError):
-            said = _without_key(" ".join(error.message.split())[:500], self._client.api_key)
-            logger.warning("%s: the endpoint answers %d: %s", self._name, error.status_code, said)
-            return _of_status(error, about_prompt=self._works)
-        cause = error.__cause__ or error
-        # aiohttp's transport calls a refused connection a timeout, too.
-        refused = isinstance(cause, httpx2.ConnectTimeout)
-        if isinstance(error, openai.APITimeoutError) and not refused:
-            return ModelUnavailable("the model did not answer in time", timed_out=True)
-        if isinstance(error, openai.APIConnectionError):
-            logger.warning("%s: no connection: %s", self._name, cause)
-            return ModelUnavailable("no connection to the model", retry_after_s=_BACKOFF_S)
-        return ModelRejected(f"the client refuses the call: {type(error).__name__}")
 
     async def _once(self, turn: Turn) -> Reply:
         if isinstance(turn.form, Decisions):
@@ -323,6 +311,28 @@ def _usage(read: int | None, written: int | None, details: _Details | None) -> T
 
 
 # -- what goes wrong
+
+
+def translated(
+    error: openai.OpenAIError, name: str, key: str, *, about_prompt: bool
+) -> ModelUnavailable | ModelRejected | InvalidReply:
+    """Ours, in our own words: what a provider says may hold keys, prompts and addresses.
+
+    `about_prompt`: whether a refusal is one of this prompt, since the endpoint takes others.
+    """
+    if isinstance(error, openai.APIStatusError):
+        said = _without_key(" ".join(error.message.split())[:500], key)
+        logger.warning("%s: the endpoint answers %d: %s", name, error.status_code, said)
+        return _of_status(error, about_prompt=about_prompt)
+    cause = error.__cause__ or error
+    # aiohttp's transport calls a refused connection a timeout, too.
+    refused = isinstance(cause, httpx2.ConnectTimeout)
+    if isinstance(error, openai.APITimeoutError) and not refused:
+        return ModelUnavailable("the model did not answer in time", timed_out=True)
+    if isinstance(error, openai.APIConnectionError):
+        logger.warning("%s: no connection: %s", name, cause)
+        return ModelUnavailable("no connection to the model", retry_after_s=_BACKOFF_S)
+    return ModelRejected(f"the client refuses the call: {type(error).__name__}")
 
 
 def _of_status(

@@ -1,16 +1,15 @@
 """The first step of the chain: from a request to a `Need`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from app.ranking import Interest, Need, no_need
-from app.recommend.request import RecommendRequest
+from app.recommend.request import HistoryEntry, RecommendRequest
 from app.settings import Settings
-from tree.embedders import Embedder
 from tree.item import normalise
 from tree.node import Node
 from tree.snapshot import SemanticTree
@@ -19,6 +18,9 @@ from tree.vectors import Int8Matrix
 _HISTORY = 50  # entries that may tell something; older ones only count as seen
 _NAMED_LEVELS = 2  # of a path: enough to recognise an interest by
 PATH_SEPARATOR = " › "
+
+Words: TypeAlias = Mapping[str, Int8Matrix]
+"""Vectors by text."""
 
 # What a reader does not want: the words after a negation, up to the next break. A model reads
 # this better; without one, "no horror" must at least not be taken for a wish for horror.
@@ -47,11 +49,18 @@ class _Direction:
     said: Literal["wish", "title"] | None = None
 
 
+def words_of(request: RecommendRequest) -> list[str]:
+    """The texts of a request that `understand` wants the vectors of, each once."""
+    titles = [entry.title for entry in _newest(request) if entry.title]
+    return list(dict.fromkeys([*titles, *(_wanted(text) for text in _positive(request))]))
+
+
 def understand(
-    tree: SemanticTree, request: RecommendRequest, embedder: Embedder, settings: Settings
+    tree: SemanticTree, request: RecommendRequest, words: Words, settings: Settings
 ) -> Known:
     """The need behind a request, its interests named by the tree's own paths.
 
+    `words` are the vectors of `words_of(request)`; texts that have none there say nothing.
     What is negated ("no horror") is kept apart as a dislike. The newest `history_items` entries
     become one direction each, weighted by recency (newest 1, then · `history_decay`); the profile
     and the wish one each, with `wish_weight` of the whole where there is a history too. Entries
@@ -60,35 +69,51 @@ def understand(
     rows = {entry.item_id: tree.row(entry.item_id) for entry in request.history if entry.item_id}
     absent = tuple(item_id for item_id, row in rows.items() if row is None)
     seen = tuple(row for row in rows.values() if row is not None)
-    directions = _of_history(tree, request, embedder, settings)
-    said = [text for text in (request.profile, request.instruction) if text]
-    dislikes = tuple(normalise(hit) for text in said for hit in _NEGATION.findall(text))
-    words = [text for text in said if _NEGATION.sub(" ", text).strip(" ,.;:!?")]
+    directions = _of_history(tree, request, words, settings)
+    dislikes = tuple(normalise(hit) for text in _said(request) for hit in _NEGATION.findall(text))
+    wishes = [
+        (text, words[wanted]) for text in _positive(request) if (wanted := _wanted(text)) in words
+    ]
     share = settings.wish_weight if directions else 1.0
-    if words:
+    if wishes:
         directions = [
             replace(direction, weight=direction.weight * (1 - share)) for direction in directions
         ]
-        wanted = [_NEGATION.sub(" ", text) for text in words]
-        for text, vector in zip(words, embedder.encode(wanted), strict=True):
+        for text, vector in wishes:
             if vector.any():
-                directions.append(_Direction(vector, share / len(words), text, text, "wish"))
+                directions.append(_Direction(vector, share / len(wishes), text, text, "wish"))
     directions = [direction for direction in directions if direction.weight > 0]
     need = _need(directions) if directions else no_need()
     return Known(replace(need, dislikes=dislikes), seen, absent)
 
 
+def _said(request: RecommendRequest) -> list[str]:
+    return [text for text in (request.profile, request.instruction) if text]
+
+
+def _positive(request: RecommendRequest) -> list[str]:
+    """What is said but for what only says no."""
+    return [text for text in _said(request) if _wanted(text).strip(" ,.;:!?")]
+
+
+def _wanted(text: str) -> str:
+    return _NEGATION.sub(" ", text)
+
+
+def _newest(request: RecommendRequest) -> list[HistoryEntry]:
+    return list(dict.fromkeys(reversed(request.history)))[:_HISTORY]
+
+
 def _of_history(
-    tree: SemanticTree, request: RecommendRequest, embedder: Embedder, settings: Settings
+    tree: SemanticTree, request: RecommendRequest, words: Words, settings: Settings
 ) -> list[_Direction]:
     """Newest first; the weights sum to 1."""
-    newest = list(dict.fromkeys(reversed(request.history)))[:_HISTORY]
-    titles = [entry.title for entry in newest if entry.title]
-    encoded = iter(embedder.encode(titles))
     found: list[_Direction] = []
-    for entry in newest:
+    for entry in _newest(request):
         if entry.title:
-            direction = _Direction(next(encoded), 1.0, entry.title, entry.title, "title")
+            if entry.title not in words:
+                continue
+            direction = _Direction(words[entry.title], 1.0, entry.title, entry.title, "title")
         else:
             row = tree.row(entry.item_id or "")
             if row is None:

@@ -22,8 +22,8 @@ from app.llm.slates import (
 )
 from app.ranking import Interest, Need
 from app.recommend.lines import LINE_CHARS
+from app.recommend.need import Words
 from prompts import Perspective, load, numbered, one_line, phrase
-from tree.embedders import Embedder
 
 MAX_TOPICS = 5
 _TOPIC_CHARS = 80
@@ -152,15 +152,43 @@ def read_opening(options: int, reply: Reply) -> tuple[Topics, Scored]:
     return topics, scored(picks, flaws, options, len(topics.topics))
 
 
-def regrouped(need: Need, topics: Topics, embedder: Embedder) -> Need:
+def silent(need: Need, topics: Topics) -> list[str]:
+    """The topics to which no direction of the need belongs: `regrouped` wants their vectors."""
+    owners, _ = _owners(need, topics)
+    return [topic.topic for at, topic in enumerate(topics.topics) if at not in owners]
+
+
+def regrouped(need: Need, topics: Topics, words: Words) -> Need:
     """The need with its directions under the model's topics.
 
     A direction belongs to the first topic that names its choice, else to the topic of the nearest
-    one that does; a topic that names none gets a direction by its words. What the reader said
-    stays an interest of its own. `need.sources` start with the listed choices, in their order.
+    one that does; a topic that names none gets a direction by its words, the vectors of which are
+    `words`, or is left out. What the reader said stays an interest of its own. `need.sources`
+    start with the listed choices, in their order.
     """
     if need.is_empty and not topics.topics:
         return need
+    owners, said = _owners(need, topics)
+    directions, weights, sources = [*need.directions], [*need.weights], [*need.sources]
+    interests = [
+        Interest(one_line(topic.topic, _TOPIC_CHARS), max(topic.weight, 1.0) / 100)
+        for topic in topics.topics
+    ]
+    for at in np.flatnonzero(said).tolist():
+        owners[at] = len(interests)
+        interests.append(need.interests[int(need.owner[at])])
+    for at, topic in enumerate(topics.topics):
+        vector = words.get(topic.topic)
+        if at not in owners and vector is not None and vector.any():
+            directions.append(vector)
+            weights.append(np.float32(0.5 * max(topic.weight, 1.0) / 100))
+            sources.append(topic.topic)
+            owners.append(at)
+    return _packed(interests, directions, weights, owners, sources, need)
+
+
+def _owners(need: Need, topics: Topics) -> tuple[list[int], list[bool]]:
+    """For every direction its topic, and whether it is what the reader said."""
     named = {
         number - 1: at
         for at, topic in reversed(list(enumerate(topics.topics)))
@@ -169,26 +197,7 @@ def regrouped(need: Need, topics: Topics, embedder: Embedder) -> Need:
     said = [need.interests[int(owner)].said == "wish" for owner in need.owner]
     owner = np.array([named.get(at, -1) for at in range(len(need.owner))], np.int64)
     owner[said] = -1
-    directions, weights, sources = [*need.directions], [*need.weights], [*need.sources]
-    owners = _nearest_named(need, owner, said)
-    interests = [
-        Interest(one_line(topic.topic, _TOPIC_CHARS), max(topic.weight, 1.0) / 100)
-        for topic in topics.topics
-    ]
-    for at in np.flatnonzero(said).tolist():
-        owners[at] = len(interests)
-        interests.append(need.interests[int(need.owner[at])])
-    for at, vector in zip(
-        silent := [at for at in range(len(topics.topics)) if at not in owners],
-        embedder.encode([topics.topics[at].topic for at in silent]),
-        strict=True,
-    ):
-        if vector.any():
-            directions.append(vector)
-            weights.append(np.float32(0.5 * max(topics.topics[at].weight, 1.0) / 100))
-            sources.append(topics.topics[at].topic)
-            owners.append(at)
-    return _packed(interests, directions, weights, owners, sources, need)
+    return _nearest_named(need, owner, said), said
 
 
 def _nearest_named(need: Need, owner: "np.ndarray", said: Sequence[bool]) -> list[int]:

@@ -5,12 +5,13 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.llm import Models, ModelUnavailable
+from app.llm import Degraded, Models, ModelUnavailable
 from app.llm.errors import UnsupportedReplyMode
 from app.llm.slates import SLATE_WIDTH
 from app.ranking import EmbeddedRanker, Need, diversified
@@ -32,6 +33,7 @@ from app.recommend.reasons import reasons
 from app.recommend.request import HistoryEntry, RecommendRequest, field_of
 from app.recommend.traces import trace_of, usage_of
 from app.recommend.walk import Walk
+from app.recommend.words import WordReader
 from app.settings import Settings
 from app.signals import OwnedDocuments, Signals
 from tree.embedders import EmbedderCache
@@ -61,6 +63,7 @@ class _Request:
     allowed: npt.NDArray[np.bool_]
     clock: Clock
     tell: Listener
+    degraded: Degraded | None = None  # beside what went wrong with a model
     id: str = field(default_factory=lambda: f"rec_{secrets.token_urlsafe(12)}")
     reading: Reading | None = None  # with a model
 
@@ -86,7 +89,7 @@ class Recommender:
         self._catalog = catalog
         self._store = store
         self._documents = documents
-        self._embedders = embedders
+        self._words = WordReader(embedders, settings.embedder_timeout_s)
         self._settings = settings
         self._models = models or Models.none(documents)
         self._manner = manner or Manner(catalog)
@@ -160,13 +163,14 @@ class Recommender:
         tree = await self._store.recent()
         asked = await self._remembered(asked)
         with clock.stage("profile"):
-            known = understand(tree, asked, self._embedders.of(tree.space), self._settings)
+            words, degraded = await self._words.said(tree, asked)
+            known = understand(tree, asked, words, self._settings)
         with clock.stage("search"):
             allowed = allowed_rows(tree, known.seen, asked.exclude_items, asked.domains)
             if unwanted := disliked(tree, known.need.dislikes):
                 allowed &= ~np.isin(tree.rows.leaf[: tree.size], unwanted)
             known = await self._with_evidence(tree, asked, known)
-        request = _Request(asked, tree, known, allowed, clock, tell)
+        request = _Request(asked, tree, known, allowed, clock, tell, degraded)
         tell("start", {"recommendation_id": request.id, "tree_version": tree.version})
         try:
             found = await self._found(request)
@@ -260,7 +264,7 @@ class Recommender:
             return await PaperChain(reading, self._pool, k).run(asked.limit)
         if asked.strategy == "flat":
             return await flat(reading, self._pool, wanted)
-        return await self._chain(reading, self._documents_of(asked)).run(wanted)
+        return await self._chain(reading, asked).run(wanted)
 
     def _documents_of(self, asked: RecommendRequest) -> Documents:
         """Where documents are kept that must go when the user does."""
@@ -268,13 +272,13 @@ class Recommender:
             return self._documents
         return OwnedDocuments(self._documents, self._feedback, asked.user_id)
 
-    def _chain(self, reading: Reading, documents: Documents) -> Chain:
-        settings = self._settings
+    def _chain(self, reading: Reading, asked: RecommendRequest) -> Chain:
+        settings, documents = self._settings, self._documents_of(asked)
         walk = Walk(
             reading,
             self._pool,
             documents,
-            self._embedders.of(reading.tree.space),
+            partial(self._words.read, reading.tree, asked),
             branches=settings.llm_branches,
             anchors=settings.llm_anchors,
             profile_ttl_s=settings.profile_ttl_s,
@@ -300,6 +304,7 @@ class Recommender:
                 tree, request.need, shown, asked.explain, self._store, self._settings.sharpness
             )
         account = request.reading.account if request.reading else None
+        degraded = request.degraded or (account.degraded if account else None)
         answer = Recommendation(
             recommendation_id=request.id,
             catalog=self._catalog,
@@ -308,8 +313,8 @@ class Recommender:
                 _item(tree, found, at, item, rank, asked.fields, reason)
                 for rank, ((at, item), reason) in enumerate(zip(chosen, why, strict=True), 1)
             ],
-            degraded=bool(account and account.degraded),
-            degraded_reason=account.degraded if account else None,
+            degraded=degraded is not None,
+            degraded_reason=degraded,
             absent_items=list(request.known.absent),
             usage=usage_of(account),
             timing_ms=clock.timing(),

@@ -48,7 +48,7 @@ def trace_of(
         trace |= {
             "reply_mode": reading.mode,
             "perspective": reading.perspective,
-            "degraded_reason": reading.account.degraded,
+            "degraded_reason": answer.degraded_reason if answer else reading.account.degraded,
             "nodes": reading.offered,
             "candidates": reading.candidates,
             "calls": reading.account.calls,

@@ -1,8 +1,9 @@
 """Profile and search with a model: which branches of the tree are worth looking into."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -14,11 +15,11 @@ from app.ranking.fusion import FloatArray, Judged
 from app.recommend import profile
 from app.recommend.candidates import Pool
 from app.recommend.effort import Branches
+from app.recommend.need import Words
 from app.recommend.profile import Topics
 from app.recommend.reading import Reading
 from prompts import load
-from tree.embedders import Embedder
-from tree.errors import StoreUnavailable
+from tree.errors import EmbedderUnavailable, StoreUnavailable
 from tree.node import Node
 from tree.search import beam, cut, rows_below
 from tree.snapshot import SemanticTree
@@ -30,6 +31,9 @@ _FINER = 4  # times as many contestants as a slate holds, before the embedded ra
 _MOSTLY_ALLOWED = 0.9
 _TIE = np.float32(1e-3)  # of similarity, against a mark of 0 … 1
 _WANTED = 24  # branches worth a score
+
+Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Words]]
+"""The vectors of some texts in the space of the tree. Raises EmbedderUnavailable."""
 
 
 class Walk:
@@ -45,7 +49,7 @@ class Walk:
         reading: Reading,
         pool: Pool,
         documents: Documents,
-        embedder: Embedder,
+        embed: Embed,
         *,
         branches: Branches,
         anchors: int,
@@ -54,7 +58,7 @@ class Walk:
         self._reading = reading
         self._pool = pool
         self._documents = documents
-        self._embedder = embedder
+        self._embed = embed
         self._branches = branches
         self._anchors = anchors
         self._profile_ttl_s = profile_ttl_s
@@ -78,7 +82,7 @@ class Walk:
             key = self._profile_key()
             kept = await self._documents.get("profile", key)
             if kept is not None:
-                self._adopt(msgspec.json.decode(kept, type=Topics))
+                await self._adopt(msgspec.json.decode(kept, type=Topics))
             else:
                 marks = await self._meet(options, key)
         reading.need = narrowed(reading.need)
@@ -124,7 +128,7 @@ class Walk:
         with suppress(StoreUnavailable):  # the next request asks again
             data = msgspec.json.encode(topics)
             await self._documents.put("profile", key, data, self._profile_ttl_s)
-        self._adopt(topics)
+        await self._adopt(topics)
         return marks
 
     async def _topics(self, mode: ReplyMode) -> Topics:
@@ -162,9 +166,15 @@ class Walk:
         every = np.arange(len(options))
         return topics, calibrated([Judged(every, first.values)], len(options), every[:0])
 
-    def _adopt(self, topics: Topics) -> None:
-        self._reading.topics = topics
-        self._reading.need = profile.regrouped(self._reading.need, topics, self._embedder)
+    async def _adopt(self, topics: Topics) -> None:
+        reading = self._reading
+        reading.topics = topics
+        words: Words = {}
+        try:
+            words = await self._embed(profile.silent(reading.need, topics))
+        except EmbedderUnavailable:  # topics that stand on the reader's own choices are enough
+            reading.account.degrade("embedder_unavailable")
+        reading.need = profile.regrouped(reading.need, topics, words)
 
     def _profile_key(self) -> str:
         reading = self._reading

@@ -224,6 +224,44 @@ def test_doctor_says_that_the_model_answers(folder, llama_url):
     assert check["finding"] == f"{llama.MODEL} answers in the reply mode json_schema"
 
 
+def test_doctor_asks_the_embedder_of_new_catalogues_and_those_of_old_ones(folder, hostile_server):
+    more = {
+        "UNILLMREC_EMBEDDER": "openai:m",
+        "UNILLMREC_EMBEDDER_BASE_URL": hostile_server.base_url,
+    }
+    checks = {
+        one["name"]: one for one in told(command(folder, "doctor", "--json", **more))["checks"]
+    }
+    assert (checks["embedder"]["status"], checks["embedder"]["finding"]) == ("ok", "openai:m works")
+    old = checks["catalogue default, embedder"]
+    assert old["finding"] == "lexical, as when it was created; new catalogues get openai:m"
+    hostile_server.play([Behaviour.UNAUTHORIZED])
+    done = command(folder, "doctor", "--json", **more)
+    assert done.returncode == 1
+    (failed,) = [one for one in json.loads(done.stdout)["checks"] if one["status"] == "fail"]
+    assert failed["name"] == "embedder"
+    assert "401" in failed["finding"]
+    assert "check UNILLMREC_EMBEDDER" in failed["advice"]
+
+
+def test_doctor_says_what_a_catalogue_does_without_its_embedder(tmp_path, hostile_server):
+    more = {
+        "UNILLMREC_EMBEDDER": "openai:m",
+        "UNILLMREC_EMBEDDER_BASE_URL": hostile_server.base_url,
+    }
+    items = "".join(f'{{"id": "i{n}", "title": "Thing {n}"}}\n' for n in range(64))
+    (tmp_path / "items.jsonl").write_text(items, encoding="utf-8")
+    done = command(tmp_path, "import", str(tmp_path / "items.jsonl"), **more)
+    assert done.returncode == 0, done.stderr
+    told(command(tmp_path, "doctor", "--json", **more))
+    done = command(tmp_path, "doctor", "--json")
+    assert done.returncode == 1
+    (failed,) = [one for one in json.loads(done.stdout)["checks"] if one["status"] == "fail"]
+    assert failed["name"] == "catalogue default, embedder"
+    assert "UNILLMREC_EMBEDDER_BASE_URL" in failed["finding"]
+    assert "words are left out" in failed["advice"]
+
+
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [

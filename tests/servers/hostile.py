@@ -1,13 +1,19 @@
-"""A chat server that fails in every way a model, its server or the network is known to."""
+"""A server of chats and embeddings that fails in every way that is known of such.
+
+Its embeddings tell texts apart by their words.
+"""
 
 import asyncio
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from enum import StrEnum, auto
 from itertools import chain, repeat
 from typing import TypeAlias
+from zlib import crc32
 
+import numpy as np
 from pydantic import JsonValue
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -48,6 +54,14 @@ class Behaviour(StrEnum):
     FOREIGN_PROSE = auto()
     HUGE = auto()
 
+    FEWER_VECTORS = auto()
+    """Of embeddings, as the next four; a chat is well-formed then."""
+    NO_NUMBERS = auto()
+    UNEVEN_WIDTHS = auto()
+    OTHER_WIDTH = auto()
+    OTHER_ORDER = auto()
+    """Each vector says which text it is of."""
+
     NO_CHOICES = auto()
     NO_USAGE = auto()
     HALF_BODY = auto()
@@ -83,9 +97,12 @@ class HostileServer:
     content: Writing  # from the last message of the prompt
     counts: Counter[Behaviour]
     requests: list[Body]
+    keys: set[str]  # that came along
+    longest: int  # characters of a text that is embedded
 
     def __init__(self) -> None:
         routes = [
+            Route("/v1/embeddings", self._answer, methods=["POST"]),
             Route("/v1/chat/completions", self._answer, methods=["POST"]),
             Route("/v1/decisions", self._answer, methods=["POST"]),
             Route("/v1/models", _models, methods=["GET"]),
@@ -105,6 +122,8 @@ class HostileServer:
         self.content = one_pick
         self.counts = Counter()
         self.requests = []
+        self.keys = set()
+        self.longest = 100_000
 
     def stop(self) -> None:
         """Stop at once, even while requests hang."""
@@ -115,6 +134,7 @@ class HostileServer:
         behaviour = next(self._next)
         self.counts[behaviour] += 1
         self.requests.append(body)
+        self.keys.add(request.headers.get("authorization", "").removeprefix("Bearer "))
         match behaviour:
             case Behaviour.HANG:
                 return await _hang(request)
@@ -125,7 +145,41 @@ class HostileServer:
             case Behaviour.NO_SCHEMAS if "response_format" in body:
                 message = "'response_format' of type 'json_schema' is not supported."
                 return _error(400, message, param="response_format")
-        return _refused(behaviour, body) or _said(behaviour, body, self._content(body))
+        if refused := _refused(behaviour, body):
+            return refused
+        if "input" in body and "questions" not in body:
+            return self._embedded(behaviour, body)
+        return _said(behaviour, body, self._content(body))
+
+    def _embedded(self, behaviour: Behaviour, body: Body) -> Response:
+        if max(map(len, body["input"])) > self.longest:
+            code = "context_length_exceeded"
+            return _error(400, "This model's maximum context length is 9 tokens.", code=code)
+        vectors = [embedding_of(text) for text in body["input"]]
+        match behaviour:
+            case Behaviour.FEWER_VECTORS:
+                vectors.pop()
+            case Behaviour.NO_NUMBERS:
+                vectors[-1][0] = np.nan
+            case Behaviour.UNEVEN_WIDTHS:
+                vectors[-1] = vectors[-1][:-1]
+            case Behaviour.OTHER_WIDTH:
+                vectors = [vector[:300] for vector in vectors]
+        rows = [
+            {"object": "embedding", "index": at, "embedding": _encoded(vector, body)}
+            for at, vector in enumerate(vectors)
+        ]
+        if behaviour is Behaviour.OTHER_ORDER:
+            rows.reverse()
+        tokens = sum(len(text.split()) for text in body["input"])
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        reply = json.dumps({"object": "list", "data": rows, "model": MODEL, "usage": usage})
+        match behaviour:
+            case Behaviour.HALF_BODY:
+                reply = reply[: len(reply) // 2]
+            case Behaviour.HTML:
+                return HTMLResponse("<!doctype html><title>Sign in</title>")
+        return Response(reply, media_type="application/json")
 
     def _content(self, body: Body) -> str:
         return self.content(body["messages"][-1]["content"]) if "messages" in body else ""
@@ -134,6 +188,18 @@ class HostileServer:
         assert request.client is not None
         yield reply[: len(reply) // 2]
         self._loopback.reset_connection(tuple(request.client))
+
+
+def embedding_of(text: str) -> np.ndarray:
+    """float32[320]: the sum of a direction for every word."""
+    words = [np.random.default_rng(crc32(word.encode())) for word in text.lower().split()]
+    return np.sum([rng.standard_normal(320) for rng in words], axis=0, dtype=np.float32)
+
+
+def _encoded(vector: np.ndarray, body: Body) -> JsonValue:
+    if body.get("encoding_format") == "base64":
+        return b64encode(vector.tobytes()).decode()
+    return [float(number) for number in vector]
 
 
 def _said(behaviour: Behaviour, body: Body, content: str) -> Response:

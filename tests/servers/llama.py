@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 MODEL = "tiny"
 SLOTS = 4
@@ -31,15 +32,18 @@ _CHAT_TEMPLATE = (
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """The base URL of a server that runs until the block is left. Its log is in `folder`."""
+def serve(folder: Path, *what: Literal["embeddings"]) -> Iterator[str]:
+    """The base URL of a server that runs until the block is left. Its log is in `folder`.
+
+    It serves either chats or embeddings.
+    """
     model, log = folder / f"{MODEL}.gguf", folder / "llama.log"
     write_model(model)
     pipe = subprocess.PIPE
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            [sys.executable, __file__, str(model)], stdin=pipe, stdout=pipe, stderr=errors
+            [sys.executable, __file__, str(model), *what], stdin=pipe, stdout=pipe, stderr=errors
         ) as process,
     ):
         assert process.stdout is not None
@@ -135,7 +139,7 @@ def _vocabulary() -> tuple[list[str], list[int]]:
     return [*control, *single, *double, *data], kinds
 
 
-def _main(model: str) -> None:
+def _main(model: str, *what: str) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -148,10 +152,14 @@ def _main(model: str) -> None:
     params.n_threads_http = _CONNECTIONS
     params.cache_ram_mib = 64
     params.ui = False
+    if what:
+        params.embedding = True
+        params.n_parallel = 1  # several texts in one batch get other vectors than each alone
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

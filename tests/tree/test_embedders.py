@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tree.embedders import LexicalEmbedder, embedder_for, fit_sample
+from tree.errors import EmbedderUnusable
 from tree.node import Space
 from tree.vectors import DIMENSIONS, cosines, inverse_norms
 
@@ -118,7 +119,7 @@ def test_catalogues_too_small_to_fit(texts):
 
 
 def test_an_embedder_of_another_build_is_named():
-    with pytest.raises(ValueError, match="'openai'"):
+    with pytest.raises(EmbedderUnusable, match="'openai'"):
         embedder_for(Space("openai", "openai-x"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tree.embedders import EmbedderCache, embedder_for, fitted
-from tree.errors import EmbedderUnavailable
+from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import Space
 from tree.vectors import DIMENSIONS, cosines, inverse_norms
 
@@ -99,5 +99,5 @@ def test_without_the_library_it_says_what_to_install():
 
 @pytest.mark.parametrize("name", ["openai", "sentence-transformers", "sentence-transformers:", ""])
 def test_unknown_names(name):
-    with pytest.raises(ValueError, match="unknown embedder"):
+    with pytest.raises(EmbedderUnusable, match="unknown embedder"):
         fitted(name, TEXTS, 90)

@@ -18,7 +18,7 @@ from app.curate.building.labelling import labelled
 from app.jobs import Report
 from tree.build import Branch, Members, Plot, leaf_members, number_whole
 from tree.edits import NodeSpec
-from tree.embedders import LexicalEmbedder, sample_stride
+from tree.embedders import EmbedderCache, LexicalEmbedder, sample_stride
 from tree.labels import Labeller
 from tree.node import Space, TreeSettings
 from tree.rows import Rows
@@ -39,22 +39,26 @@ async def build(
     report: Report,
     *,
     engine: OpenEngine = local(),  # noqa: B008 - opened below
+    embedders: EmbedderCache | None = None,
     at_once: int = _AT_ONCE,
 ) -> SemanticTree:
     """The tree of a catalogue, as version 1. A task shapes or names `at_once` items at most.
 
-    Reports the phases fitting, embedding, clustering and labelling. Raises JobFailed where the
-    engine cannot be had, CorruptSnapshot for a record that is none.
+    Texts are embedded by the workers or, where only this process has access to the embedder, by
+    `embedders`. Reports the phases fitting, embedding, clustering and labelling. Raises JobFailed
+    where the engine cannot be had, EmbedderUnavailable, CorruptSnapshot for a record that is none.
     """
+    embedders = embedders or EmbedderCache()
+    own = None if embedders.anywhere(settings.embedder) else embedders
     async with engine(source.size) as workers:
         sample = await workers.share(await _sample(source, report))
         space, labeller = await asyncio.gather(
-            workers.run(work.fit_space, sample, source.size, settings),
+            _fitted(sample, source.size, settings, workers, own),
             workers.run(work.fit_labeller, sample),
         )
         terms = await workers.share(labeller)
         report.phase("embedding", source.size)
-        harvested = await _harvested(source, workers, space, terms, report)
+        harvested = await _harvested(source, workers, space, terms, report, own)
         if harvested is None:
             return SemanticTree.empty(LexicalEmbedder().space, settings)
         crop = await workers.share(harvested)
@@ -128,12 +132,33 @@ async def _sample(source: Source, report: Report) -> dict[str, bytes]:
     return sample
 
 
+async def _fitted(
+    sample: Shared[work.Records],
+    population: int,
+    settings: TreeSettings,
+    workers: Engine,
+    own: EmbedderCache | None,
+) -> Space:
+    if own is None:
+        return await workers.run(work.fit_space, sample, population, settings)
+    texts = await asyncio.to_thread(work.texts_of, sample.value)
+    return (await own.fitted(settings.embedder, texts, population, seed=settings.seed)).space
+
+
 async def _harvested(
-    source: Source, workers: Engine, space: Space | None, labeller: Shared[Labeller], report: Report
+    source: Source,
+    workers: Engine,
+    space: Space | None,
+    labeller: Shared[Labeller],
+    report: Report,
+    own: EmbedderCache | None = None,
 ) -> Crop | None:
-    """All items, read batch by batch over the workers; the store waits while they are busy."""
+    """All items, read batch by batch over the workers; the store waits while they are busy.
+
+    And while vectors are awaited that `own` embedders make.
+    """
     harvest = Harvest(source.size, vectors=space is not None)
-    shared = await workers.share(space)
+    shared = await workers.share(space if own is None else None)
     under_way: deque[asyncio.Task[Reading]] = deque()
 
     async def take(most: int) -> None:
@@ -143,8 +168,17 @@ async def _harvested(
             harvest.add(reading)
             report.advance(len(reading.ids))
 
-    def send(batch: dict[str, bytes]) -> None:
-        under_way.append(asyncio.create_task(workers.run(work.read, shared, labeller, batch)))
+    async def read(batch: work.Records) -> Reading:
+        if own is None or space is None:
+            return await workers.run(work.read, shared, labeller, batch)
+        texts = await asyncio.to_thread(work.texts_of, batch)
+        reading, vectors = await asyncio.gather(
+            workers.run(work.read, shared, labeller, batch), own.patiently(space, texts)
+        )
+        return replace(reading, vectors=vectors)
+
+    def send(batch: work.Records) -> None:
+        under_way.append(asyncio.create_task(read(batch)))
 
     try:
         batch: dict[str, bytes] = {}

@@ -60,8 +60,12 @@ def _on_one_thread(task: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def fit_space(sample: Records, population: int, settings: TreeSettings) -> Space:
     """The vector space of a catalogue, from some of its records."""
-    texts = [read_item(*record).text for record in sample.items()]
-    return fitted(settings.embedder, texts, population, seed=settings.seed).space
+    return fitted(settings.embedder, texts_of(sample), population, seed=settings.seed).space
+
+
+def texts_of(records: Records) -> list[str]:
+    """What an embedder reads of some records. Raises CorruptSnapshot."""
+    return [read_item(*record).text for record in records.items()]
 
 
 def fit_labeller(sample: Records) -> Labeller:

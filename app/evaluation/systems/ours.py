@@ -48,12 +48,17 @@ class Trees:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def of(self, items: Sequence[Item], embedder: str) -> MemoryTreeStore:
-        """A store that holds the items and their tree. Raises EmbedderUnavailable, ValueError."""
+        """A store that holds the items and their tree. Raises EmbedderUnavailable."""
         async with self._lock:
             known = self._built.get(embedder)
             if known is not None and known[0] is items:
                 return known[1]
-            tree = await build(Listed(items), TreeSettings(embedder=embedder), Report.unwatched())
+            tree = await build(
+                Listed(items),
+                TreeSettings(embedder=embedder),
+                Report.unwatched(),
+                embedders=self.embedders,
+            )
             store = MemoryTreeStore(space=tree.space, settings=tree.settings)
             await store.stage(items)
             await store.replace(tree, base=0)

@@ -14,12 +14,14 @@ from app.evaluation.systems.scored import Progress
 from app.evaluation.systems.semantic import TFIDF, Semantic
 from app.evaluation.systems.trained import Architecture, Trained
 from app.llm import Models
+from app.llm.embeddings import OPENAI, embedders_for, endpoint_of
 from app.recommend.effort import EffortName
 from app.settings import Settings
 from prompts import Perspective
+from tree.embedders import SENTENCES
 from tree.node import LEXICAL
-from tree.sentences import SENTENCES
 
+_EMBEDDER = rf"^({LEXICAL}|({SENTENCES}|{OPENAI}):.+)$"
 _Ours = Literal["embedded", "beam", "paper", "flat"]
 
 
@@ -35,7 +37,7 @@ class _Embedded(_Parameters):
     signals: bool = False
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
-    embedder: Annotated[str, Field(pattern=rf"^({LEXICAL}|{SENTENCES}:.+)$")] = LEXICAL
+    embedder: Annotated[str, Field(pattern=_EMBEDDER)] = LEXICAL
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
@@ -57,7 +59,7 @@ class _Learned(_Seeded):
 
 
 class _Semantic(_Learned):
-    embedder: Annotated[str, Field(pattern=rf"^({TFIDF}|{LEXICAL}|{SENTENCES}:.+)$")] = LEXICAL
+    embedder: Annotated[str, Field(pattern=rf"^{TFIDF}$|{_EMBEDDER}")] = LEXICAL
     popularity: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -119,11 +121,13 @@ def _made(text: str, around: Surroundings) -> System:
     name, parameters = _parsed(text)
     if "seed" in type(parameters).model_fields and "seed" not in parameters.model_fields_set:
         parameters = parameters.model_copy(update={"seed": around.seed})
+    if isinstance(parameters, _Embedded | _Semantic) and parameters.embedder.startswith(OPENAI):
+        _give_access(text, around)
     match parameters:
         case _Embedded():
             return _ours(text, name, parameters, around)
         case _Semantic():
-            return Semantic(text, **parameters.model_dump())
+            return Semantic(text, embedders=around.trees.embedders, **parameters.model_dump())
         case _Als():
             return Als(text, **parameters.model_dump())
         case _ItemKnn():
@@ -137,6 +141,17 @@ def _made(text: str, around: Surroundings) -> System:
         "bm25": Bm25,
     }
     return simple[name](text, **parameters.model_dump())
+
+
+def _give_access(text: str, around: Surroundings) -> None:
+    """Let the trees have what the settings give access to. Raises UnknownSystem."""
+    if not endpoint_of(around.settings).configured:
+        raise UnknownSystem(
+            f"{text!r} needs an endpoint for embeddings: set UNILLMREC_EMBEDDER_BASE_URL, "
+            "UNILLMREC_EMBEDDER_API_KEY, or both"
+        )
+    if not around.trees.embedders.has(OPENAI):
+        around.trees.embedders = embedders_for(around.settings)
 
 
 def _ours(text: str, name: str, parameters: _Embedded, around: Surroundings) -> System:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from app.evaluation.case import Question
 from app.evaluation.systems.scored import Scored, Scores
-from tree.embedders import fit_sample, fitted
+from tree.embedders import EmbedderCache, fit_sample
 from tree.node import LEXICAL
 
 TFIDF = "tfidf"
@@ -34,6 +34,7 @@ class Semantic(Scored):
         self,
         name: str,
         *,
+        embedders: EmbedderCache,
         embedder: str = LEXICAL,
         popularity: float = 0.0,
         share: float = 1.0,
@@ -41,6 +42,7 @@ class Semantic(Scored):
     ) -> None:
         super().__init__(name, share=share, seed=seed)
         self._embedder = embedder
+        self._embedders = embedders
         self._popularity = popularity
         self._vectors: _Vectors = np.zeros((0, _DIMENSIONS), np.float32)
         self._encode: Callable[[Sequence[str]], _Vectors] = _nothing
@@ -51,7 +53,9 @@ class Semantic(Scored):
         if self._embedder == TFIDF:
             self._encode, self._vectors = _tfidf(texts, self.seed)
         else:
-            made = fitted(self._embedder, fit_sample(texts), len(texts), seed=self.seed)
+            made = self._embedders.fit(
+                self._embedder, fit_sample(texts), len(texts), seed=self.seed
+            )
             self._encode = lambda wanted: _unit(made.encode(wanted).astype(np.float32))
             self._vectors = self._encode(texts)
 

@@ -207,6 +207,20 @@ async def test_systems_that_ask_alike_share_a_tree(training):
     assert embedder_for((await store.load()).space).population == len(training.items)
 
 
+@pytest.mark.parametrize("name", ["embedded", "semantic"])
+async def test_an_endpoint_may_embed_the_catalogue(training, hostile_server, name):
+    settings = Settings(embedder_base_url=hostile_server.base_url)
+    around = Surroundings(settings)
+    [system, plain] = systems([f"{name}:embedder=openai:m", name], around)
+    asked = [Question(one.id, one.history) for one in training.readers][:20]
+    found = await answered(system, training, asked)
+    assert hostile_server.counts.total() > 2
+    hostile_server.counts.clear()
+    assert found != await answered(plain, training, asked)
+    assert not hostile_server.counts
+    around.trees.embedders.close()
+
+
 async def test_diversity_changes_the_answer(training):
     asked = [Question(one.id, one.history) for one in training.readers]
     plain = await answered(made("embedded:diversity=0"), training, asked)
@@ -243,6 +257,9 @@ async def test_with_a_model(name, training, questions):
         ("paper", "set UNILLMREC_LLM_MODEL"),
         ("flat:perspective=action", "set UNILLMREC_LLM_MODEL"),
         ("beam:effort=quality", "set UNILLMREC_LLM_MODEL"),
+        ("embedded:embedder=openai:m", "set UNILLMREC_EMBEDDER_BASE_URL"),
+        ("semantic:embedder=openai:m", "set UNILLMREC_EMBEDDER_BASE_URL"),
+        ("embedded:embedder=openai", "embedder String should match"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said(name, said):

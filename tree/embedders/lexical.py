@@ -1,29 +1,23 @@
-"""From text to int8 vectors. `lexical` needs no download, no key and no network.
-
-A name says which embedder: `lexical`, or `sentence-transformers:MODEL` for a model from a folder
-or a hub (see `tree.sentences`).
-"""
+"""The embedder `lexical`: no download, no key, no network; any language."""
 
 import hashlib
 import itertools
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from tree.node import LEXICAL, Space
-from tree.sentences import SENTENCES, SentenceEmbedder
 from tree.vectors import DIMENSIONS, Int8Matrix, quantise
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _BUCKETS = 2**14  # hashed n-grams; 2**18 measured no better and costs 16 times the state
-_FIT_SAMPLE = 20_000
 _WHITENING = 0.25  # singular value ** -0.25: rare themes count a little more
 _BATCH = 2_000
 # How often a word counts against each n-gram of its letters. At 1 a wish for "endurance at sea"
@@ -34,24 +28,6 @@ _KEPT_WORDS = 32_768  # some 8 MB
 _KEPT_LENGTH = 64
 
 _Buckets = npt.NDArray[np.int32]
-
-
-class Embedder(Protocol):
-    """Text into the vector space of one tree."""
-
-    @property
-    def space(self) -> Space:
-        """What has to be stored to get the same embedder back."""
-        ...
-
-    @property
-    def population(self) -> int:
-        """How many items the catalogue had when this embedder was fitted; 0 for unfitted."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> Int8Matrix:
-        """int8[len(texts), dimensions], one row per text, zero where nothing is recognised."""
-        ...
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +45,8 @@ class LexicalEmbedder:
     any script works and nothing has to be stored per word. Unfitted, the projection is a
     random one (Johnson & Lindenstrauss 1984): good enough for a catalogue's first items.
     """
+
+    quick = True
 
     def __init__(self, space: Space | None = None) -> None:
         self.space = space or Space(LEXICAL, f"{LEXICAL}-unfitted")
@@ -120,7 +98,7 @@ class LexicalEmbedder:
             return 0
         return msgspec.msgpack.decode(self.space.state, type=_State).population
 
-    def encode(self, texts: Sequence[str]) -> Int8Matrix:
+    def encode(self, texts: Sequence[str], *, timeout_s: float | None = None) -> Int8Matrix:  # noqa: ARG002
         """See Embedder."""
         weights, projection = self._model
         out = np.empty((len(texts), DIMENSIONS), np.int8)
@@ -141,62 +119,6 @@ class LexicalEmbedder:
         projection = np.zeros((_BUCKETS, DIMENSIONS), np.float32)
         projection[rows] = known * np.frombuffer(state.scale, np.float32)[:, None]
         return np.frombuffer(state.weights, np.float32), projection
-
-
-def fitted(name: str, texts: Sequence[str], population: int, *, seed: int = 0) -> Embedder:
-    """An embedder for a catalogue of `population` items, of which `texts` may be a sample.
-
-    Raises ValueError for a name that is none, EmbedderUnavailable for a model that is not there.
-    """
-    kind, _, model = name.partition(":")
-    if name == LEXICAL:
-        return LexicalEmbedder.fit(texts, population=population, seed=seed)
-    if kind == SENTENCES and model:
-        return SentenceEmbedder.fit(model, texts, population=population)
-    raise _unknown(name)
-
-
-def embedder_for(space: Space) -> Embedder:
-    """The embedder that made the vectors of `space`."""
-    if space.embedder == LEXICAL:
-        return LexicalEmbedder(space)
-    if space.embedder == SENTENCES:
-        return SentenceEmbedder(space)
-    raise _unknown(space.embedder)
-
-
-def _unknown(name: str) -> ValueError:
-    return ValueError(
-        f"unknown embedder {name!r}: this build has {LEXICAL!r} and '{SENTENCES}:MODEL'"
-    )
-
-
-class EmbedderCache:
-    """The embedders of the spaces in use: unpacking a fitted state takes some 20 ms."""
-
-    def __init__(self, size: int = 8) -> None:
-        self._size = size
-        self._known: dict[str, Embedder] = {}
-
-    def of(self, space: Space) -> Embedder:
-        """See `embedder_for`."""
-        embedder = self._known.get(space.fingerprint)
-        if embedder is None:
-            embedder = embedder_for(space)
-            self._known[space.fingerprint] = embedder
-            while len(self._known) > self._size:
-                del self._known[next(iter(self._known))]
-        return embedder
-
-
-def fit_sample(texts: Sequence[str]) -> list[str]:
-    """The texts to fit on: all, or an even stride through them."""
-    return list(itertools.islice(texts, 0, None, sample_stride(len(texts))))
-
-
-def sample_stride(count: int) -> int:
-    """The stride of `fit_sample` through so many texts."""
-    return max(1, -(-count // _FIT_SAMPLE))
 
 
 def _features(texts: Sequence[str]) -> "csr_matrix":

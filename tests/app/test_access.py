@@ -1,0 +1,242 @@
+"""Embedders that only this process has, and that take time: never on the event loop."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from app.curate import Curator
+from app.curate.building import Listed, build, local
+from app.curate.importer import ImportParams
+from app.jobs import Job, Jobs, Report
+from app.llm import (
+    STAGES,
+    AnswerDegraded,
+    Models,
+    Reply,
+    ReplyMode,
+    ScriptedChat,
+    StageModel,
+    Turn,
+)
+from app.recommend import Recommender, RecommendRequest
+from app.settings import Settings
+from tests.app.conftest import Shop
+from tests.app.test_chain.support import ids, sensible
+from tests.servers.hostile import embedding_of
+from tree.embedders import EmbedderCache, LexicalEmbedder, ModelKind
+from tree.errors import EmbedderUnavailable
+from tree.item import Item
+from tree.node import TreeSettings
+from tree.store.documents import RedisDocuments
+from tree.store.redis import RedisTreeStore
+from tree.vectors import FloatArray
+
+NAME = "words:any"
+
+
+class WordModel:
+    """See TextModel. Notes who asks; can be gone."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.threads: set[threading.Thread] = set()
+        self.texts: list[str] = []
+
+    def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
+        self.threads.add(threading.current_thread())
+        if self.gone:
+            raise EmbedderUnavailable("the words are gone: come back later")
+        self.texts += texts
+        return np.stack([embedding_of(text) for text in texts])
+
+
+@pytest.fixture
+def model() -> WordModel:
+    return WordModel()
+
+
+@pytest.fixture
+def embedders(model: WordModel) -> Iterator[EmbedderCache]:
+    kind = ModelKind("words", lambda _: model, anywhere=False)
+    with closing(EmbedderCache(kinds=(kind,))) as embedders:
+        yield embedders
+
+
+@pytest.fixture
+async def shop(embedded_url, open_room, tmp_path, embedders) -> AsyncIterator[Shop]:
+    """An empty catalogue that is embedded by the words."""
+    async with open_room(embedded_url) as room:
+        store = RedisTreeStore(
+            room.client, "shop", space=LexicalEmbedder().space, prefix=room.prefix,
+            settings=TreeSettings(embedder=NAME),
+        )  # fmt: skip
+        documents = RedisDocuments(room.client, prefix=room.prefix)
+        settings = Settings(data_dir=tmp_path)
+        settings.uploads.mkdir()
+        jobs = Jobs(documents, 60)
+        curator = Curator("shop", store, jobs, embedders, settings)
+        jobs.employ(curator)
+        recommender = Recommender("shop", store, documents, embedders, settings)
+        yield Shop(store, documents, jobs, curator, recommender, settings.uploads)
+        await jobs.aclose()
+        await curator.aclose()
+        await store.aclose()
+
+
+@pytest.fixture
+async def stocked(shop: Shop, demo_items: list[Item]) -> Shop:
+    job = await imported(shop, demo_items)
+    assert job.state == "succeeded", job
+    return shop
+
+
+async def imported(shop: Shop, items: Sequence[Item]) -> Job:
+    (shop.uploads / "a").write_bytes(b"\n".join(item.record() for item in items))
+    return await shop.ended(await shop.curator.start_import(ImportParams(upload="a")))
+
+
+def asking(**fields: object) -> RecommendRequest:
+    return RecommendRequest.model_validate(fields)
+
+
+# -- builds
+
+
+async def test_a_build_has_vectors_of_this_process_whoever_does_the_rest(
+    embedders, demo_items, model
+):
+    trees = [
+        await build(
+            Listed(demo_items), TreeSettings(embedder=NAME), Report.unwatched(),
+            engine=engine, embedders=embedders,
+        )
+        for engine in (local(), local(2, alone_below=0))
+    ]  # fmt: skip
+    one, other = trees
+    assert one.space == other.space
+    assert list(one.item_ids()) == list(other.item_ids())
+    expected = embedders.of(one.space).encode([item.text for item in demo_items])
+    for tree in trees:
+        rows = [tree.row(item.id) for item in demo_items]
+        assert np.array_equal(tree.rows.vectors[rows], expected)
+    assert one.space.embedder == "words"
+
+
+# -- the event loop
+
+
+async def test_nothing_of_it_runs_on_the_event_loop(stocked, model, demo_items):
+    tree = await stocked.store.load()
+    assert tree.space.embedder == "words"
+    model.threads.clear()
+    model.texts.clear()
+    await stocked.curator.put([Item(id="one", title="Zyxomma and quokka")])
+    await stocked.curator.put([Item(id=f"n{n}", title=f"Numbat {n}") for n in range(30)])
+    await stocked.curator.patch("one", lambda item: item.model_copy(update={"title": "Quoll"}))
+    await stocked.store.stage([Item(id="late", title="Bilby of the desert")])
+    await stocked.curator.place_staged(Report.unwatched())
+    answer = await stocked.recommender.recommend(
+        asking(history=[{"title": "Quoll stories"}], profile="bilby", instruction="no numbat")
+    )
+    assert {"one", "late"} <= set(ids(answer))
+    await stocked.ended(await stocked.curator.start_rebuild())
+    assert {"Quoll", "Bilby of the desert", "Quoll stories", "bilby"} <= {
+        text.strip() for text in model.texts
+    }
+    assert threading.main_thread() not in model.threads
+    assert len(await stocked.store.load()) == len(demo_items) + 32
+
+
+async def test_a_tree_of_another_space_is_written_to_in_its_own(stocked, model):
+    """The space that a write has read its text for is gone before its commit."""
+    racing = asyncio.gather(
+        *(stocked.curator.put([Item(id=f"x{n}", title=f"Thing {n}")]) for n in range(40)),
+        stocked.ended(await stocked.curator.start_rebuild()),
+        *(stocked.curator.put([Item(id=f"y{n}", title=f"Some thing {n}")]) for n in range(40)),
+    )
+    await racing
+    tree = await stocked.store.load()
+    embedder = EmbedderCache(kinds=(ModelKind("words", lambda _: model, anywhere=False),))
+    for name in ("x0", "x39", "y0", "y39"):
+        row = tree.row(name)
+        [record] = (await stocked.store.items([name])).values()
+        expected = embedder.of(tree.space).encode([record.text])[0]
+        assert np.array_equal(tree.rows.vectors[row], expected)
+    embedder.close()
+
+
+# -- an outage
+
+
+async def test_an_import_that_fails_half_way_is_finished_later(shop, model, demo_items):
+    model.gone = True
+    job = await imported(shop, demo_items)
+    assert (job.state, job.problem["code"]) == ("failed", "embedder_unavailable")
+    assert "come back later" in job.problem["detail"]
+    assert len(await shop.store.load()) == 0
+    await shop.curator.tend()  # which does not try at once
+    assert await shop.jobs.list("shop") == [job]
+    model.gone = False
+    await shop.curator.resume()
+    [placement] = [job for job in await shop.jobs.list("shop") if job.type == "placement"]
+    assert (await shop.ended(placement)).state == "succeeded"
+    assert set((await shop.store.load()).item_ids()) == {item.id for item in demo_items}
+
+
+async def test_a_failed_write_changes_nothing_and_fails_nobody_else(stocked, model):
+    version = (await stocked.store.load()).version
+    model.gone = True
+    writes = await asyncio.gather(
+        stocked.curator.put([Item(id="a", title="Unheard of")]),
+        stocked.curator.patch("book-dune", lambda item: item.model_copy(update={"title": "D"})),
+        stocked.curator.delete(["film-alien"]),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in writes] == [EmbedderUnavailable, EmbedderUnavailable, dict]
+    tree = await stocked.store.load()
+    assert (tree.version, "a" in tree, "film-alien" in tree) == (version + 1, False, False)
+    assert (await stocked.store.items(["book-dune"]))["book-dune"].title == "Dune"
+
+
+async def test_a_catalogue_that_outgrew_its_tree_is_not_built_again_at_every_write(shop, model):
+    async def rebuilds() -> list[Job]:
+        return [job for job in await shop.jobs.list("shop") if job.type == "rebuild"]
+
+    model.gone = True  # a new catalogue does not need it yet
+    await shop.curator.put([Item(id=f"n{n}", title=f"Numbat {n}") for n in range(64)])
+    deadline = asyncio.get_running_loop().time() + 20
+    while not (begun := await rebuilds()):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    assert (await shop.ended(begun[0])).problem["code"] == "embedder_unavailable"
+    for n in range(5):
+        await shop.curator.put([Item(id=f"m{n}", title=f"Numbat {n}")])
+    await shop.curator.aclose()  # with what it still does in the background
+    assert len(await rebuilds()) == 1
+    assert len(await shop.store.load()) == 69
+
+
+async def test_topics_of_a_model_stand_on_choices_alone(stocked, model, embedders):
+    """The embedder fails between the request's own words and what a model makes of them."""
+
+    def say(turn: Turn) -> Reply:
+        model.gone = True
+        return Reply(sensible(turn.messages[-1].content))
+
+    def recommender(mode: ReplyMode) -> Recommender:
+        stages = dict.fromkeys(STAGES, StageModel(ScriptedChat(say)))
+        models = Models(stages, stocked.documents, mode)
+        return Recommender("shop", stocked.store, stocked.documents, embedders, Settings(), models)
+
+    wish = {"history": [{"item_id": "book-dune"}], "instruction": "slow", "limit": 5}
+    answer = await recommender(ReplyMode.JSON_OBJECT).recommend(asking(**wish))
+    assert len(ids(answer)) == 5
+    assert answer.degraded_reason == "embedder_unavailable"
+    assert "musicals" not in model.texts  # no choice shows it, and nobody reads it
+    with pytest.raises(AnswerDegraded, match="embedder_unavailable"):
+        await recommender(ReplyMode.JSON_OBJECT).recommend(asking(**wish, on_degraded="error"))
+    model.gone = False

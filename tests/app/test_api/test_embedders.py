@@ -1,0 +1,273 @@
+"""A service whose catalogues are embedded by an endpoint, while that answers and while not."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from secrets import token_hex
+
+import httpx2
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.test_api.support import assert_problem, ended, item_path, pointers, served
+from tests.servers.hostile import MODEL, Behaviour, HostileServer
+from tree.errors import EmbedderUnusable
+from tree.item import Item
+
+CATALOG = "/v1/catalogs/default"
+HISTORY = [{"item_id": "book-dune"}, {"item_id": "film-solaris"}]
+KEY = "sk-a-secret"
+JSONL = {"content-type": "application/x-ndjson"}
+OPENAI = f"openai:{MODEL}"
+_WAIT_S = 30
+
+
+@contextmanager
+def client_of(settings: Settings) -> Iterator[httpx2.Client]:
+    with served(settings) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, embedded_url: str, _hostile_server: HostileServer
+) -> Settings:
+    return Settings(
+        data_dir=tmp_path_factory.mktemp("embedded"),
+        redis_url=embedded_url,
+        key_prefix=f"test-{token_hex(6)}",
+        embedder=OPENAI,
+        embedder_base_url=_hostile_server.base_url,
+        embedder_api_key=KEY,
+        embedder_timeout_s=1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def api(
+    settings: Settings, _hostile_server: HostileServer, demo_items: list[Item]
+) -> Iterator[httpx2.Client]:
+    """The bundled catalogue, imported and so built."""
+    _hostile_server.reset()
+    with client_of(settings) as client:
+        lines = b"\n".join(item.record() for item in demo_items)
+        job = ended(client, client.post(f"{CATALOG}/imports", content=lines, headers=JSONL))
+        assert job["state"] == "succeeded", job
+        yield client
+
+
+@pytest.fixture
+def hostile(hostile_server: HostileServer, api: httpx2.Client) -> Iterator[HostileServer]:
+    """Afterwards the endpoint is back for the service, too."""
+    yield hostile_server
+    hostile_server.reset()
+    until(lambda: not asked(api, instruction=f"words {token_hex(4)}")["degraded"])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def asked(api: httpx2.Client, **request: object) -> dict:
+    reply = api.post(f"{CATALOG}/recommend", json=request)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def ids(answer: dict) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def new_item(title: str = "A tale of dunes") -> tuple[str, dict]:
+    """One whose text nobody has read before."""
+    name = f"new-{token_hex(4)}"
+    return item_path(CATALOG, name), {"title": f"{title} {name}", "domain": "books"}
+
+
+# -- while it answers
+
+
+def test_words_are_found_by_the_endpoint(api, hostile):
+    path, item = new_item("Zyxomma and the quokka")
+    assert api.put(path, json=item).status_code == 201
+    assert api.patch(path, json={"keywords": ["wombat"]}).status_code == 200
+    answer = asked(api, instruction="quokka wombat zyxomma", limit=1)
+    assert ids(answer) == [path.rpartition("/")[2]]
+    assert not answer["degraded"]
+    sent = [text for body in hostile.requests for text in body["input"]]
+    assert "quokka wombat zyxomma" in sent
+    assert hostile.keys == {KEY}
+
+
+def test_history_alone_asks_nobody(api, hostile):
+    assert ids(asked(api, history=HISTORY))
+    assert not hostile.counts
+
+
+def test_a_catalogue_gets_what_is_offered_and_nothing_else(api):
+    assert api.get(CATALOG).json()["settings"]["embedder"] == OPENAI
+    for asked_for in (None, OPENAI, "lexical"):
+        body = {} if asked_for is None else {"embedder": asked_for}
+        path = f"/v1/catalogs/test-{token_hex(4)}"
+        made = api.put(path, json=body)
+        assert made.status_code == 201
+        assert made.json()["settings"]["embedder"] == (asked_for or OPENAI)
+        assert api.put(path, json=body).status_code == 200
+        assert api.delete(path).status_code == 204
+    for refused in ("sentence-transformers:/etc", "openai:other", "openai", "lexical:x", ""):
+        path = f"/v1/catalogs/test-{token_hex(4)}"
+        problem = assert_problem(api.put(path, json={"embedder": refused}), 422, "invalid_request")
+        assert pointers(problem) == ["/embedder"]
+        assert OPENAI in problem["errors"][0]["message"]
+        assert api.get(path).status_code == 404
+    other = api.put(CATALOG, json={"embedder": "lexical"})
+    assert_problem(other, 409, "settings_fixed")
+
+
+# -- while it does not
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.BROKEN, Behaviour.HANG, Behaviour.UNAUTHORIZED])
+def test_without_it_an_answer_is_that_of_the_history(api, hostile, behaviour):
+    plain = asked(api, history=HISTORY)
+    hostile.play(repeat(behaviour))
+    began = time.monotonic()
+    words = {"instruction": f"something {token_hex(4)}", "profile": f"likes {token_hex(4)}"}
+    answer = asked(api, history=[*HISTORY, {"title": f"Title {token_hex(4)}"}], **words)
+    assert time.monotonic() - began < 3
+    assert ids(answer) == ids(plain)
+    assert (answer["degraded"], answer["degraded_reason"]) == (True, "embedder_unavailable")
+    trace = api.get(f"{CATALOG}/recommendations/{answer['recommendation_id']}").json()
+    assert trace["items"]
+
+
+def test_words_alone_get_what_nobody_gets_who_says_nothing(api, hostile):
+    nothing = asked(api)
+    hostile.play(repeat(Behaviour.BROKEN))
+    answer = asked(api, instruction=f"something {token_hex(4)}")
+    assert ids(answer) == ids(nothing)
+    assert answer["degraded_reason"] == "embedder_unavailable"
+
+
+def test_who_wants_no_answer_without_it_gets_none(api, hostile):
+    hostile.play(repeat(Behaviour.BROKEN))
+    request = {"instruction": f"something {token_hex(4)}", "on_degraded": "error"}
+    reply = api.post(f"{CATALOG}/recommend", json=request)
+    assert_problem(reply, 503, "degraded")
+    assert reply.headers["retry-after"]
+
+
+def test_an_outage_costs_only_some_requests_a_wait(api, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    took = []
+    for _ in range(12):
+        began = time.monotonic()
+        assert asked(api, history=HISTORY, instruction=token_hex(4))["degraded"]
+        took.append(time.monotonic() - began)
+    assert sum(one > 0.5 for one in took) <= 6
+    assert sorted(took)[4] < 0.5
+
+
+def test_others_do_not_wait_for_those_who_wait(api, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    with ThreadPoolExecutor(20) as crowd:
+        waiting = [
+            crowd.submit(asked, api, instruction=token_hex(4), timeout_ms=3_000) for _ in range(20)
+        ]
+        path, item = new_item()
+        put = crowd.submit(api.put, path, json=item)
+        began, alive = time.monotonic(), []
+        while time.monotonic() - began < 1:
+            sent = time.monotonic()
+            assert api.get("/livez").status_code == 200
+            assert not asked(api, history=HISTORY)["degraded"]
+            alive.append(time.monotonic() - sent)
+        assert sorted(alive)[len(alive) // 2] < 0.3
+        assert all(one.result()["degraded"] for one in waiting)
+        hostile.reset()  # drops what hangs
+        assert put.result().status_code in (201, 503)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "code"),
+    [
+        (Behaviour.OUT_OF_QUOTA, 503, "embedder_unavailable"),
+        (Behaviour.BROKEN, 503, "embedder_unavailable"),
+        (Behaviour.UNAUTHORIZED, 502, "embedder_unusable"),
+    ],
+)
+def test_nothing_is_written_without_it(api, hostile, behaviour, status, code):
+    hostile.play(repeat(behaviour))
+    version = api.get(CATALOG).json()["tree_version"]
+    path, item = new_item()
+    rows = [{"id": f"row-{n}-{token_hex(4)}", "title": f"Row {n}"} for n in range(20)]
+    for reply in (
+        api.put(path, json=item),
+        api.patch(item_path(CATALOG, "book-dune"), json={"title": "Dune once more"}),
+        api.post(f"{CATALOG}/items:batch", json={"upserts": rows}),
+    ):
+        problem = assert_problem(reply, status, code)
+        assert ("retry-after" in reply.headers) == (status == 503)
+        assert KEY not in problem["detail"]
+    assert api.get(path).status_code == 404
+    assert api.get(item_path(CATALOG, "book-dune")).json()["title"] == "Dune"
+    assert api.get(CATALOG).json()["tree_version"] == version
+    # What needs no vectors goes on.
+    assert api.delete(path).status_code == 204
+
+
+def test_a_rebuild_fails_and_the_tree_stays(api, hostile):
+    before = api.get(CATALOG).json()
+    hostile.play(repeat(Behaviour.OUT_OF_QUOTA))
+    job = ended(api, api.post(f"{CATALOG}/tree/rebuilds", json={}))
+    assert (job["state"], job["problem"]["code"]) == ("failed", "embedder_unavailable")
+    assert "used up" in job["problem"]["detail"]
+    assert api.get(CATALOG).json() == before
+    hostile.reset()
+    job = ended(api, api.post(f"{CATALOG}/tree/rebuilds", json={}))
+    assert job["state"] == "succeeded"
+    assert api.get(CATALOG).json()["items"] == before["items"]
+
+
+# -- another deployment
+
+
+def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo_items):
+    """Beside the other one, over the same store."""
+    without = settings.model_copy(
+        update={"embedder": "lexical", "embedder_base_url": None, "embedder_api_key": None}
+    )
+    with client_of(without) as other:
+        assert other.get(CATALOG).json()["settings"]["embedder"] == OPENAI
+        assert ids(asked(other, history=HISTORY)) == ids(asked(api, history=HISTORY))
+        answer = asked(other, history=HISTORY, instruction="something short")
+        assert answer["degraded_reason"] == "embedder_unavailable"
+        path, item = new_item()
+        problem = assert_problem(other.put(path, json=item), 502, "embedder_unusable")
+        assert "UNILLMREC_EMBEDDER_BASE_URL" in problem["detail"]
+        assert other.put(CATALOG, json={"embedder": OPENAI}).status_code == 200
+        fresh = other.put(f"/v1/catalogs/test-{token_hex(4)}", json={})
+        assert fresh.json()["settings"]["embedder"] == "lexical"
+
+
+async def test_a_wrong_key_stops_the_start(tmp_path: Path, embedded_url: str, hostile_server):
+    hostile_server.play(repeat(Behaviour.UNAUTHORIZED))
+    app = create_app(
+        Settings(
+            data_dir=tmp_path,
+            redis_url=embedded_url,
+            key_prefix=f"test-{token_hex(6)}",
+            embedder=OPENAI,
+            embedder_base_url=hostile_server.base_url,
+        )
+    )
+    with pytest.raises(EmbedderUnusable, match="UNILLMREC_EMBEDDER_API_KEY"):
+        async with app.router.lifespan_context(app):
+            raise AssertionError("the service has started")
