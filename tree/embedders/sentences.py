@@ -65,10 +65,12 @@ SENTENCE_MODELS = ModelKind(SENTENCES, opened, anywhere=True)
 def _loaded(model: str) -> "SentenceTransformer":
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
     except ModuleNotFoundError as error:
         raise EmbedderUnusable(
             f"{error.name} is not installed: pip install 'unillmrec[sentence-transformers]'"
         ) from error
+    disable_progress_bar()  # it would write over ours
     try:
         return SentenceTransformer(model)
     except Exception as error:  # the hub's client raises what its transport does
