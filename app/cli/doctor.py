@@ -66,7 +66,7 @@ async def _examined(*, quiet: bool, deep: bool) -> list[Check]:
 async def _examine(settings: "Settings", deep: Progress | None) -> AsyncIterator[Check]:
     """Every check in turn; with a progress bar to show it on, all that is stored."""
     from app.cli.deep import catalogue_checks, document_check
-    from app.main import services
+    from app.services import services
 
     yield await asyncio.to_thread(_data_folder, settings)
     try:

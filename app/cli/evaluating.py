@@ -43,7 +43,7 @@ async def chosen_models(
     """The models that the settings name: recorded, replayed, or a stand-in where none is named."""
     from app.evaluation import stand_in as standing_in
     from app.llm.recording import Recorded, Recorder, RecordingError, Replayed, recorded_models
-    from app.main import opened_models
+    from app.services import opened_models
     from app.settings import Settings
 
     settings = Settings()

@@ -51,7 +51,7 @@ def serve(
         err.print(f"warning: whoever reaches {host}:{port} can read and change everything")
     import uvicorn
 
-    from app.main import check_models, shared_store
+    from app.services import check_models, shared_store
     from app.settings import Settings
 
     signal.signal(signal.SIGTERM, _leave)  # uvicorn repeats the signal when it has closed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
     from app.catalogs import Catalog
-    from app.main import Services
+    from app.services import Services
 
 CatalogOption: TypeAlias = Annotated[
     str, typer.Option("--catalog", "-c", help="The catalogue to work on.")
@@ -80,7 +80,7 @@ async def opened(
 
     Works beside a running service, whose embedded server it then uses.
     """
-    from app.main import services
+    from app.services import services
     from app.settings import Settings
 
     wanted = {name: value for name, value in settings.items() if value is not None}

@@ -1,7 +1,8 @@
-"""Commands that need no catalogue start without what the others load."""
+"""Commands start without what only others need."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,13 +33,27 @@ main()
     ],
 )
 def test_what_needs_no_catalogue_loads_no_heavy_library(tmp_path, arguments):
+    assert loaded_by(arguments, tmp_path) == set()
+
+
+@pytest.mark.parametrize("arguments", ["versions", "recommend --instruction dune", "doctor"])
+def test_what_serves_nobody_loads_no_server(tmp_path, arguments):
+    loaded = loaded_by(arguments, tmp_path)
+    assert "redis" in loaded
+    assert not loaded & {"fastapi", "uvicorn", "openai", "matplotlib", "torch"}
+
+
+def loaded_by(arguments: str, folder: Path) -> set[str]:
+    """The heavy libraries that a command has loaded at its end."""
     done = subprocess.run(
         [sys.executable, "-c", _LOADED, *arguments.split()],
-        env=environment(tmp_path),
+        env=environment(folder),
         capture_output=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1] == "loaded:", done.stderr
+    first, *names = done.stderr.splitlines()[-1].split()
+    assert first == "loaded:", done.stderr
+    return set(names)

@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from app import __version__
-from app.main import create_app, services
+from app.main import create_app
+from app.services import services
 from app.settings import Settings
 from tests.app.test_api.support import assert_problem, item_path
 from tree.errors import StoreUnavailable

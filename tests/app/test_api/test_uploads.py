@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from app.curate.uploads import arriving
-from app.main import services
+from app.services import services
 from app.settings import Settings
 from tests.app.test_api.support import served
 from tests.app.test_cli import serving

@@ -14,7 +14,7 @@ from app.llm import (
     Turn,
 )
 from app.llm.tokens import estimated_tokens
-from app.main import services
+from app.services import services
 from app.settings import Settings
 from tests.app.test_labels.support import (
     PRICE,
