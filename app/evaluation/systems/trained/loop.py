@@ -14,9 +14,11 @@ from torch import Tensor, nn
 NEWEST = 50  # items of a history that are looked at, as in the paper
 
 _BATCH = 128
-_ROUND = 25  # batches of an epoch at least: small data are gone through several times
+# Small data are gone through many times, and held-out readers are few: SASRec ended at .055 R@20
+# on 671 readers with epochs of 25 batches and a patience of 4, at .136 with five times that.
+_ROUND = 100  # batches of an epoch at least
 _HELD_OUT_SHARE, _HELD_OUT_MOST = 0.1, 1_000
-_PATIENCE = 4  # epochs without a better one
+_PATIENCE = 5  # epochs without a better one
 _NEGATIVES = 1_024  # per batch, drawn evenly over the catalogue
 _LEARNING_RATE = 1e-3
 _SCORED_AT_ONCE = 64
@@ -69,7 +71,7 @@ def train(
     """Train with Adam; the network ends as it was after its best epoch. Epochs that were run.
 
     After every epoch the mean of 1 / log2(1 + rank) of the last item of held-out readers is taken
-    (NDCG without a cut, which tells something of bad networks too); after four epochs without a
+    (NDCG without a cut, which tells something of bad networks too); after five epochs without a
     better one training ends.
     """
     generator = np.random.default_rng(seed)
