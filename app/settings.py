@@ -263,7 +263,8 @@ class Settings(BaseSettings):
     rebuild_growth: float = Field(
         default=2.0,
         gt=1,
-        description="A catalogue that has grown by this factor since its last build is rebuilt.",
+        description="A catalogue is rebuilt once so many items have come since its last build "
+        "that, had none left, it would have grown by this factor.",
     )
     build_processes: int = Field(
         default=0, ge=0, description="Processes of a build on this machine; 0 for one per core."

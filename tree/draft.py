@@ -32,6 +32,7 @@ class Draft:
         self._count = nodes[ROOT].count
         self._since = rows.size  # where its own rows begin
         self.gone: set[int] = set()  # rows that the next version no longer holds
+        self.arrived = 0  # puts of items that were not there
         self.next_node = next_node
 
     def take(self, edits: Iterable[Edit]) -> None:
@@ -76,7 +77,7 @@ class Draft:
                 raise InvalidEdit(f"node {edit.leaf} is not a leaf")
             if len(edit.vector) != DIMENSIONS:
                 raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
-            self._leave(edit.id)
+            self.arrived += not self._leave(edit.id)
             self._members_of(edit.leaf)[row] = None
             self._place[edit.id] = (edit.leaf, row)
         self._count += len(edits)
@@ -90,15 +91,17 @@ class Draft:
         )
         self._rows.append(columns, [edit.leaf for edit in edits])
 
-    def _leave(self, item_id: str) -> None:
-        """The item goes from where it is, if it is anywhere."""
+    def _leave(self, item_id: str) -> bool:
+        """The item goes from where it is; whether it was anywhere."""
         place = self._whereabouts(item_id)
-        if place is not None:
-            leaf, row = place
-            del self._members_of(leaf)[row]
-            self.gone.add(row)
-            self._place[item_id] = None
-            self._count -= 1
+        if place is None:
+            return False
+        leaf, row = place
+        del self._members_of(leaf)[row]
+        self.gone.add(row)
+        self._place[item_id] = None
+        self._count -= 1
+        return True
 
     def _reshape(self, edit: Reshape) -> None:
         self._look_up([item_id for spec in edit.put for item_id in spec.items])

@@ -22,12 +22,14 @@ _COMPACT_ABOVE = 4_096  # dead rows; below that they are not worth a copy
 class SemanticTree:
     """A version of the tree: nodes by id over shared rows.
 
+    `arrived` counts the items that came since it was built, whatever has become of them.
+
     Two versions share all nodes that the edits between them left alone. `apply` costs
     O(touched nodes · fan-out), except when dead rows outweigh half the live ones: then the rows
     are copied once, which makes the cost amortised.
     """
 
-    __slots__ = ("_nodes", "next_node", "rows", "settings", "size", "space", "version")
+    __slots__ = ("_nodes", "arrived", "next_node", "rows", "settings", "size", "space", "version")
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class SemanticTree:
         nodes: Nodes,
         rows: Rows,
         next_node: int,
+        arrived: int = 0,
     ) -> None:
         self.version = version
         self.settings = settings
@@ -45,6 +48,7 @@ class SemanticTree:
         self.rows = rows
         self.size = rows.size
         self.next_node = next_node
+        self.arrived = arrived
         self._nodes = nodes
 
     @classmethod
@@ -203,7 +207,7 @@ class SemanticTree:
         except BaseException:
             base.rows.truncate(base.size)
             raise
-        return Pending(base, nodes, draft.gone, draft.next_node)
+        return Pending(base, nodes, draft.gone, draft.next_node, base.arrived + draft.arrived)
 
     def at_version(self, version: int) -> SemanticTree:
         """The same content under another version number, on rows of its own."""
@@ -217,7 +221,7 @@ class SemanticTree:
 
     def _compacted(self) -> SemanticTree:
         parts = self.parts()
-        return SemanticTree.assemble(
+        copy = SemanticTree.assemble(
             parts.specs,
             parts.columns,
             parts.leaf_sizes,
@@ -227,6 +231,8 @@ class SemanticTree:
             next_node=self.next_node,
             leaf_facets=parts.leaf_facets,
         )
+        copy.arrived = self.arrived
+        return copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,7 @@ class Pending:
     nodes: Nodes
     gone: set[int]
     next_node: int
+    arrived: int
 
     def publish(self) -> SemanticTree:
         """The new version, from now on visible."""
@@ -249,6 +256,7 @@ class Pending:
             nodes=self.nodes,
             rows=base.rows,
             next_node=self.next_node,
+            arrived=self.arrived,
         )
 
     def abandon(self) -> None:

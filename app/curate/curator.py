@@ -122,12 +122,18 @@ class Curator:
             self._names.note(fresh)
             self._refresher.note(tree, edits)
         paused = self._building.locked() or time.monotonic() < self._paused_until
-        if not paused and self._outgrown(tree, len(tree)):
+        if not paused and self._outgrown(tree):
             self._in_background(self._start_by_itself(RebuildParams()))
 
-    def _outgrown(self, tree: SemanticTree, size: int) -> bool:
-        fitted_on = self._embedders.of(tree.space).population
-        return size >= max(_FIRST_FIT, self._growth * fitted_on)
+    def _outgrown(self, tree: SemanticTree, more: int = 0) -> bool:
+        """Whether as many items have come since the build as double (say) a catalogue.
+
+        Also where others left: a vector space that was fitted to items that are gone tells those
+        that came less well apart. `more` are about to come.
+        """
+        built_of = self._embedders.of(tree.space).population
+        arrived = tree.arrived + more
+        return len(tree) + more >= _FIRST_FIT and arrived >= (self._growth - 1) * built_of
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(self._done_or_told(work))
@@ -295,7 +301,7 @@ class Curator:
         async for ids in self._store.staged():
             waiting += len(ids)
             fresh += sum(item_id not in tree for item_id in ids)
-        return waiting > 0 and self._outgrown(tree, len(tree) + fresh)
+        return waiting > 0 and self._outgrown(tree, fresh)
 
     async def _rebuild(self, params: RebuildParams, report: Report) -> dict[str, object]:
         top = ROOT if params.root is None else params.root

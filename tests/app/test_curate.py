@@ -37,6 +37,14 @@ async def imported(shop, data: bytes, **options):
     return job
 
 
+async def another_space(shop, than: str) -> str:
+    """The fingerprint of the space that takes the place of one, by a rebuild."""
+    async with asyncio.timeout(30):
+        while (now := (await shop.store.load()).space.fingerprint) == than:
+            await asyncio.sleep(0.05)
+    return now
+
+
 async def test_puts_and_deletes_say_what_they_did(shop):
     assert await shop.curator.put([thing(1), thing(2)]) == {"i1": True, "i2": True}
     assert await shop.curator.put([thing(2), thing(3)]) == {"i2": False, "i3": True}
@@ -104,11 +112,26 @@ def test_leaves_found_before_others_committed_fit_the_tree_after_it():
 
 async def test_a_catalogue_that_outgrows_its_tree_is_rebuilt_by_itself(shop):
     await shop.curator.put([thing(n) for n in range(64)])
-    deadline = asyncio.get_running_loop().time() + 30
-    while (await shop.store.load()).space.fingerprint == "lexical-unfitted":
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.05)
+    await another_space(shop, "lexical-unfitted")
     assert len(await held(shop)) == 64
+
+
+async def test_a_catalogue_whose_items_are_exchanged_is_rebuilt_by_itself(shop):
+    """However large it stays: the space was fitted to words that are gone."""
+    await shop.curator.put([thing(n) for n in range(80)])
+    first = await another_space(shop, "lexical-unfitted")
+    for start in range(0, 60, 20):
+        old = [f"i{n}" for n in range(start, start + 20)]
+        await shop.curator.apply_batch([thing(n) for n in range(100 + start, 120 + start)], old)
+    await shop.curator.put([thing(n, popularity=n) for n in range(100, 160)])  # are there already
+    tree = await shop.store.load()
+    assert (tree.space.fingerprint, len(tree), tree.arrived) == (first, 80, 60)
+    await shop.curator.apply_batch(
+        [thing(n) for n in range(160, 180)], [f"i{n}" for n in range(60, 80)]
+    )
+    await another_space(shop, first)
+    tree = await shop.store.load()
+    assert (len(tree), tree.arrived) == (80, 0)
 
 
 async def test_an_import_reconciles_line_by_line(shop):

@@ -278,6 +278,17 @@ async def test_versions_that_were_published_can_be_had_back(store, open_store):
         await other.version(1)
 
 
+async def test_how_many_arrived_since_a_build_is_known_from_snapshot_and_log(store, open_store):
+    draft = SemanticTree.empty(SPACE, SETTINGS).apply([put("a"), put("b")])
+    draft.arrived = 0  # as one that is built
+    await store.replace(draft, base=0)
+    await store.commit([put("c"), DropItem("a")], base=1)
+    await store.compact()
+    await store.commit([put("d"), put("c")], base=2)
+    assert (await store.load()).arrived == 2
+    assert (await open_store("books").load()).arrived == 2
+
+
 async def test_a_follower_is_at_the_newest_version_before_it_is_asked(store, open_store):
     if isinstance(store, MemoryTreeStore):
         return  # it is the only one

@@ -93,6 +93,13 @@ REFUSED: dict[str, list[Edit]] = {
 }  # fmt: skip
 
 
+def test_what_arrives_is_counted_and_stays_counted_when_it_goes(tree):
+    after = tree.apply([put("g", 2), put("a", 3), put("g", 2)]).apply([DropItem("g")])
+    again = after.apply([put("g", 2), put("h", 2)])
+    assert (tree.arrived, after.arrived, again.arrived) == (0, 1, 3)
+    assert again.at_version(9).arrived == 3
+
+
 @pytest.mark.parametrize("edits", REFUSED.values(), ids=REFUSED)
 def test_a_refused_batch_changes_nothing(tree, edits):
     before, size = content(tree), tree.rows.size

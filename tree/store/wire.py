@@ -44,6 +44,7 @@ class Header(msgspec.Struct, frozen=True):
     items: int
     chunks: int
     format: int = 1
+    arrived: int = 0
 
 
 class _Chunk(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +77,7 @@ def encode(tree: SemanticTree) -> tuple[Header, Iterator[bytes]]:
         fingerprint=tree.space.fingerprint,
         items=len(tree),
         chunks=len(groups),
+        arrived=tree.arrived,
     )
     return header, (_packed(tree, number, nodes) for number, nodes in enumerate(groups))
 
@@ -127,7 +129,7 @@ class Assembly:
         """The whole tree. Raises CorruptSnapshot when the chunks do not make one."""
         header = self._header
         try:
-            return SemanticTree.assemble(
+            tree = SemanticTree.assemble(
                 self._specs,
                 self._rows,
                 self._leaf_sizes,
@@ -140,6 +142,8 @@ class Assembly:
         except (InvalidEdit, ValueError) as error:
             message = f"snapshot version {header.version} is not whole: {error}"
             raise CorruptSnapshot(message) from error
+        tree.arrived = header.arrived
+        return tree
 
     def _add(self, data: bytes | None) -> None:
         chunk = _read_chunk(self._header, self._chunks, data)
