@@ -13,7 +13,7 @@ from app.curate.placement import Placement, Vectors
 from app.curate.texts import TextReader
 from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import StaleVersion, StoreUnreachable
+from tree.errors import EmbedderUnavailable, StaleVersion, StoreUnreachable
 from tree.item import Item
 from tree.node import Node, Space
 from tree.snapshot import SemanticTree
@@ -24,6 +24,10 @@ _MOST_WAITING = 20_000  # items; more callers are told to come back, so that mem
 _RETRIES = 100  # some ten seconds of lost races: each means that somebody else's went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
 _INLINE_ITEMS = 8  # a larger plan would hold up the event loop
+# Items whose texts are asked of elsewhere in one go while they get their place: what others in
+# the import are refused, or do not get in time, costs these nothing.
+_SLICE_ITEMS = 128
+_SLICES_AT_ONCE = 2
 _TURN_ITEMS = 100  # a larger plan takes longer than others leave between two commits
 # Of writes that wait for each other: to follow an item in a commit of 2,000 takes three quarters
 # of what it takes in one of 1,000 (2026-11, 100k items).
@@ -35,6 +39,10 @@ _BACK_OFF_S = 0.2
 
 class TooManyWrites(Exception):
     """More arrives than can be written: try again in a moment."""
+
+
+class _Unread(Exception):
+    """The text of an item has changed since its vector was made, or the space."""
 
 
 @dataclass(slots=True)
@@ -115,16 +123,49 @@ class Writer:
     async def _read(self, vectors: Vectors, items: Sequence[Item]) -> None:
         """Read the texts of items while another commit is under way: many, and all that take
         time. What fails, fails before it waits with others for a commit."""
-        texts = [item.text for item in items]
-        if len(items) > _INLINE_ITEMS:
-            space = (await self._store.load()).space
-            async with self._reading:
-                rows = await self._texts.encode(space, texts)
-        elif items and not self._texts.quick(space := await self._space()):
+        many = len(items) > _INLINE_ITEMS
+        if not items or not (many or await self._slow()):
+            return
+        space = (await self._store.load()).space
+        if not self._texts.quick(space):
+            await self._recall(vectors, items)
+        if not (fresh := vectors.unknown(space.fingerprint, items)):
+            return
+        texts = [item.text for item in fresh]
+        if not many:
             rows = await self._texts.soon(space, texts)
         else:
+            patience_s = self._texts.patience_s(space)
+            try:
+                async with asyncio.timeout(patience_s), self._reading:
+                    rows = await self._texts.encode(space, texts, patience_s)
+            except TimeoutError as error:
+                raise EmbedderUnavailable(
+                    f"the embedder has not answered within {patience_s:.0f} s, batches before "
+                    "this one included"
+                ) from error
+        vectors.learn(space.fingerprint, fresh, rows)
+
+    async def _recall(self, vectors: Vectors, items: Sequence[Item]) -> None:
+        """Learn what the tree says of items whose text is as it was: vectors may cost money."""
+        ids = [item.id for item in items]
+        tree = await self._store.load()
+        records = await self._store.items(ids)
+        staged = await self._store.waiting(ids)  # their vectors in the tree are of an older text
+        if await self._store.load() is not tree:  # the records may be newer than the vectors
             return
-        vectors.learn(space.fingerprint, items, rows)
+        rows = {
+            item: row
+            for item, row in zip(ids, tree.rows_of(ids), strict=True)
+            if row is not None and item in records and item not in staged
+        }
+        same = [item for item in items if item.id in rows and item.text == records[item.id].text]
+        vectors.learn(
+            tree.space.fingerprint, same, tree.rows.vectors[[rows[item.id] for item in same]]
+        )
+
+    async def _slow(self) -> bool:
+        return not self._texts.quick(await self._space())
 
     async def _space(self) -> Space:
         """That of a tree in use lately; the newest may have another."""
@@ -135,10 +176,43 @@ class Writer:
 
         What somebody deletes or writes meanwhile is not overwritten.
         """
-        write = _Write({}, frozenset(), asyncio.get_running_loop().create_future(), frozenset(ids))
-        if not self._texts.quick(await self._space()):
-            await self._read(write.vectors, list((await self._store.waiting(ids)).values()))
-        return len(await self._done(write))
+        if not await self._slow():
+            return await self._placed(ids, Vectors())
+        here = self._texts.anywhere(await self._space())
+        step, waiting = COMMIT_ITEMS if here else _SLICE_ITEMS, list(ids)
+        slices = [waiting[start : start + step] for start in range(0, len(waiting), step)]
+
+        async def some() -> int:
+            placed = 0
+            try:
+                while slices:
+                    placed += await self._read_and_placed(slices.pop(0))
+            finally:
+                slices.clear()  # who fails ends the others, but for what they are at
+            return placed
+
+        counts = await asyncio.gather(
+            *(some() for _ in range(_SLICES_AT_ONCE)), return_exceptions=True
+        )
+        for failed in counts:
+            if isinstance(failed, BaseException):
+                raise failed
+        return sum(count for count in counts if isinstance(count, int))
+
+    async def _read_and_placed(self, ids: Collection[str]) -> int:
+        """See `place`; no commit waits for the embedder, nor does this give up on a slow one."""
+        vectors, placed = Vectors(), 0
+        while items := list((await self._store.waiting(ids)).values()):
+            space = (await self._store.load()).space
+            if fresh := vectors.unknown(space.fingerprint, items):
+                rows = await self._texts.encode(space, [item.text for item in fresh])
+                vectors.learn(space.fingerprint, fresh, rows)
+            placed += await self._placed([item.id for item in items], vectors)
+        return placed
+
+    async def _placed(self, ids: Collection[str], vectors: Vectors) -> int:
+        done = asyncio.get_running_loop().create_future()
+        return len(await self._done(_Write({}, frozenset(), done, frozenset(ids), vectors)))
 
     def relabel(self, tree: SemanticTree, edits: Sequence[Relabel]) -> None:
         """Take labels made for `tree` along with the next commit, where they still fit.
@@ -250,7 +324,7 @@ class Writer:
         async for _ in _races():
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
-            waiting = await self._store.waiting(places)
+            waiting = self._ready(tree, placement, await self._store.waiting(places))
             ids = [*puts, *deletes]
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
@@ -280,6 +354,16 @@ class Writer:
             return done | dict.fromkeys(waiting, True)
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
+    def _ready(
+        self, tree: SemanticTree, placement: Placement, waiting: dict[str, Item]
+    ) -> dict[str, Item]:
+        """Without those whose text has to be read first, which takes time."""
+        if self._texts.quick(tree.space):
+            return waiting
+        fresh = placement.vectors.unknown(tree.space.fingerprint, list(waiting.values()))
+        unread = {item.text for item in fresh}
+        return {name: item for name, item in waiting.items() if item.text not in unread}
+
     async def _planned(
         self,
         tree: SemanticTree,
@@ -300,8 +384,12 @@ class Writer:
         if self._texts.quick(tree.space):
             return
         if fresh := placement.vectors.unknown(tree.space.fingerprint, items):
-            read = self._texts.soon if len(fresh) <= _INLINE_ITEMS else self._texts.encode
-            rows = await read(tree.space, [item.text for item in fresh])
+            texts = [item.text for item in fresh]
+            if len(fresh) <= _INLINE_ITEMS:
+                rows = await self._texts.soon(tree.space, texts)
+            else:
+                patience_s = self._texts.patience_s(tree.space)
+                rows = await self._texts.encode(tree.space, texts, patience_s)
             placement.vectors.learn(tree.space.fingerprint, fresh, rows)
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
@@ -310,30 +398,42 @@ class Writer:
         No patch overwrites another write: `change` is called again when somebody was faster.
         """
         vectors = Vectors()
-        if not self._texts.quick(await self._space()):  # patches wait for each other
-            found = await self._store.items([item_id])
-            await self._read(vectors, [change(item) for item in found.values()])
-        try:
-            async with asyncio.timeout(_TURN_S):
-                await self._patching.acquire()
-        except TimeoutError as error:
-            raise StoreUnreachable("the patches before this one get no answer") from error
-        try:
-            async for _ in _races():
-                tree = await self._store.load()
-                record = (await self._store.items([item_id])).get(item_id)
-                if record is None:
-                    return None
-                item = change(record)
-                edits = await self._planned(tree, Placement(vectors), [item], ())
-                try:
-                    after = await self._store.commit(edits, base=tree.version)
-                except StaleVersion:
-                    continue
-                self._committed(after, edits)
-                return item
-        finally:
-            self._patching.release()
+        async for _ in _races():
+            if await self._slow():
+                found = await self._store.items([item_id])
+                await self._read(vectors, [change(item) for item in found.values()])
+            try:
+                async with asyncio.timeout(_TURN_S):
+                    await self._patching.acquire()
+            except TimeoutError as error:
+                raise StoreUnreachable("the patches before this one get no answer") from error
+            try:
+                return await self._patched(item_id, change, vectors)
+            except _Unread:  # others do not wait in turn for an embedder
+                continue
+            finally:
+                self._patching.release()
+        raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
+
+    async def _patched(
+        self, item_id: str, change: Callable[[Item], Item], vectors: Vectors
+    ) -> Item | None:
+        """See `patch`. Raises _Unread where the text has to be read first, which takes time."""
+        async for _ in _races():
+            tree = await self._store.load()
+            record = (await self._store.items([item_id])).get(item_id)
+            if record is None:
+                return None
+            item, placement = change(record), Placement(vectors)
+            if not self._ready(tree, placement, {item_id: item}):
+                raise _Unread
+            edits = await self._planned(tree, placement, [item], ())
+            try:
+                after = await self._store.commit(edits, base=tree.version)
+            except StaleVersion:
+                continue
+            self._committed(after, edits)
+            return item
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
