@@ -10,23 +10,19 @@ from random import random
 from msgspec import structs
 
 from app.curate.placement import Placement, Vectors
+from app.curate.reading import INLINE_ITEMS, VectorReader
 from app.curate.texts import TextReader
 from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
-from tree.errors import EmbedderUnavailable, StaleVersion, StoreUnreachable
+from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
-from tree.node import Node, Space
+from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 
-COMMIT_ITEMS = 1_000
 _MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
 _RETRIES = 100  # some ten seconds of lost races: each means that somebody else's went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
-_INLINE_ITEMS = 8  # a larger plan would hold up the event loop
-# Items whose texts are asked of elsewhere in one go while they get their place: what others in
-# the import are refused, or do not get in time, costs these nothing.
-_SLICE_ITEMS = 128
 _SLICES_AT_ONCE = 2
 _TURN_ITEMS = 100  # a larger plan takes longer than others leave between two commits
 # Of writes that wait for each other: to follow an item in a commit of 2,000 takes three quarters
@@ -98,7 +94,7 @@ class Writer:
         self._patching = asyncio.Lock()  # patches of one process need not race each other
         self._texts = texts or TextReader(embedders)
         self._own_texts = texts is None
-        self._reading = asyncio.Lock()  # one batch is read while another is committed, not more
+        self._vectors = VectorReader(store, self._texts)
         self._arriving = 0  # items whose texts are being read
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
@@ -115,71 +111,19 @@ class Writer:
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
         self._arriving += len(puts)
         try:
-            await self._read(write.vectors, list(puts.values()))
+            await self._vectors.read(write.vectors, list(puts.values()))
         finally:
             self._arriving -= len(puts)
         return await self._done(write)
-
-    async def _read(self, vectors: Vectors, items: Sequence[Item]) -> None:
-        """Read the texts of items while another commit is under way: many, and all that take
-        time. What fails, fails before it waits with others for a commit."""
-        many = len(items) > _INLINE_ITEMS
-        if not items or not (many or await self._slow()):
-            return
-        space = (await self._store.load()).space
-        if not self._texts.quick(space):
-            await self._recall(vectors, items)
-        if not (fresh := vectors.unknown(space.fingerprint, items)):
-            return
-        texts = [item.text for item in fresh]
-        if not many:
-            rows = await self._texts.soon(space, texts)
-        else:
-            patience_s = self._texts.patience_s(space)
-            try:
-                async with asyncio.timeout(patience_s), self._reading:
-                    rows = await self._texts.encode(space, texts, patience_s)
-            except TimeoutError as error:
-                raise EmbedderUnavailable(
-                    f"the embedder has not answered within {patience_s:.0f} s, batches before "
-                    "this one included"
-                ) from error
-        vectors.learn(space.fingerprint, fresh, rows)
-
-    async def _recall(self, vectors: Vectors, items: Sequence[Item]) -> None:
-        """Learn what the tree says of items whose text is as it was: vectors may cost money."""
-        ids = [item.id for item in items]
-        tree = await self._store.load()
-        records = await self._store.items(ids)
-        staged = await self._store.waiting(ids)  # their vectors in the tree are of an older text
-        if await self._store.load() is not tree:  # the records may be newer than the vectors
-            return
-        rows = {
-            item: row
-            for item, row in zip(ids, tree.rows_of(ids), strict=True)
-            if row is not None and item in records and item not in staged
-        }
-        same = [item for item in items if item.id in rows and item.text == records[item.id].text]
-        vectors.learn(
-            tree.space.fingerprint, same, tree.rows.vectors[[rows[item.id] for item in same]]
-        )
-
-    async def _slow(self) -> bool:
-        return not self._texts.quick(await self._space())
-
-    async def _space(self) -> Space:
-        """That of a tree in use lately; the newest may have another."""
-        return (self._store.seen() or await self._store.load()).space
 
     async def place(self, ids: Collection[str]) -> int:
         """Give staged items their place by their newest records; how many were still staged.
 
         What somebody deletes or writes meanwhile is not overwritten.
         """
-        if not await self._slow():
+        if not await self._vectors.slow():
             return await self._placed(ids, Vectors())
-        here = self._texts.anywhere(await self._space())
-        step, waiting = COMMIT_ITEMS if here else _SLICE_ITEMS, list(ids)
+        step, waiting = await self._vectors.at_once(), list(ids)
         slices = [waiting[start : start + step] for start in range(0, len(waiting), step)]
 
         async def some() -> int:
@@ -191,22 +135,15 @@ class Writer:
                 slices.clear()  # who fails ends the others, but for what they are at
             return placed
 
-        counts = await asyncio.gather(
-            *(some() for _ in range(_SLICES_AT_ONCE)), return_exceptions=True
-        )
-        for failed in counts:
-            if isinstance(failed, BaseException):
-                raise failed
-        return sum(count for count in counts if isinstance(count, int))
+        tasks = [asyncio.create_task(some()) for _ in range(_SLICES_AT_ONCE)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return sum(task.result() for task in tasks)
 
     async def _read_and_placed(self, ids: Collection[str]) -> int:
         """See `place`; no commit waits for the embedder, nor does this give up on a slow one."""
         vectors, placed = Vectors(), 0
         while items := list((await self._store.waiting(ids)).values()):
-            space = (await self._store.load()).space
-            if fresh := vectors.unknown(space.fingerprint, items):
-                rows = await self._texts.encode(space, [item.text for item in fresh])
-                vectors.learn(space.fingerprint, fresh, rows)
+            await self._vectors.read_at_leisure(vectors, items)
             placed += await self._placed([item.id for item in items], vectors)
         return placed
 
@@ -287,7 +224,7 @@ class Writer:
         older: set[str] = set()
         small: list[_Write] = []
         for write in self._queue.writes:
-            if len(write.ids) <= _INLINE_ITEMS and not older & write.ids:
+            if len(write.ids) <= INLINE_ITEMS and not older & write.ids:
                 small.append(write)
             older |= write.ids
         batch: list[_Write] = []
@@ -311,7 +248,7 @@ class Writer:
             return await self._raced(puts, deletes, places, placement)
         tree = await self._store.load()
         items, embedder = list(puts.values()), self._embedders.of(tree.space)
-        await self._reread(tree, placement, items)
+        await self._vectors.reread(tree, placement.vectors, items)
         await asyncio.to_thread(placement.find, tree, embedder, items)
         async with self._store.turn():
             return await self._raced(puts, deletes, places, placement)
@@ -324,7 +261,9 @@ class Writer:
         async for _ in _races():
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
-            waiting = self._ready(tree, placement, await self._store.waiting(places))
+            waiting = self._vectors.ready(
+                tree, placement.vectors, await self._store.waiting(places)
+            )
             ids = [*puts, *deletes]
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
@@ -354,16 +293,6 @@ class Writer:
             return done | dict.fromkeys(waiting, True)
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
-    def _ready(
-        self, tree: SemanticTree, placement: Placement, waiting: dict[str, Item]
-    ) -> dict[str, Item]:
-        """Without those whose text has to be read first, which takes time."""
-        if self._texts.quick(tree.space):
-            return waiting
-        fresh = placement.vectors.unknown(tree.space.fingerprint, list(waiting.values()))
-        unread = {item.text for item in fresh}
-        return {name: item for name, item in waiting.items() if item.text not in unread}
-
     async def _planned(
         self,
         tree: SemanticTree,
@@ -371,26 +300,11 @@ class Writer:
         items: Sequence[Item],
         drops: Sequence[str],
     ) -> list[Edit]:
-        await self._reread(tree, placement, items)
+        await self._vectors.reread(tree, placement.vectors, items)
         work = partial(placement.plan, tree, self._embedders.of(tree.space), items, drops)
-        if len(items) + len(drops) <= _INLINE_ITEMS:
+        if len(items) + len(drops) <= INLINE_ITEMS:
             return work()
         return await asyncio.to_thread(work)
-
-    async def _reread(
-        self, tree: SemanticTree, placement: Placement, items: Sequence[Item]
-    ) -> None:
-        """Read what takes time and is not known: another space is in use, or another text."""
-        if self._texts.quick(tree.space):
-            return
-        if fresh := placement.vectors.unknown(tree.space.fingerprint, items):
-            texts = [item.text for item in fresh]
-            if len(fresh) <= _INLINE_ITEMS:
-                rows = await self._texts.soon(tree.space, texts)
-            else:
-                patience_s = self._texts.patience_s(tree.space)
-                rows = await self._texts.encode(tree.space, texts, patience_s)
-            placement.vectors.learn(tree.space.fingerprint, fresh, rows)
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
         """The item as `change` makes it from its newest record; None when there is no such item.
@@ -399,9 +313,9 @@ class Writer:
         """
         vectors = Vectors()
         async for _ in _races():
-            if await self._slow():
+            if await self._vectors.slow():
                 found = await self._store.items([item_id])
-                await self._read(vectors, [change(item) for item in found.values()])
+                await self._vectors.read(vectors, [change(item) for item in found.values()])
             try:
                 async with asyncio.timeout(_TURN_S):
                     await self._patching.acquire()
@@ -425,7 +339,7 @@ class Writer:
             if record is None:
                 return None
             item, placement = change(record), Placement(vectors)
-            if not self._ready(tree, placement, {item_id: item}):
+            if not self._vectors.ready(tree, vectors, {item_id: item}):
                 raise _Unread
             edits = await self._planned(tree, placement, [item], ())
             try:

@@ -289,12 +289,14 @@ def test_a_rebuild_fails_and_the_tree_stays(api, hostile):
 # -- another deployment
 
 
-def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo_items):
+def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo_items, caplog):
     """Beside the other one, over the same store."""
+    caplog.set_level("INFO", "app.main")
     without = settings.model_copy(
         update={"embedder": "lexical", "embedder_base_url": None, "embedder_api_key": None}
     )
     with client_of(without) as other:
+        assert f"keeps the embedder {OPENAI}" in caplog.text
         assert other.get(CATALOG).json()["settings"]["embedder"] == OPENAI
         assert ids(asked(other, history=HISTORY)) == ids(asked(api, history=HISTORY))
         answer = asked(other, history=HISTORY, instruction="something short")
@@ -305,6 +307,24 @@ def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo
         assert other.put(CATALOG, json={"embedder": OPENAI}).status_code == 200
         fresh = other.put(f"/v1/catalogs/test-{token_hex(4)}", json={})
         assert fresh.json()["settings"]["embedder"] == "lexical"
+
+
+def test_one_that_hangs_holds_up_a_start_for_seconds(api, settings, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    began = time.monotonic()
+    with client_of(settings) as other:
+        assert time.monotonic() - began < 12
+        assert ids(asked(other, history=HISTORY)) == ids(asked(api, history=HISTORY))
+        hostile.reset()
+
+
+async def test_who_has_asked_already_does_not_wait_again(settings, api, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    app = create_app(settings, checked=True)
+    began = time.monotonic()
+    async with app.router.lifespan_context(app):
+        assert time.monotonic() - began < 4
+        hostile.reset()
 
 
 async def test_a_wrong_key_stops_the_start(tmp_path: Path, embedded_url: str, hostile_server):
