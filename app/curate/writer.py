@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
@@ -23,7 +24,7 @@ from tree.store.protocol import NEVER_STAGED, TreeStore
 _MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
 _RETRIES = 100  # some ten seconds of lost races: each means that somebody else's went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
-_SLICES_AT_ONCE = 2
+_SLICES_AT_ONCE = 2  # of an import that gets its place, where texts take time
 _TURN_ITEMS = 100  # a larger plan takes longer than others leave between two commits
 # Of writes that wait for each other: to follow an item in a commit of 2,000 takes three quarters
 # of what it takes in one of 1,000 (2026-11, 100k items).
@@ -121,8 +122,11 @@ class Writer:
 
         What somebody deletes or writes meanwhile is not overwritten.
         """
+        before = 0
         if not await self._vectors.slow():
-            return await self._placed(ids, Vectors())
+            before = await self._placed(ids, Vectors())
+            if not await self._vectors.slow():  # of the tree that was committed to, by now
+                return before
         step, waiting = await self._vectors.at_once(), list(ids)
         slices = [waiting[start : start + step] for start in range(0, len(waiting), step)]
 
@@ -137,7 +141,7 @@ class Writer:
 
         tasks = [asyncio.create_task(some()) for _ in range(_SLICES_AT_ONCE)]
         await asyncio.gather(*tasks, return_exceptions=True)
-        return sum(task.result() for task in tasks)
+        return before + sum(task.result() for task in tasks)
 
     async def _read_and_placed(self, ids: Collection[str]) -> int:
         """See `place`; no commit waits for the embedder, nor does this give up on a slow one."""
@@ -261,9 +265,8 @@ class Writer:
         async for _ in _races():
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
-            waiting = self._vectors.ready(
-                tree, placement.vectors, await self._store.waiting(places)
-            )
+            staged = await self._store.waiting(places)
+            waiting = self._vectors.ready(tree, placement.vectors, staged)
             ids = [*puts, *deletes]
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
@@ -322,9 +325,8 @@ class Writer:
             except TimeoutError as error:
                 raise StoreUnreachable("the patches before this one get no answer") from error
             try:
-                return await self._patched(item_id, change, vectors)
-            except _Unread:  # others do not wait in turn for an embedder
-                continue
+                with suppress(_Unread):  # others do not wait in turn for an embedder
+                    return await self._patched(item_id, change, vectors)
             finally:
                 self._patching.release()
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
@@ -338,10 +340,10 @@ class Writer:
             record = (await self._store.items([item_id])).get(item_id)
             if record is None:
                 return None
-            item, placement = change(record), Placement(vectors)
+            item = change(record)
             if not self._vectors.ready(tree, vectors, {item_id: item}):
                 raise _Unread
-            edits = await self._planned(tree, placement, [item], ())
+            edits = await self._planned(tree, Placement(vectors), [item], ())
             try:
                 after = await self._store.commit(edits, base=tree.version)
             except StaleVersion:

@@ -155,6 +155,8 @@ def test_what_keeps_its_text_is_written_without_it(api, hostile):
     path, item = new_item()
     assert api.put(path, json=item).status_code == 201
     hostile.play(repeat(Behaviour.UNAUTHORIZED))
+    imported = item_path(CATALOG, "film-alien")
+    assert api.patch(imported, json={"hidden": False}).status_code == 200
     assert api.patch(path, json={"hidden": True}).status_code == 200
     assert api.put(path, json={**item, "popularity": 3.0}).status_code in (200, 204)
     assert_problem(api.patch(path, json={"title": token_hex(4)}), 502, "embedder_unusable")
