@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from app import __version__, api
-from app.catalogs import Catalogs
+from app.catalogs import DEFAULT_CATALOG, Catalogs
 from app.curate.uploads import sweep
-from app.services import EMBEDDER_S, check_answers, check_embedder, services
+from app.services import LOADED_S, check_answers, check_embedder, services
 from app.settings import Settings
 from tree.embedders import EmbedderCache, LexicalEmbedder
 from tree.errors import CorruptSnapshot, EmbedderUnavailable
-from tree.node import LEXICAL
+from tree.node import LEXICAL, Space
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,12 @@ _DAMAGED = "unillmrec doctor --deep says what is missing"
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, checked: bool = False) -> FastAPI:
     """The HTTP service; its parts are made when it starts. Raises ValidationError on bad settings
-    in the environment."""
+    in the environment.
+
+    `checked`: whoever starts it has asked the embedder just now, see `check_models`.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -39,8 +42,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         threadpool_limits(1, "blas")  # a scan has its own threads: theirs would fight for the cores
         async with services(settings, lagged=metrics.lagged) as parts:
             await asyncio.to_thread(sweep, settings)
-            await check_embedder(settings, parts.embedders)
-            await _warm(parts.catalogs, parts.embedders)
+            if not checked:
+                await check_embedder(settings, parts.embedders)
+            behind = await _warm(settings, parts.catalogs, parts.embedders)
             await check_answers(parts.models)
             api.grant(app, api.Access(settings, parts.catalogs, parts.jobs))
             metrics.watch(parts.catalogs)
@@ -49,7 +53,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 yield
             finally:
                 patrol.cancel()
-                await asyncio.gather(patrol, return_exceptions=True)
+                behind.cancel()
+                await asyncio.gather(patrol, behind, return_exceptions=True)
 
     app = FastAPI(
         title="UniLLMRec",
@@ -63,20 +68,47 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-async def _warm(catalogs: Catalogs, embedders: EmbedderCache) -> None:
-    """Load code and trees before the first request, and finish what a lost process has left."""
+async def _warm(
+    settings: Settings, catalogs: Catalogs, embedders: EmbedderCache
+) -> asyncio.Task[None]:
+    """Load code and trees before the first request, and finish what a lost process has left.
+
+    What is asked of elsewhere is left to the task, which never raises: it may not answer.
+    """
+    later: list[tuple[str, Space]] = []
     await asyncio.to_thread(LexicalEmbedder().encode, ["warm"])  # scikit-learn: 2 s of import
     for catalog in await catalogs.list():
         try:
             space = (await catalog.store.load()).space
-            if space.embedder != LEXICAL:
-                await embedders.soon(space, ["warm"], EMBEDDER_S)
+            if space.embedder != LEXICAL and embedders.anywhere(space.embedder):
+                await _open(catalog.name, space, embedders)
+            elif space.embedder != LEXICAL:
+                later.append((catalog.name, space))
             await catalog.curator.resume()
-        except EmbedderUnavailable as error:
-            logger.error("catalogue %s has no embedder: %s", catalog.name, error)
         except CorruptSnapshot as error:  # the others can be served
             logger.error("catalogue %s is not served: %s; %s", catalog.name, error, _DAMAGED)
+        own = catalog.settings.embedder
+        if catalog.name == DEFAULT_CATALOG and own != settings.embedder:
+            logger.info(
+                "catalogue %s keeps the embedder %s that it was created with; new ones get %s",
+                catalog.name,
+                own,
+                settings.embedder,
+            )
     settle_memory()
+
+    async def ask() -> None:
+        for name, space in later:
+            await _open(name, space, embedders)
+
+    return asyncio.create_task(ask())
+
+
+async def _open(catalog: str, space: Space, embedders: EmbedderCache) -> None:
+    try:
+        await embedders.soon(space, ["warm"], LOADED_S)
+    except EmbedderUnavailable as error:
+        logger.error("catalogue %s has no embedder: %s", catalog, error)
 
 
 def settle_memory() -> None:

@@ -43,7 +43,8 @@ from tree.store.server import EmbeddedServer, ServerReport, check_server, runnin
 
 logger = logging.getLogger(__name__)
 
-EMBEDDER_S = 30.0  # for a model to be loaded, or to answer
+LOADED_S = 30.0  # for a model to be loaded
+_ANSWERED_S = 5.0  # an outage of an endpoint holds up a start no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,15 @@ async def check_answers(models: Models) -> None:
 async def check_embedder(settings: Settings, embedders: EmbedderCache) -> None:
     """See `check_answers`. Raises EmbedderUnusable."""
     try:
-        await embedders.check(settings.embedder, EMBEDDER_S)
+        patience_s = LOADED_S if embedders.anywhere(settings.embedder) else _ANSWERED_S
+        async with asyncio.timeout(patience_s):
+            await embedders.check(settings.embedder, patience_s)
+    except TimeoutError:
+        logger.warning(
+            "words are left out of answers until the embedder is back: it has not answered "
+            "within %.0f s",
+            patience_s,
+        )
     except EmbedderUnusable:
         raise
     except EmbedderUnavailable as error:

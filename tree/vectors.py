@@ -21,6 +21,7 @@ DIMENSIONS = 256
 FACETS = 2  # directions by which a node is found
 _ROWS_PER_THREAD = 8_192
 _GROUPED_ROWS = 512  # rows that facets are made of at once: 1 MB as float64
+_ROUNDING = 2  # of 127: texts read in other batches are summed in another order
 _PADDING = 3  # rows that a group may lack to one that it is worked on with
 
 
@@ -29,6 +30,11 @@ def quantise(matrix: npt.NDArray[np.floating]) -> Int8Matrix:
     peak = np.abs(matrix).max(axis=-1, keepdims=True)
     scaled = np.divide(matrix, peak, out=np.zeros_like(matrix), where=peak > 0)
     return np.rint(scaled * 127).astype(np.int8)
+
+
+def alike(one: Int8Matrix, other: Int8Matrix) -> bool:
+    """Whether two rows are of one text, but for what differs from one reading to the next."""
+    return bool(np.abs(one.astype(np.int16) - other).max() <= _ROUNDING)
 
 
 def inverse_norms(matrix: Int8Matrix) -> FloatArray:

@@ -15,7 +15,7 @@ from tree.inspect import violations
 from tree.item import Item
 from tree.node import LEXICAL
 from tree.snapshot import SemanticTree
-from tree.vectors import Int8Matrix
+from tree.vectors import Int8Matrix, alike
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _NAMED_AT_MOST = 100
 _SHOWN = 3
 _READ = 2_000
-_ROUNDING = 2  # of 127: texts read in other batches are summed in another order
 _RESTORE = (
     "restore the store's data from a backup; or save what can be read (unillmrec export --records "
     "-c {name} -o FILE), DELETE /v1/catalogs/{name}, create it again and import the file"
@@ -171,10 +170,8 @@ def _differences(tree: SemanticTree, item: Item, vector: Int8Matrix | None) -> I
     row, rows = tree.row(item.id), tree.rows
     if row is None:
         return
-    if vector is not None:
-        apart = np.abs(rows.vectors[row].astype(np.int16) - vector)
-        if apart.max() > _ROUNDING:
-            yield "text"
+    if vector is not None and not alike(rows.vectors[row], vector):
+        yield "text"
     if rows.domains[int(rows.domain[row])] != item.domain:
         yield "domain"
     if rows.popularity[row] != np.float32(item.popularity or 0.0):

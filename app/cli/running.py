@@ -85,7 +85,7 @@ def application() -> object:
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_follow, args=(parent,), daemon=True).start()
-    return create_app()
+    return create_app(checked=True)
 
 
 def _follow(parent: BaseProcess) -> None:

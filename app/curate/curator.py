@@ -15,9 +15,10 @@ from app.curate.building import engine_for
 from app.curate.importer import Importer, ImportParams
 from app.curate.labels import LabelRefresher, ModelLabels
 from app.curate.naming import LeafNames
+from app.curate.reading import COMMIT_ITEMS
 from app.curate.rebuilder import Losses, Rebuilder
 from app.curate.texts import TextReader
-from app.curate.writer import COMMIT_ITEMS, Writer
+from app.curate.writer import Writer
 from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
 from app.llm import Models
 from app.settings import Settings

@@ -35,9 +35,13 @@ class Vectors:
         self.known.update(zip((item.text for item in items), rows, strict=True))
 
     def unknown(self, fingerprint: str, items: Sequence[Item]) -> list[Item]:
-        """Those of the items that have no vector in the space of that fingerprint yet."""
+        """Those of the items that have no vector in the space of that fingerprint yet.
+
+        Of those with one text, one.
+        """
         known = self.known if fingerprint == self.fingerprint else {}
-        return [item for item in items if item.text not in known]
+        fresh = {text: item for item in items if (text := item.text) not in known}
+        return list(fresh.values())
 
     def read(self, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
         """int8[items, DIMENSIONS], of which only those not known are embedded now."""

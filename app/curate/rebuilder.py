@@ -9,8 +9,6 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
-import numpy as np
-
 from app.curate.building import OpenEngine, build, labels_of
 from app.curate.labels import Labels, ModelLabels
 from app.curate.locks import locks_of
@@ -23,7 +21,7 @@ from tree.errors import StaleVersion
 from tree.node import ROOT
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
-from tree.vectors import Int8Matrix
+from tree.vectors import Int8Matrix, alike
 
 _READ = 1_000
 _ATTEMPTS = 20
@@ -297,7 +295,7 @@ def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8
         return now is not None
     ours, theirs = draft.rows, base.rows
     return not (
-        np.array_equal(ours.vectors[then], vector)
+        alike(ours.vectors[then], vector)
         and ours.popularity[then] == theirs.popularity[now]
         and ours.expires_at[then] == theirs.expires_at[now]
         and ours.hidden[then] == theirs.hidden[now]

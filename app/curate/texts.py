@@ -19,6 +19,7 @@ from tree.vectors import Int8Matrix
 _WORTH = 256  # texts; fewer are read in a thread
 _SPACES = 4
 _PATIENCE_S, _PATIENCE_FOR_MANY_S = 10.0, 30.0  # of whoever writes an item, or a batch
+_UNHURRIED = 2  # batches that nobody waits for; the other threads are for those who do
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
@@ -35,21 +36,23 @@ class TextReader:
         self._embedders = embedders
         self._pool: ProcessPoolExecutor | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._unhurried = asyncio.Semaphore(_UNHURRIED)
 
-    async def encode(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
-        """Many texts, however long that takes to compute. See Embedder.
-
-        What is asked of elsewhere fails after half a minute: others wait to write.
-        """
-        anywhere = self._embedders.anywhere(space.embedder)
+    async def encode(
+        self, space: Space, texts: Sequence[str], timeout_s: float | None = None
+    ) -> Int8Matrix:
+        """Many texts, however long that takes unless `timeout_s`. See Embedder."""
+        anywhere = self.anywhere(space)
         if anywhere and len(texts) >= _WORTH and self._ready():
             try:
                 return await self._elsewhere(space, list(texts))
             except BrokenProcessPool:
                 _log.warning("the process that reads texts was lost; another one is started")
                 await self.aclose()
-        patience_s = None if anywhere else _PATIENCE_FOR_MANY_S
-        return await self._embedders.patiently(space, texts, patience_s)
+        if anywhere or timeout_s is not None:
+            return await self._embedders.patiently(space, texts, timeout_s)
+        async with self._unhurried:
+            return await self._embedders.patiently(space, texts)
 
     async def soon(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
         """A few texts that somebody waits for. See EmbedderCache."""
@@ -58,6 +61,14 @@ class TextReader:
     def quick(self, space: Space) -> bool:
         """Whether a few texts are embedded in no time: see Embedder."""
         return self._embedders.of(space).quick
+
+    def anywhere(self, space: Space) -> bool:
+        """Whether the vectors are computed on this machine, not asked of elsewhere."""
+        return self._embedders.anywhere(space.embedder)
+
+    def patience_s(self, space: Space) -> float | None:
+        """How long a batch may take that others wait for to write: what is computed, any time."""
+        return None if self.anywhere(space) else _PATIENCE_FOR_MANY_S
 
     async def aclose(self) -> None:
         """Let the other process end."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
@@ -10,20 +11,20 @@ from random import random
 from msgspec import structs
 
 from app.curate.placement import Placement, Vectors
+from app.curate.reading import INLINE_ITEMS, VectorReader
 from app.curate.texts import TextReader
 from tree.edits import Edit, PutItem, Relabel, Reshape
 from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion, StoreUnreachable
 from tree.item import Item
-from tree.node import Node, Space
+from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, TreeStore
 
-COMMIT_ITEMS = 1_000
 _MOST_WAITING = 20_000  # items; more callers are told to come back, so that memory is bounded
 _RETRIES = 100  # some ten seconds of lost races: each means that somebody else's went through
 _TURN_S = 5.0  # a patch that waits longer for those before it: the store does not answer
-_INLINE_ITEMS = 8  # a larger plan would hold up the event loop
+_SLICES_AT_ONCE = 2  # of an import that gets its place, where texts take time
 _TURN_ITEMS = 100  # a larger plan takes longer than others leave between two commits
 # Of writes that wait for each other: to follow an item in a commit of 2,000 takes three quarters
 # of what it takes in one of 1,000 (2026-11, 100k items).
@@ -35,6 +36,10 @@ _BACK_OFF_S = 0.2
 
 class TooManyWrites(Exception):
     """More arrives than can be written: try again in a moment."""
+
+
+class _Unread(Exception):
+    """The text of an item has changed since its vector was made, or the space."""
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class Writer:
         self._patching = asyncio.Lock()  # patches of one process need not race each other
         self._texts = texts or TextReader(embedders)
         self._own_texts = texts is None
-        self._reading = asyncio.Lock()  # one batch is read while another is committed, not more
+        self._vectors = VectorReader(store, self._texts)
         self._arriving = 0  # items whose texts are being read
 
     async def write(self, puts: dict[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
@@ -107,38 +112,48 @@ class Writer:
         write = _Write(puts, deletes, asyncio.get_running_loop().create_future())
         self._arriving += len(puts)
         try:
-            await self._read(write.vectors, list(puts.values()))
+            await self._vectors.read(write.vectors, list(puts.values()))
         finally:
             self._arriving -= len(puts)
         return await self._done(write)
-
-    async def _read(self, vectors: Vectors, items: Sequence[Item]) -> None:
-        """Read the texts of items while another commit is under way: many, and all that take
-        time. What fails, fails before it waits with others for a commit."""
-        texts = [item.text for item in items]
-        if len(items) > _INLINE_ITEMS:
-            space = (await self._store.load()).space
-            async with self._reading:
-                rows = await self._texts.encode(space, texts)
-        elif items and not self._texts.quick(space := await self._space()):
-            rows = await self._texts.soon(space, texts)
-        else:
-            return
-        vectors.learn(space.fingerprint, items, rows)
-
-    async def _space(self) -> Space:
-        """That of a tree in use lately; the newest may have another."""
-        return (self._store.seen() or await self._store.load()).space
 
     async def place(self, ids: Collection[str]) -> int:
         """Give staged items their place by their newest records; how many were still staged.
 
         What somebody deletes or writes meanwhile is not overwritten.
         """
-        write = _Write({}, frozenset(), asyncio.get_running_loop().create_future(), frozenset(ids))
-        if not self._texts.quick(await self._space()):
-            await self._read(write.vectors, list((await self._store.waiting(ids)).values()))
-        return len(await self._done(write))
+        before = 0
+        if not await self._vectors.slow():
+            before = await self._placed(ids, Vectors())
+            if not await self._vectors.slow():  # of the tree that was committed to, by now
+                return before
+        step, waiting = await self._vectors.at_once(), list(ids)
+        slices = [waiting[start : start + step] for start in range(0, len(waiting), step)]
+
+        async def some() -> int:
+            placed = 0
+            try:
+                while slices:
+                    placed += await self._read_and_placed(slices.pop(0))
+            finally:
+                slices.clear()  # who fails ends the others, but for what they are at
+            return placed
+
+        tasks = [asyncio.create_task(some()) for _ in range(_SLICES_AT_ONCE)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return before + sum(task.result() for task in tasks)
+
+    async def _read_and_placed(self, ids: Collection[str]) -> int:
+        """See `place`; no commit waits for the embedder, nor does this give up on a slow one."""
+        vectors, placed = Vectors(), 0
+        while items := list((await self._store.waiting(ids)).values()):
+            await self._vectors.read_at_leisure(vectors, items)
+            placed += await self._placed([item.id for item in items], vectors)
+        return placed
+
+    async def _placed(self, ids: Collection[str], vectors: Vectors) -> int:
+        done = asyncio.get_running_loop().create_future()
+        return len(await self._done(_Write({}, frozenset(), done, frozenset(ids), vectors)))
 
     def relabel(self, tree: SemanticTree, edits: Sequence[Relabel]) -> None:
         """Take labels made for `tree` along with the next commit, where they still fit.
@@ -213,7 +228,7 @@ class Writer:
         older: set[str] = set()
         small: list[_Write] = []
         for write in self._queue.writes:
-            if len(write.ids) <= _INLINE_ITEMS and not older & write.ids:
+            if len(write.ids) <= INLINE_ITEMS and not older & write.ids:
                 small.append(write)
             older |= write.ids
         batch: list[_Write] = []
@@ -237,7 +252,7 @@ class Writer:
             return await self._raced(puts, deletes, places, placement)
         tree = await self._store.load()
         items, embedder = list(puts.values()), self._embedders.of(tree.space)
-        await self._reread(tree, placement, items)
+        await self._vectors.reread(tree, placement.vectors, items)
         await asyncio.to_thread(placement.find, tree, embedder, items)
         async with self._store.turn():
             return await self._raced(puts, deletes, places, placement)
@@ -250,7 +265,8 @@ class Writer:
         async for _ in _races():
             tree = await self._store.load()
             stamp = await self._store.stamp() if places else NEVER_STAGED
-            waiting = await self._store.waiting(places)
+            staged = await self._store.waiting(places)
+            waiting = self._vectors.ready(tree, placement.vectors, staged)
             ids = [*puts, *deletes]
             unknown = [
                 item for item, row in zip(ids, tree.rows_of(ids), strict=True) if row is None
@@ -287,22 +303,11 @@ class Writer:
         items: Sequence[Item],
         drops: Sequence[str],
     ) -> list[Edit]:
-        await self._reread(tree, placement, items)
+        await self._vectors.reread(tree, placement.vectors, items)
         work = partial(placement.plan, tree, self._embedders.of(tree.space), items, drops)
-        if len(items) + len(drops) <= _INLINE_ITEMS:
+        if len(items) + len(drops) <= INLINE_ITEMS:
             return work()
         return await asyncio.to_thread(work)
-
-    async def _reread(
-        self, tree: SemanticTree, placement: Placement, items: Sequence[Item]
-    ) -> None:
-        """Read what takes time and is not known: another space is in use, or another text."""
-        if self._texts.quick(tree.space):
-            return
-        if fresh := placement.vectors.unknown(tree.space.fingerprint, items):
-            read = self._texts.soon if len(fresh) <= _INLINE_ITEMS else self._texts.encode
-            rows = await read(tree.space, [item.text for item in fresh])
-            placement.vectors.learn(tree.space.fingerprint, fresh, rows)
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
         """The item as `change` makes it from its newest record; None when there is no such item.
@@ -310,30 +315,41 @@ class Writer:
         No patch overwrites another write: `change` is called again when somebody was faster.
         """
         vectors = Vectors()
-        if not self._texts.quick(await self._space()):  # patches wait for each other
-            found = await self._store.items([item_id])
-            await self._read(vectors, [change(item) for item in found.values()])
-        try:
-            async with asyncio.timeout(_TURN_S):
-                await self._patching.acquire()
-        except TimeoutError as error:
-            raise StoreUnreachable("the patches before this one get no answer") from error
-        try:
-            async for _ in _races():
-                tree = await self._store.load()
-                record = (await self._store.items([item_id])).get(item_id)
-                if record is None:
-                    return None
-                item = change(record)
-                edits = await self._planned(tree, Placement(vectors), [item], ())
-                try:
-                    after = await self._store.commit(edits, base=tree.version)
-                except StaleVersion:
-                    continue
-                self._committed(after, edits)
-                return item
-        finally:
-            self._patching.release()
+        async for _ in _races():
+            if await self._vectors.slow():
+                found = await self._store.items([item_id])
+                await self._vectors.read(vectors, [change(item) for item in found.values()])
+            try:
+                async with asyncio.timeout(_TURN_S):
+                    await self._patching.acquire()
+            except TimeoutError as error:
+                raise StoreUnreachable("the patches before this one get no answer") from error
+            try:
+                with suppress(_Unread):  # others do not wait in turn for an embedder
+                    return await self._patched(item_id, change, vectors)
+            finally:
+                self._patching.release()
+        raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
+
+    async def _patched(
+        self, item_id: str, change: Callable[[Item], Item], vectors: Vectors
+    ) -> Item | None:
+        """See `patch`. Raises _Unread where the text has to be read first, which takes time."""
+        async for _ in _races():
+            tree = await self._store.load()
+            record = (await self._store.items([item_id])).get(item_id)
+            if record is None:
+                return None
+            item = change(record)
+            if not self._vectors.ready(tree, vectors, {item_id: item}):
+                raise _Unread
+            edits = await self._planned(tree, Placement(vectors), [item], ())
+            try:
+                after = await self._store.commit(edits, base=tree.version)
+            except StaleVersion:
+                continue
+            self._committed(after, edits)
+            return item
         raise StaleVersion(f"lost {_RETRIES} races for a commit: too many writers at once")
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:

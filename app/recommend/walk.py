@@ -1,5 +1,6 @@
 """Profile and search with a model: which branches of the tree are worth looking into."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -171,8 +172,12 @@ class Walk:
         reading.topics = topics
         words: Words = {}
         try:
-            words = await self._embed(profile.silent(reading.need, topics))
-        except EmbedderUnavailable:  # topics that stand on the reader's own choices are enough
+            async with asyncio.timeout(max(0.0, reading.account.budget.seconds_left)):
+                words = await self._embed(profile.silent(reading.need, topics))
+        except (
+            EmbedderUnavailable,
+            TimeoutError,
+        ):  # topics that stand on the reader's own choices are enough
             reading.account.degrade("embedder_unavailable")
         reading.need = profile.regrouped(reading.need, topics, words)
 

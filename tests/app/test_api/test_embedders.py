@@ -1,10 +1,10 @@
 """A service whose catalogues are embedded by an endpoint, while that answers and while not."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from secrets import token_hex
 
@@ -131,7 +131,59 @@ def test_a_catalogue_gets_what_is_offered_and_nothing_else(api):
     assert_problem(other, 409, "settings_fixed")
 
 
+def texts_sent(hostile: HostileServer) -> list[str]:
+    return [text for body in hostile.requests for text in body["input"]]
+
+
+def test_items_of_one_text_cost_one_text_and_those_that_keep_theirs_none(api, hostile):
+    name = token_hex(4)
+    rows = [{"id": f"row-{n}-{name}", "title": f"A title {name}"} for n in range(20)]
+    assert api.post(f"{CATALOG}/items:batch", json={"upserts": rows}).status_code == 200
+    assert texts_sent(hostile).count(f"A title {name} ") == 1
+    before = len(hostile.requests)
+    again = [{**row, "popularity": 2.0} for row in rows]
+    assert api.post(f"{CATALOG}/items:batch", json={"upserts": again}).status_code == 200
+    assert len(hostile.requests) == before
+    answer = asked(api, instruction=f"A title {name}", limit=5)
+    assert all(found.endswith(name) for found in ids(answer))
+
+
 # -- while it does not
+
+
+def test_what_keeps_its_text_is_written_without_it(api, hostile):
+    path, item = new_item()
+    assert api.put(path, json=item).status_code == 201
+    hostile.play(repeat(Behaviour.UNAUTHORIZED))
+    imported = item_path(CATALOG, "film-alien")
+    assert api.patch(imported, json={"hidden": False}).status_code == 200
+    assert api.patch(path, json={"hidden": True}).status_code == 200
+    assert api.put(path, json={**item, "popularity": 3.0}).status_code in (200, 204)
+    assert_problem(api.patch(path, json={"title": token_hex(4)}), 502, "embedder_unusable")
+    assert api.delete(path).status_code == 204
+
+
+def test_an_import_that_breaks_off_keeps_what_it_has_read(api, hostile, demo_items):
+    catalog = f"/v1/catalogs/test-{token_hex(4)}"
+    assert api.put(catalog, json={}).status_code == 201
+
+    def imported(records: Iterable[bytes]) -> dict:
+        lines = b"\n".join(records)
+        return ended(api, api.post(f"{catalog}/imports", content=lines, headers=JSONL))
+
+    assert imported(item.record() for item in demo_items)["state"] == "succeeded"
+    more = [item.model_copy(update={"id": f"n{n}", "title": f"{item.title} {n}"})
+            for n, item in enumerate(demo_items[:600])]  # fmt: skip
+    hostile.reset()
+    hostile.play(chain(repeat(Behaviour.WELL_FORMED, 2), repeat(Behaviour.OUT_OF_QUOTA)))
+    assert imported(item.record() for item in more)["problem"]["code"] == "embedder_unavailable"
+    kept = api.get(catalog).json()["items"] - len(demo_items)
+    assert 0 < kept < len(more)
+    hostile.reset()
+    assert imported([b'{"id": "last", "title": "The last"}'])["state"] == "succeeded"
+    assert api.get(catalog).json()["items"] == len(demo_items) + len(more) + 1
+    assert len(texts_sent(hostile)) <= len(more) - kept + 1
+    assert api.delete(catalog).status_code == 204
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour.BROKEN, Behaviour.HANG, Behaviour.UNAUTHORIZED])
@@ -239,12 +291,14 @@ def test_a_rebuild_fails_and_the_tree_stays(api, hostile):
 # -- another deployment
 
 
-def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo_items):
+def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo_items, caplog):
     """Beside the other one, over the same store."""
+    caplog.set_level("INFO", "app.main")
     without = settings.model_copy(
         update={"embedder": "lexical", "embedder_base_url": None, "embedder_api_key": None}
     )
     with client_of(without) as other:
+        assert f"keeps the embedder {OPENAI}" in caplog.text
         assert other.get(CATALOG).json()["settings"]["embedder"] == OPENAI
         assert ids(asked(other, history=HISTORY)) == ids(asked(api, history=HISTORY))
         answer = asked(other, history=HISTORY, instruction="something short")
@@ -255,6 +309,24 @@ def test_a_deployment_without_it_serves_what_it_can(api, settings, hostile, demo
         assert other.put(CATALOG, json={"embedder": OPENAI}).status_code == 200
         fresh = other.put(f"/v1/catalogs/test-{token_hex(4)}", json={})
         assert fresh.json()["settings"]["embedder"] == "lexical"
+
+
+def test_one_that_hangs_holds_up_a_start_for_seconds(api, settings, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    began = time.monotonic()
+    with client_of(settings) as other:
+        assert time.monotonic() - began < 12
+        assert ids(asked(other, history=HISTORY)) == ids(asked(api, history=HISTORY))
+        hostile.reset()
+
+
+async def test_who_has_asked_already_does_not_wait_again(settings, api, hostile):
+    hostile.play(repeat(Behaviour.HANG))
+    app = create_app(settings, checked=True)
+    began = time.monotonic()
+    async with app.router.lifespan_context(app):
+        assert time.monotonic() - began < 4
+        hostile.reset()
 
 
 async def test_a_wrong_key_stops_the_start(tmp_path: Path, embedded_url: str, hostile_server):
