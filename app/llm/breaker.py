@@ -8,7 +8,7 @@ from threading import Lock
 from app.llm.errors import InvalidReply, ModelUnavailable
 
 _FAILURES, _PAUSE_S = 3, 5.0
-_FAIR_S = 1.0  # an endpoint that does not answer within this has failed
+_FAIR_S = 0.9  # an endpoint that does not answer within this has failed
 
 
 class Breaker:

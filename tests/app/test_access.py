@@ -28,7 +28,7 @@ from tests.app.conftest import Shop
 from tests.app.test_chain.support import ids, sensible
 from tests.servers.hostile import embedding_of
 from tree.embedders import EmbedderCache, LexicalEmbedder, ModelKind
-from tree.errors import EmbedderUnavailable
+from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.store.documents import RedisDocuments
@@ -43,15 +43,22 @@ class WordModel:
 
     def __init__(self) -> None:
         self.gone = False
+        self.direction = 1.0  # another model's vectors point elsewhere
         self.threads: set[threading.Thread] = set()
         self.texts: list[str] = []
+        self.held = ""  # texts with this wait for `released`
+        self.waiting: list[str] = []
+        self.released = threading.Event()
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
         self.threads.add(threading.current_thread())
         if self.gone:
             raise EmbedderUnavailable("the words are gone: come back later")
+        if self.held and any(self.held in text for text in texts):
+            self.waiting += texts
+            assert self.released.wait(30)
         self.texts += texts
-        return np.stack([embedding_of(text) for text in texts])
+        return self.direction * np.stack([embedding_of(text) for text in texts])
 
 
 @pytest.fixture
@@ -64,6 +71,7 @@ def embedders(model: WordModel) -> Iterator[EmbedderCache]:
     kind = ModelKind("words", lambda _: model, anywhere=False)
     with closing(EmbedderCache(kinds=(kind,))) as embedders:
         yield embedders
+    model.released.set()
 
 
 @pytest.fixture
@@ -167,6 +175,67 @@ async def test_a_tree_of_another_space_is_written_to_in_its_own(stocked, model):
         expected = embedder.of(tree.space).encode([record.text])[0]
         assert np.array_equal(tree.rows.vectors[row], expected)
     embedder.close()
+
+
+# -- who waits for whom
+
+
+async def waits(model: WordModel, count: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while len(model.waiting) < count:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_words_of_requests_do_not_wait_for_writes(embedders, model):
+    space = embedders.fit(NAME, ["any"], 500).space
+    await embedders.soon(space, ["warm"], 5.0)
+    model.held = "slow"
+    writes = [
+        asyncio.create_task(embedders.soon(space, [f"slow {n}"], 25.0, writing=True))
+        for n in range(40)
+    ]
+    await waits(model, 16)
+    assert (await embedders.soon(space, ["words"], 5.0)).any()
+    model.released.set()
+    await asyncio.gather(*writes)
+
+
+async def test_writes_do_not_wait_for_builds(embedders, model):
+    space = embedders.fit(NAME, ["any"], 500).space
+    await embedders.soon(space, ["warm"], 5.0)
+    model.held = "slow"
+    builds = [asyncio.create_task(embedders.patiently(space, [f"slow {n}"])) for n in range(9)]
+    await waits(model, 4)
+    assert (await embedders.patiently(space, ["an item"], 5.0)).any()
+    model.released.set()
+    await asyncio.gather(*builds)
+
+
+async def test_a_check_has_an_end(embedders, model):
+    model.held = "test"
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(EmbedderUnavailable, match=r"within 0\.2 s"):
+        await embedders.check(NAME, 0.2)
+    assert asyncio.get_running_loop().time() - began < 5
+    model.released.set()
+
+
+# -- another model
+
+
+def test_another_model_is_noticed_after_an_outage(embedders, model):
+    embedder = embedders.fit(NAME, ["any"], 500)
+    assert embedder.encode(["words"]).any()
+    model.gone = True
+    with pytest.raises(EmbedderUnavailable, match="come back"):
+        embedder.encode(["words"])
+    model.gone, model.direction = False, -1.0
+    for _ in range(2):
+        with pytest.raises(EmbedderUnusable, match=f"'{NAME}' is not the model"):
+            embedder.encode(["words"])
+    model.direction = 1.0
+    assert embedder.encode(["words"]).any()
 
 
 # -- an outage
