@@ -271,6 +271,14 @@ async def test_a_failed_write_changes_nothing_and_fails_nobody_else(stocked, mod
     assert (await stocked.store.items(["book-dune"]))["book-dune"].title == "Dune"
 
 
+async def test_an_outage_is_told_once_and_not_by_every_request(stocked, model, caplog):
+    model.gone = True
+    for number in range(5):
+        answer = await stocked.recommender.recommend(asking(profile=f"numbat {number}"))
+        assert answer.degraded_reason == "embedder_unavailable"
+    assert caplog.text.count("come back later") == 1
+
+
 async def test_a_catalogue_that_outgrew_its_tree_is_not_built_again_at_every_write(shop, model):
     async def rebuilds() -> list[Job]:
         return [job for job in await shop.jobs.list("shop") if job.type == "rebuild"]
