@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from tests.app.conftest import Shop
 from tests.app.test_chain.support import ids, sensible
 from tests.servers.hostile import embedding_of
 from tree.embedders import EmbedderCache, LexicalEmbedder, ModelKind
+from tree.embedders.model import ModelEmbedder
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.item import Item
 from tree.node import TreeSettings
@@ -236,6 +237,17 @@ def test_another_model_is_noticed_after_an_outage(embedders, model):
             embedder.encode(["words"])
     model.direction = 1.0
     assert embedder.encode(["words"]).any()
+
+
+@pytest.mark.parametrize(("recognised_s", "noticed"), [(0.0, True), (300.0, False)])
+def test_another_model_is_noticed_after_a_while(embedders, model, recognised_s, noticed):
+    space = embedders.fit(NAME, ["any"], 500).space
+    kind = ModelKind("words", lambda _: model, anywhere=False)
+    embedder = ModelEmbedder(space, kind, recognised_s=recognised_s)
+    assert embedder.encode(["words"]).any()
+    model.direction = -1.0
+    with pytest.raises(EmbedderUnusable) if noticed else nullcontext():
+        embedder.encode(["words"])
 
 
 # -- an outage

@@ -94,8 +94,11 @@ class ModelEmbedder:
 
     quick = False
 
-    def __init__(self, space: Space, kind: ModelKind) -> None:
+    def __init__(
+        self, space: Space, kind: ModelKind, *, recognised_s: float = _RECOGNISED_S
+    ) -> None:
         self.space = space
+        self._recognised_s = recognised_s
         self._kind = kind
         self._recognised_until = 0.0
 
@@ -142,7 +145,7 @@ class ModelEmbedder:
                 [probe] = _unit(model.vectors([_PROBE], _left(deadline)))
                 if len(probe) != len(known) or float(known @ probe) < _SAME:
                     raise self._another()
-                self._recognised_until = now + _RECOGNISED_S
+                self._recognised_until = now + self._recognised_s
             vectors = _unit(model.vectors(texts, _left(deadline)))
             if vectors.shape[1] != len(known):
                 raise self._another()
