@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import finalize
 
 import msgspec
 import numpy as np
@@ -119,6 +120,7 @@ class _Line:
         self._lock = Lock()
         self._thread = ExitStack()
         self._portal = self._thread.enter_context(start_blocking_portal(name="embeddings"))
+        finalize(self, self._thread.close)  # or a process that forgets to close it never ends
 
     def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Raises ModelUnavailable when the line is closed meanwhile."""

@@ -34,7 +34,7 @@ from tree.item import Item
 from tree.node import TreeSettings
 from tree.store.documents import RedisDocuments
 from tree.store.redis import RedisTreeStore
-from tree.vectors import FloatArray
+from tree.vectors import FloatArray, Int8Matrix
 
 NAME = "words:any"
 
@@ -202,24 +202,24 @@ async def test_words_of_requests_do_not_wait_for_writes(embedders, model):
     await asyncio.gather(*writes)
 
 
-async def test_writes_do_not_wait_for_builds(embedders, model):
+async def test_writes_do_not_wait_for_builds_or_placements(embedders, model):
     space = embedders.fit(NAME, ["any"], 500).space
     await embedders.soon(space, ["warm"], 5.0)
     model.held = "slow"
-    builds = [asyncio.create_task(embedders.patiently(space, [f"slow {n}"])) for n in range(9)]
+
+    def nine(building: bool) -> list[asyncio.Task[Int8Matrix]]:
+        works = (embedders.patiently(space, [f"slow {n}"], building=building) for n in range(9))
+        return [asyncio.create_task(work) for work in works]
+
+    builds = nine(building=True)
     await waits(model, 4)
-    assert (await embedders.patiently(space, ["an item"], 5.0)).any()
+    async with asyncio.timeout(5):
+        assert (await embedders.patiently(space, ["a placement"])).any()
+    placements = nine(building=False)
+    await waits(model, 8)
+    assert (await embedders.patiently(space, ["a write"], 5.0)).any()
     model.released.set()
-    await asyncio.gather(*builds)
-
-
-async def test_a_check_has_an_end(embedders, model):
-    model.held = "test"
-    began = asyncio.get_running_loop().time()
-    with pytest.raises(EmbedderUnavailable, match=r"within 0\.2 s"):
-        await embedders.check(NAME, 0.2)
-    assert asyncio.get_running_loop().time() - began < 5
-    model.released.set()
+    await asyncio.gather(*builds, *placements)
 
 
 # -- another model

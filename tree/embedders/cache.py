@@ -82,10 +82,12 @@ class EmbedderCache:
         self._kinds = kinds
         self._known: dict[str, Embedder] = {}
         self._texts: dict[bytes, Int8Matrix] = {}
-        # Readers do not queue up behind writers, nor these behind builds.
+        # Readers do not queue up behind writers, nor these behind whoever has time, nor that
+        # behind builds.
         self._words = ThreadPoolExecutor(_WAITED_FOR_THREADS, "words")
         self._writes = ThreadPoolExecutor(_WAITED_FOR_THREADS, "writes")
         self._patient = ThreadPoolExecutor(_PATIENT_THREADS, "texts")
+        self._builds = ThreadPoolExecutor(_PATIENT_THREADS, "builds")
 
     def of(self, space: Space) -> Embedder:
         """See `embedder_for`."""
@@ -127,7 +129,7 @@ class EmbedderCache:
     ) -> Embedder:
         """See `fit`; in a thread."""
         work = partial(self.fit, name, texts, population, seed=seed)
-        return await asyncio.get_running_loop().run_in_executor(self._patient, work)
+        return await asyncio.get_running_loop().run_in_executor(self._builds, work)
 
     async def soon(
         self, space: Space, texts: Sequence[str], timeout_s: float, *, writing: bool = False
@@ -156,20 +158,28 @@ class EmbedderCache:
             del self._texts[next(iter(self._texts))]
 
     async def patiently(
-        self, space: Space, texts: Sequence[str], timeout_s: float | None = None
+        self,
+        space: Space,
+        texts: Sequence[str],
+        timeout_s: float | None = None,
+        *,
+        building: bool = False,
     ) -> Int8Matrix:
         """Many texts, in a thread, for as long as it takes. See Embedder.
 
-        With `timeout_s` they are of a write that somebody waits for: builds do not hold it up.
+        With `timeout_s` they are of a write that somebody waits for. `building`: of a whole
+        catalogue, which holds up nothing else.
         """
-        threads = self._patient if timeout_s is None else self._writes
+        threads = self._builds if building else self._patient
+        if timeout_s is not None:
+            threads = self._writes
         return await _read(threads, self.of(space), texts, timeout_s)
 
     def close(self) -> None:
         """Let go of threads and connections."""
         for kind in self._kinds:
             kind.close()
-        for threads in (self._words, self._writes, self._patient):
+        for threads in (self._words, self._writes, self._patient, self._builds):
             threads.shutdown(wait=False, cancel_futures=True)
 
 
