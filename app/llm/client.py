@@ -10,7 +10,7 @@ from http import HTTPStatus
 import httpx2
 import msgspec
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAI
+from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from app.llm.chat import (
     Choice,
@@ -61,11 +61,6 @@ def connect(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
         timeout=60,
         http_client=DefaultAioHttpClient(),
     )
-
-
-def connect_for_threads(base_url: str | None, api_key: str | None) -> OpenAI:
-    """See `connect`: the same for calls that block their thread."""
-    return OpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=60)
 
 
 class OpenAIChat:

@@ -1,19 +1,23 @@
 """The embedder kind `openai`: text models behind any OpenAI-compatible /v1/embeddings."""
 
+import asyncio
 import base64
 import binascii
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from threading import Event, Lock
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import finalize
 
 import msgspec
 import numpy as np
+from anyio.from_thread import start_blocking_portal
 
+from app.llm.breaker import Breaker
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
 from app.settings import Settings
 from tree.embedders import EmbedderCache, ModelKind
@@ -22,7 +26,9 @@ from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.vectors import FloatArray
 
 if TYPE_CHECKING:  # takes a second to import
-    from openai import OpenAI
+    from openai import APIStatusError, AsyncOpenAI
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +39,13 @@ _CHARS_PER_CALL = 200_000  # providers bound the tokens of a call: 300,000 at Op
 # Some 500 tokens: most of what a description says, and as much as many models read at all.
 _CHARS_PER_TEXT = 2_000
 _FEWEST_CHARS = 100
+_HARMLESS = "a test"  # what no endpoint refuses that takes texts
 _CALLS_AT_ONCE = 8
 _CALL_S = 60.0  # of one call, for whoever has time
 _PATIENCE_S = 180.0  # of one call with all its tries
 _TRIES = 9  # some 25 seconds of an outage
 _TRIES_IN_HASTE = 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 60.0
-_FAILURES, _PAUSE_S = 3, 5.0
-_FAIR_S = 1.0  # an endpoint that does not answer within this has failed
 
 
 def embedders_for(settings: Settings) -> EmbedderCache:
@@ -61,7 +66,7 @@ def endpoint_of(settings: Settings) -> "EmbeddingEndpoint":
 class EmbeddingEndpoint:
     """Text models at one address; nothing is asked, nor the client imported, before it is needed.
 
-    The client is the blocking one: vectors are made in threads, most of them by the thousand.
+    Whoever asks blocks a thread: vectors are made in threads, most of them by the thousand.
     """
 
     def __init__(self, base_url: str | None, api_key: str | None, *, tries: int = _TRIES) -> None:
@@ -70,9 +75,7 @@ class EmbeddingEndpoint:
         self._api_key = api_key
         self._models: dict[str, EndpointModel] = {}
         self._lock = Lock()
-        self._client: OpenAI | None = None
-        self._closed = Event()
-        self._calls = ThreadPoolExecutor(_CALLS_AT_ONCE, "embeddings")
+        self._line: _Line | None = None
 
     @property
     def configured(self) -> bool:
@@ -86,24 +89,65 @@ class EmbeddingEndpoint:
                 "UNILLMREC_EMBEDDER_BASE_URL, UNILLMREC_EMBEDDER_API_KEY, or both"
             )
         with self._lock:
-            if self._client is None:
-                from app.llm.client import connect_for_threads
+            if self._line is None:
+                from app.llm.client import connect
 
-                self._client = connect_for_threads(self._base_url, self._api_key)
+                self._line = _Line(connect(self._base_url, self._api_key))
             if model not in self._models:
-                self._models[model] = EndpointModel(
-                    self._client, model, self._calls, self._closed, self._tries
-                )
+                self._models[model] = EndpointModel(self._line, model, self._tries)
             return self._models[model]
 
     def close(self) -> None:
         """Fail what is under way, and let go of connections."""
-        self._closed.set()
-        self._calls.shutdown(wait=False, cancel_futures=True)
         for model in self._models.values():
             logger.info("%s has read %s tokens of texts", model.name, f"{model.tokens:,}")
-        if self._client is not None:
-            self._client.close()
+        if self._line is not None:
+            self._line.close()
+
+
+class _Line:
+    """A client at work in a thread of its own, for callers that block theirs.
+
+    The client that blocks is no choice: its timeouts are of every single read, and an endpoint
+    that drips holds its callers for ever.
+    """
+
+    def __init__(self, client: "AsyncOpenAI") -> None:
+        self.client = client
+        self.slots = asyncio.Semaphore(_CALLS_AT_ONCE)  # of all who have time
+        self._under_way: set[Future[Any]] = set()
+        self._closed = False
+        self._lock = Lock()
+        self._thread = ExitStack()
+        self._portal = self._thread.enter_context(start_blocking_portal(name="embeddings"))
+        finalize(self, self._thread.close)  # or a process that forgets to close it never ends
+
+    def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Raises ModelUnavailable when the line is closed meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise ModelUnavailable("its connections are closed", asked=False)
+            future: Future[T] = self._portal.start_task_soon(ask)
+            self._under_way.add(future)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise ModelUnavailable("its connections are closed") from error
+        finally:
+            with self._lock:
+                self._under_way.discard(future)
+
+    def close(self) -> None:
+        """Fail what is under way."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            under_way = list(self._under_way)
+        for future in under_way:
+            future.cancel()
+        with self._thread:
+            self._portal.call(self.client.close)
 
 
 class EndpointModel:
@@ -113,97 +157,114 @@ class EndpointModel:
     of them tries again every few seconds.
     """
 
-    def __init__(
-        self, client: "OpenAI", name: str, calls: ThreadPoolExecutor, closed: Event, tries: int
-    ) -> None:
+    def __init__(self, line: _Line, name: str, tries: int) -> None:
         self._tries = tries
         self.name = name
         self.tokens = 0  # read by the model, as far as the endpoint tells
-        self._client = client
-        self._calls = calls
-        self._closed = closed
-        self._breaker = _Breaker()
+        self._line = line
+        self._breaker = Breaker()
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
-        """See TextModel."""
-        hurried = timeout_s is not None
+        """See TextModel. Zero for a text that the endpoint refuses though it takes others."""
         deadline = time.monotonic() + timeout_s if timeout_s is not None else np.inf
         with self._translating(), self._breaker.watching(timeout_s):
-            parts = list(_batches([text[:_CHARS_PER_TEXT] for text in texts]))
-            ask = partial(self._fitting, deadline=deadline)
-            # What is short of time does not queue up behind what is not.
-            found = list(map(ask, parts) if hurried or len(parts) == 1 else self._together(parts))
+            found = self._line.wait_for(partial(self._together, texts, deadline))
         if len({rows.shape[1] for rows in found}) > 1:
             raise EmbedderUnavailable(f"{self.name} answers with vectors of different widths")
         return np.concatenate(found)
 
-    def _together(self, parts: Sequence[list[str]]) -> list[FloatArray]:
-        ask = partial(self._fitting, deadline=np.inf)
-        futures = [self._calls.submit(ask, part) for part in parts]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+    async def _together(self, texts: Sequence[str], deadline: float) -> list[FloatArray]:
+        """What is short of time does not queue up behind what is not."""
+        hurried = deadline != np.inf
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE) if hurried else self._line.slots
 
-    def _fitting(self, texts: list[str], deadline: float) -> FloatArray:
+        async def ask(part: list[str]) -> list[FloatArray]:
+            async with slots:
+                return await self._fitting(part, deadline)
+
+        parts = _batches([text[:_CHARS_PER_TEXT] for text in texts])
+        tasks = [asyncio.create_task(ask(part)) for part in parts]
+        try:
+            return [rows for found in await asyncio.gather(*tasks) for rows in found]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _fitting(self, texts: list[str], deadline: float) -> list[FloatArray]:
         """The vectors of a batch; what is too long for the model is cut, that text alone.
 
         So that a text has the same vector in any company.
         """
         try:
-            return self._asked(texts, deadline)
-        except _TooLong as error:
+            return [await self._asked(texts, deadline)]
+        except _Refused as error:
             half = len(texts) // 2
             if half:
-                both = (self._fitting(part, deadline) for part in (texts[:half], texts[half:]))
-                return np.concatenate(list(both))
-            if len(texts[0]) < 2 * _FEWEST_CHARS:
-                logger.warning("%s takes no text: %s", self.name, error)
-                raise ModelRejected(f"the endpoint takes no text ({error.status})") from error
-            return self._fitting([texts[0][: len(texts[0]) // 2]], deadline)
+                first = await self._fitting(texts[:half], deadline)
+                return [*first, *await self._fitting(texts[half:], deadline)]
+            if len(texts[0]) >= 2 * _FEWEST_CHARS:
+                return await self._fitting([texts[0][: len(texts[0]) // 2]], deadline)
+            return [await self._nothing_of(error, deadline)]
 
-    def _asked(self, texts: list[str], deadline: float) -> FloatArray:
+    async def _nothing_of(self, refused: "_Refused", deadline: float) -> FloatArray:
+        """Content filters refuse single texts, and nobody else's has to wait for that.
+
+        A wrong key is refused in the same way: that is no reason to store zeros.
+        """
+        try:
+            taken = await self._asked([_HARMLESS], deadline)
+        except _Refused as error:
+            raise ModelRejected(f"the endpoint takes no text: {error}") from error
+        logger.warning("%s takes other texts, but refuses one: %s", self.name, refused)
+        return np.zeros_like(taken)
+
+    async def _asked(self, texts: list[str], deadline: float) -> FloatArray:
         """The answer to one call, tried again while that may help and there is time."""
         wait = _FIRST_WAIT_S
         most = self._tries if deadline == np.inf else min(_TRIES_IN_HASTE, self._tries)
         deadline = min(deadline, time.monotonic() + _PATIENCE_S)
         for tries in range(1, most + 1):
             try:
-                return self._once(texts, min(_CALL_S, deadline - time.monotonic()))
+                return await self._once(texts, min(_CALL_S, deadline - time.monotonic()))
             except (ModelUnavailable, InvalidReply) as error:
                 mends = not isinstance(error, ModelUnavailable) or (
                     error.timed_out or error.retry_after_s is not None
                 )
                 told = getattr(error, "retry_after_s", None) or 0.0
                 pause = min(max(told, wait), _LONGEST_WAIT_S)
-                late = time.monotonic() + pause >= deadline
-                if tries == most or not mends or late or self._closed.wait(pause):
+                if tries == most or not mends or time.monotonic() + pause >= deadline:
                     raise
+                await asyncio.sleep(pause)
                 wait *= 2
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
+    async def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
         import httpx2
         import openai
 
         from app.llm.client import translated
 
-        key = self._client.api_key
+        client = self._line.client
         body = {"model": self.name, "input": texts, "encoding_format": "base64"}
         if timeout_s <= 0:
             raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)
         try:
-            response = self._client.post(
-                "/embeddings", cast_to=httpx2.Response, body=body, options={"timeout": timeout_s}
-            )
+            async with asyncio.timeout(timeout_s):  # the client's own is per read
+                response = await client.post(
+                    "/embeddings",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options={"timeout": timeout_s},
+                )
+        except TimeoutError as error:
+            raise ModelUnavailable(f"no answer within {timeout_s:.1f} s", timed_out=True) from error
         except openai.APIStatusError as error:
-            if _about_length(error.status_code, error.message):
-                raise _TooLong(error.status_code, error.message) from error
-            raise translated(error, self.name, key, about_prompt=False) from error
+            if _about_texts(error.status_code, error.message):
+                raise _Refused(error) from error
+            raise translated(error, self.name, client.api_key, about_prompt=False) from error
         except openai.OpenAIError as error:
-            raise translated(error, self.name, key, about_prompt=False) from error
-        except (ValueError, UnicodeError, RuntimeError) as error:  # or the client is closed
+            raise translated(error, self.name, client.api_key, about_prompt=False) from error
+        except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
         rows, tokens = _read(response.content, len(texts))
         self.tokens += tokens
@@ -226,56 +287,15 @@ class EndpointModel:
             ) from error
 
 
-class _TooLong(Exception):
-    """The endpoint does not take texts of that length."""
+class _Refused(Exception):
+    """The endpoint does not take these texts: as they are, as long as they are, or any.
 
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(f"{status}: {' '.join(said.split())[:200]}")
-        self.status = status
+    What it says may repeat them, and the key: that goes nowhere.
+    """
 
-
-class _Breaker:
-    """After several failures in a row of those who have no time, a pause for them."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._failures = 0
-        self._last_failure = 0.0
-        self._closed_until = 0.0
-
-    @contextmanager
-    def watching(self, timeout_s: float | None) -> Iterator[None]:
-        """Raises ModelUnavailable in the pause, but for who has time, whose failures are nobody
-        else's concern either. Every answer ends the pause."""
-        began = time.monotonic()
-        if timeout_s is not None:
-            self._enter(began)
-        try:
-            yield
-        except (ModelUnavailable, InvalidReply) as error:
-            late = isinstance(error, ModelUnavailable) and error.timed_out
-            if timeout_s is not None and not (late and timeout_s < _FAIR_S):
-                self._note_failure(began)
-            raise
-        self._failures = 0
-
-    def _enter(self, now: float) -> None:
-        with self._lock:
-            if self._failures < _FAILURES:
-                return
-            if now < self._closed_until:
-                raise ModelUnavailable(
-                    f"it failed {self._failures} times in a row: pausing", asked=False
-                )
-            self._closed_until = now + _PAUSE_S  # this one tries, the others wait for it
-
-    def _note_failure(self, began: float) -> None:
-        """Once for calls that were under way together."""
-        with self._lock:
-            if began >= self._last_failure:
-                self._last_failure = time.monotonic()
-                self._failures += 1
-                self._closed_until = self._last_failure + _PAUSE_S
+    def __init__(self, error: "APIStatusError") -> None:
+        code = f" ({error.code})" if isinstance(error.code, str) else ""
+        super().__init__(f"{error.status_code}{code}")
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -339,6 +359,9 @@ def _numbers(embedding: str | list[float]) -> FloatArray:
         return np.array(embedding, np.float32)
 
 
-def _about_length(status: int, message: str) -> bool:
-    """Whether shorter texts may be taken. llama.cpp says 500 to what is longer than its batch."""
+def _about_texts(status: int, message: str) -> bool:
+    """Whether other or shorter texts may be taken.
+
+    llama.cpp says 500 to what is longer than its batch.
+    """
     return status in (400, 413, 422) or (status == 500 and "too large to process" in message)

@@ -1,6 +1,7 @@
 """`WordReader`: the vectors of what requests say in words."""
 
 import logging
+import time
 from collections.abc import Sequence
 
 from app.llm import AnswerDegraded, Degraded
@@ -12,6 +13,7 @@ from tree.snapshot import SemanticTree
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S = 30.0  # between warnings: an outage is met by every request
 _SHARE = 0.5  # of a request's time, at most: an answer takes some, too
 
 
@@ -21,6 +23,7 @@ class WordReader:
     def __init__(self, embedders: EmbedderCache, timeout_s: float) -> None:
         self._embedders = embedders
         self._timeout_s = timeout_s
+        self._quiet_until = 0.0
 
     async def said(
         self, tree: SemanticTree, asked: RecommendRequest
@@ -35,7 +38,9 @@ class WordReader:
         except EmbedderUnavailable as error:
             if asked.on_degraded == "error":
                 raise AnswerDegraded("embedder_unavailable") from error
-            logger.warning("the words of a request are left out: %s", error)
+            if time.monotonic() >= self._quiet_until:
+                self._quiet_until = time.monotonic() + _QUIET_S
+                logger.warning("the words of requests are left out: %s", error)
             return {}, "embedder_unavailable"
 
     async def read(

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pytest
@@ -28,12 +28,13 @@ from tests.app.conftest import Shop
 from tests.app.test_chain.support import ids, sensible
 from tests.servers.hostile import embedding_of
 from tree.embedders import EmbedderCache, LexicalEmbedder, ModelKind
-from tree.errors import EmbedderUnavailable
+from tree.embedders.model import ModelEmbedder
+from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.store.documents import RedisDocuments
 from tree.store.redis import RedisTreeStore
-from tree.vectors import FloatArray
+from tree.vectors import FloatArray, Int8Matrix
 
 NAME = "words:any"
 
@@ -43,15 +44,22 @@ class WordModel:
 
     def __init__(self) -> None:
         self.gone = False
+        self.direction = 1.0  # another model's vectors point elsewhere
         self.threads: set[threading.Thread] = set()
         self.texts: list[str] = []
+        self.held = ""  # texts with this wait for `released`
+        self.waiting: list[str] = []
+        self.released = threading.Event()
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
         self.threads.add(threading.current_thread())
         if self.gone:
             raise EmbedderUnavailable("the words are gone: come back later")
+        if self.held and any(self.held in text for text in texts):
+            self.waiting += texts
+            assert self.released.wait(30)
         self.texts += texts
-        return np.stack([embedding_of(text) for text in texts])
+        return self.direction * np.stack([embedding_of(text) for text in texts])
 
 
 @pytest.fixture
@@ -64,6 +72,7 @@ def embedders(model: WordModel) -> Iterator[EmbedderCache]:
     kind = ModelKind("words", lambda _: model, anywhere=False)
     with closing(EmbedderCache(kinds=(kind,))) as embedders:
         yield embedders
+    model.released.set()
 
 
 @pytest.fixture
@@ -169,6 +178,78 @@ async def test_a_tree_of_another_space_is_written_to_in_its_own(stocked, model):
     embedder.close()
 
 
+# -- who waits for whom
+
+
+async def waits(model: WordModel, count: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while len(model.waiting) < count:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_words_of_requests_do_not_wait_for_writes(embedders, model):
+    space = embedders.fit(NAME, ["any"], 500).space
+    await embedders.soon(space, ["warm"], 5.0)
+    model.held = "slow"
+    writes = [
+        asyncio.create_task(embedders.soon(space, [f"slow {n}"], 25.0, writing=True))
+        for n in range(40)
+    ]
+    await waits(model, 16)
+    assert (await embedders.soon(space, ["words"], 5.0)).any()
+    model.released.set()
+    await asyncio.gather(*writes)
+
+
+async def test_writes_do_not_wait_for_builds_or_placements(embedders, model):
+    space = embedders.fit(NAME, ["any"], 500).space
+    await embedders.soon(space, ["warm"], 5.0)
+    model.held = "slow"
+
+    def nine(building: bool) -> list[asyncio.Task[Int8Matrix]]:
+        works = (embedders.patiently(space, [f"slow {n}"], building=building) for n in range(9))
+        return [asyncio.create_task(work) for work in works]
+
+    builds = nine(building=True)
+    await waits(model, 4)
+    async with asyncio.timeout(5):
+        assert (await embedders.patiently(space, ["a placement"])).any()
+    placements = nine(building=False)
+    await waits(model, 8)
+    assert (await embedders.patiently(space, ["a write"], 5.0)).any()
+    model.released.set()
+    await asyncio.gather(*builds, *placements)
+
+
+# -- another model
+
+
+def test_another_model_is_noticed_after_an_outage(embedders, model):
+    embedder = embedders.fit(NAME, ["any"], 500)
+    assert embedder.encode(["words"]).any()
+    model.gone = True
+    with pytest.raises(EmbedderUnavailable, match="come back"):
+        embedder.encode(["words"])
+    model.gone, model.direction = False, -1.0
+    for _ in range(2):
+        with pytest.raises(EmbedderUnusable, match=f"'{NAME}' is not the model"):
+            embedder.encode(["words"])
+    model.direction = 1.0
+    assert embedder.encode(["words"]).any()
+
+
+@pytest.mark.parametrize(("recognised_s", "noticed"), [(0.0, True), (300.0, False)])
+def test_another_model_is_noticed_after_a_while(embedders, model, recognised_s, noticed):
+    space = embedders.fit(NAME, ["any"], 500).space
+    kind = ModelKind("words", lambda _: model, anywhere=False)
+    embedder = ModelEmbedder(space, kind, recognised_s=recognised_s)
+    assert embedder.encode(["words"]).any()
+    model.direction = -1.0
+    with pytest.raises(EmbedderUnusable) if noticed else nullcontext():
+        embedder.encode(["words"])
+
+
 # -- an outage
 
 
@@ -200,6 +281,14 @@ async def test_a_failed_write_changes_nothing_and_fails_nobody_else(stocked, mod
     tree = await stocked.store.load()
     assert (tree.version, "a" in tree, "film-alien" in tree) == (version + 1, False, False)
     assert (await stocked.store.items(["book-dune"]))["book-dune"].title == "Dune"
+
+
+async def test_an_outage_is_told_once_and_not_by_every_request(stocked, model, caplog):
+    model.gone = True
+    for number in range(5):
+        answer = await stocked.recommender.recommend(asking(profile=f"numbat {number}"))
+        assert answer.degraded_reason == "embedder_unavailable"
+    assert caplog.text.count("come back later") == 1
 
 
 async def test_a_catalogue_that_outgrew_its_tree_is_not_built_again_at_every_write(shop, model):

@@ -36,6 +36,7 @@ SOON_S, LATE_S = "0.05", "3600"
 
 _BOUND_S = 30
 _DRIP_S = 0.1
+_POLL_S = 0.01
 _HUGE = 10_000_000
 
 
@@ -99,6 +100,8 @@ class HostileServer:
     requests: list[Body]
     keys: set[str]  # that came along
     longest: int  # characters of a text that is embedded
+    unwanted: str  # no text with this is embedded
+    together: int  # so many requests have to be there before any is answered
 
     def __init__(self) -> None:
         routes = [
@@ -124,6 +127,8 @@ class HostileServer:
         self.requests = []
         self.keys = set()
         self.longest = 100_000
+        self.unwanted = "(nothing)"
+        self.together = 0
 
     def stop(self) -> None:
         """Stop at once, even while requests hang."""
@@ -135,6 +140,8 @@ class HostileServer:
         self.counts[behaviour] += 1
         self.requests.append(body)
         self.keys.add(request.headers.get("authorization", "").removeprefix("Bearer "))
+        if self.counts.total() < self.together:
+            await _until(lambda: self.counts.total() >= self.together)
         match behaviour:
             case Behaviour.HANG:
                 return await _hang(request)
@@ -155,6 +162,9 @@ class HostileServer:
         if max(map(len, body["input"])) > self.longest:
             code = "context_length_exceeded"
             return _error(400, "This model's maximum context length is 9 tokens.", code=code)
+        if unwanted := [text for text in body["input"] if self.unwanted in text]:
+            said = f"Not filtered for any of {sorted(self.keys)}: {unwanted[0]}"
+            return _error(400, said, code="content_filter")
         vectors = [embedding_of(text) for text in body["input"]]
         match behaviour:
             case Behaviour.FEWER_VECTORS:
@@ -327,6 +337,12 @@ async def _drip(reply: bytes) -> AsyncIterator[bytes]:
         yield reply[at : at + 1]
         await asyncio.sleep(_DRIP_S)
     yield reply[drops:]
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_BOUND_S):
+        while not reached():
+            await asyncio.sleep(_POLL_S)
 
 
 async def _hang(request: Request) -> Response:

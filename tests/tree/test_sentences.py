@@ -1,11 +1,13 @@
 """The embedder `sentence-transformers`, with a tiny model of random weights from a folder."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 
 from tree.embedders import EmbedderCache, embedder_for, fitted
+from tree.embedders.sentences import SentenceModel
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import Space
 from tree.vectors import DIMENSIONS, cosines, inverse_norms
@@ -101,3 +103,31 @@ def test_without_the_library_it_says_what_to_install():
 def test_unknown_names(name):
     with pytest.raises(EmbedderUnusable, match="unknown embedder"):
         fitted(name, TEXTS, 90)
+
+
+class Network:
+    """Takes 2 ms for a call, and notes what it has read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.busy = threading.Event()
+
+    def encode(self, texts: list[str], **_: object) -> np.ndarray:
+        self.busy.set()
+        threading.Event().wait(0.002)
+        self.read += texts
+        return np.ones((len(texts), 4), np.float32)
+
+
+def test_a_single_text_waits_for_no_more_than_a_few_of_many():
+    network = Network()
+    model = SentenceModel(network)
+    many = threading.Thread(target=model.vectors, args=(["one of many"] * 16_000,))
+    many.start()
+    network.busy.wait()
+    for number in range(20):
+        before = len(network.read)
+        model.vectors([f"single {number}"])
+        assert network.read.index(f"single {number}") - before <= 64
+    many.join()
+    assert len(network.read) == 16_020

@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,11 +18,13 @@ from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import LEXICAL, Space
 from tree.vectors import DIMENSIONS, Int8Matrix
 
+T = TypeVar("T")
+
 KINDS = (SENTENCE_MODELS,)  # what every process has
 
 _FIT_SAMPLE = 20_000
 _KEPT_TEXTS = 4_096  # of those who cannot wait: profiles come again; some 2 MB
-_QUICK_THREADS = 16  # a call that hangs holds one for as long as its caller would have waited
+_WAITED_FOR_THREADS = 16  # a call that hangs holds one for as long as its caller would have waited
 _PATIENT_THREADS = 4
 
 
@@ -78,8 +82,12 @@ class EmbedderCache:
         self._kinds = kinds
         self._known: dict[str, Embedder] = {}
         self._texts: dict[bytes, Int8Matrix] = {}
-        self._quick = ThreadPoolExecutor(_QUICK_THREADS, "words")
+        # Readers do not queue up behind writers, nor these behind whoever has time, nor that
+        # behind builds.
+        self._words = ThreadPoolExecutor(_WAITED_FOR_THREADS, "words")
+        self._writes = ThreadPoolExecutor(_WAITED_FOR_THREADS, "writes")
         self._patient = ThreadPoolExecutor(_PATIENT_THREADS, "texts")
+        self._builds = ThreadPoolExecutor(_PATIENT_THREADS, "builds")
 
     def of(self, space: Space) -> Embedder:
         """See `embedder_for`."""
@@ -101,15 +109,16 @@ class EmbedderCache:
         return name == LEXICAL or _kind(name.partition(":")[0], self._kinds).anywhere
 
     async def check(self, name: str, timeout_s: float) -> None:
-        """Have an embedder read something. Raises EmbedderUnavailable, EmbedderUnusable."""
+        """Have an embedder read something. Raises EmbedderUnavailable, after `timeout_s` too, and
+        EmbedderUnusable."""
         if name == LEXICAL:
             return
         kind, _, model = name.partition(":")
 
-        def ask() -> None:
-            _kind(kind, self._kinds).open(model).vectors(["a test"], timeout_s)
+        def ask(left_s: float | None) -> None:
+            _kind(kind, self._kinds).open(model).vectors(["a test"], left_s)
 
-        await asyncio.get_running_loop().run_in_executor(self._quick, ask)
+        await _within(timeout_s, self._words, ask)
 
     def fit(self, name: str, texts: Sequence[str], population: int, *, seed: int = 0) -> Embedder:
         """See `fitted`."""
@@ -120,12 +129,15 @@ class EmbedderCache:
     ) -> Embedder:
         """See `fit`; in a thread."""
         work = partial(self.fit, name, texts, population, seed=seed)
-        return await asyncio.get_running_loop().run_in_executor(self._patient, work)
+        return await asyncio.get_running_loop().run_in_executor(self._builds, work)
 
-    async def soon(self, space: Space, texts: Sequence[str], timeout_s: float) -> Int8Matrix:
+    async def soon(
+        self, space: Space, texts: Sequence[str], timeout_s: float, *, writing: bool = False
+    ) -> Int8Matrix:
         """A few texts for somebody who waits: at once, or in a thread. See Embedder.
 
         What was asked for lately is known. Raises EmbedderUnavailable after `timeout_s`, too.
+        However many texts of writes there are, those of requests do not wait for them.
         """
         embedder = self.of(space)
         if embedder.quick:
@@ -134,7 +146,8 @@ class EmbedderCache:
         rows = {key: self._texts[key] for key in keys if key in self._texts}
         wanted = dict(zip(keys, texts, strict=True))
         if fresh := [key for key in wanted if key not in rows]:
-            found = await _read(self._quick, embedder, [wanted[key] for key in fresh], timeout_s)
+            threads = self._writes if writing else self._words
+            found = await _read(threads, embedder, [wanted[key] for key in fresh], timeout_s)
             rows |= zip(fresh, found, strict=True)
             self._keep(rows)
         return np.stack([rows[key] for key in keys]) if keys else _no_rows()
@@ -145,27 +158,49 @@ class EmbedderCache:
             del self._texts[next(iter(self._texts))]
 
     async def patiently(
-        self, space: Space, texts: Sequence[str], timeout_s: float | None = None
+        self,
+        space: Space,
+        texts: Sequence[str],
+        timeout_s: float | None = None,
+        *,
+        building: bool = False,
     ) -> Int8Matrix:
-        """Many texts, in a thread, for as long as it takes unless `timeout_s`. See Embedder."""
-        return await _read(self._patient, self.of(space), texts, timeout_s)
+        """Many texts, in a thread, for as long as it takes. See Embedder.
+
+        With `timeout_s` they are of a write that somebody waits for. `building`: of a whole
+        catalogue, which holds up nothing else.
+        """
+        threads = self._builds if building else self._patient
+        if timeout_s is not None:
+            threads = self._writes
+        return await _read(threads, self.of(space), texts, timeout_s)
 
     def close(self) -> None:
         """Let go of threads and connections."""
         for kind in self._kinds:
             kind.close()
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        self._patient.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._words, self._writes, self._patient, self._builds):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _read(
     threads: ThreadPoolExecutor, embedder: Embedder, texts: Sequence[str], timeout_s: float | None
 ) -> Int8Matrix:
-    """The wait for a free thread counts, too."""
-    work = partial(embedder.encode, texts, timeout_s=timeout_s)
+    return await _within(timeout_s, threads, lambda left: embedder.encode(texts, timeout_s=left))
+
+
+async def _within(
+    timeout_s: float | None, threads: ThreadPoolExecutor, work: Callable[[float | None], T]
+) -> T:
+    """The wait for a free thread counts, too: `work` is told what is left."""
+    began = time.monotonic()
+
+    def run() -> T:
+        return work(None if timeout_s is None else timeout_s - (time.monotonic() - began))
+
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, run)
     except TimeoutError as error:
         raise EmbedderUnavailable(
             f"the embedder has not answered within {timeout_s:.1f} s"

@@ -1,6 +1,7 @@
 """Embedders over text models: how the vectors of any model become ours."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ _SAME = 0.99  # cosine of the probe; another machine's arithmetic stays far abov
 # Texts that the axes are found with. Every one is embedded for that alone, and may cost money:
 # the axes of 4,096 games keep 98.70 % of what MiniLM says of 8,430, those of all 98.75 % (2026-11).
 _FIT_TEXTS = 4_096
+_RECOGNISED_S = 300.0  # another model may have been put in its place by then
 _AT_ONCE = 1_024  # texts whose wide vectors are in memory
 
 
@@ -86,15 +88,19 @@ class ModelEmbedder:
 
     Models that are wider than that are projected onto the main axes of the catalogue's own texts
     (of MiniLM's 384 dimensions the best 256 hold almost all). A text's vector may differ in a bit
-    from machine to machine. Another model in the place of the one it was fitted with is refused.
+    from machine to machine. Another model in the place of the one it was fitted with is refused:
+    that is looked at after every failure, and every few minutes.
     """
 
     quick = False
 
-    def __init__(self, space: Space, kind: ModelKind) -> None:
+    def __init__(
+        self, space: Space, kind: ModelKind, *, recognised_s: float = _RECOGNISED_S
+    ) -> None:
         self.space = space
+        self._recognised_s = recognised_s
         self._kind = kind
-        self._recognised = False
+        self._recognised_until = 0.0
 
     @classmethod
     def fit(
@@ -121,31 +127,37 @@ class ModelEmbedder:
         """See Embedder. Asks the model only where a text says something."""
         out = np.zeros((len(texts), DIMENSIONS), np.int8)
         said = [at for at, text in enumerate(texts) if text.strip()]
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for start in range(0, len(said), _AT_ONCE):
             some = said[start : start + _AT_ONCE]
-            vectors = self._vectors([texts[at] for at in some], timeout_s)
+            vectors = self._vectors([texts[at] for at in some], deadline)
             if self._projection is not None:
                 vectors = vectors @ self._projection
             out[some, : vectors.shape[1]] = quantise(vectors)
         return out
 
-    def _vectors(self, texts: Sequence[str], timeout_s: float | None) -> FloatArray:
-        """Of length 1; after the probe has been asked for, once."""
+    def _vectors(self, texts: Sequence[str], deadline: float | None) -> FloatArray:
+        """Of length 1; after the probe has been asked for, now and then."""
         model, known = self._kind.open(self._state.model), self._probe
-        if not self._recognised:  # alone: servers are seen whose vectors hang on the company
-            [probe] = _unit(model.vectors([_PROBE], timeout_s))
-            if len(probe) != len(known) or float(known @ probe) < _SAME:
+        try:
+            now = time.monotonic()
+            if now >= self._recognised_until:  # alone: some vectors hang on the company
+                [probe] = _unit(model.vectors([_PROBE], _left(deadline)))
+                if len(probe) != len(known) or float(known @ probe) < _SAME:
+                    raise self._another()
+                self._recognised_until = now + self._recognised_s
+            vectors = _unit(model.vectors(texts, _left(deadline)))
+            if vectors.shape[1] != len(known):
                 raise self._another()
-            self._recognised = True
-        vectors = _unit(model.vectors(texts, timeout_s))
-        if vectors.shape[1] != len(known):
-            raise self._another()
+        except EmbedderUnavailable:
+            self._recognised_until = 0.0
+            raise
         return vectors
 
     def _another(self) -> EmbedderUnusable:
         return EmbedderUnusable(
-            f"{self._state.model} is not the model that this catalogue was embedded with: "
-            "put that one back, or rebuild the catalogue"
+            f"'{self._kind.name}:{self._state.model}' is not the model that this catalogue was "
+            "embedded with: put that one back, or rebuild the catalogue"
         )
 
     @cached_property
@@ -162,6 +174,10 @@ class ModelEmbedder:
             return None
         axes = np.frombuffer(self._state.projection, np.float16).astype(np.float32)
         return axes.reshape(-1, DIMENSIONS)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()
 
 
 def _axes(model: TextModel, texts: Sequence[str], width: int) -> npt.NDArray[np.float64]:

@@ -3,8 +3,9 @@
 Only this module imports that library.
 """
 
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition, Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 SENTENCES = "sentence-transformers"
 
-_BATCH = 64
+_BATCH = 16  # for so long does a single text wait beside many
 
 _opened: dict[str, "SentenceModel"] = {}
 _opening = Lock()
@@ -35,17 +36,41 @@ class SentenceModel:
     def __init__(self, network: "SentenceTransformer") -> None:
         self._network = network
         self._threads = ThreadpoolController()
-        self._free = Lock()  # its tokenizer is not for several threads at once
+        self._turns = _Turns()  # its tokenizer is not for several threads at once
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:  # noqa: ARG002
         """See TextModel. A few texts do not wait until many have been read."""
         rows = []
         for start in range(0, len(texts), _BATCH):
-            with self._free, self._threads.limit(limits=1, user_api="openmp"):
+            with self._turns.next(), self._threads.limit(limits=1, user_api="openmp"):
                 some = list(texts[start : start + _BATCH])
                 found = self._network.encode(some, batch_size=_BATCH, show_progress_bar=False)
             rows.append(np.array(found, np.float32).reshape(len(some), -1))
         return np.concatenate(rows)
+
+
+class _Turns:
+    """One at a time, in the order of arrival.
+
+    Who releases a Lock and takes it again at once is before all who wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._moved = Condition()
+        self._given = 0
+        self._done = 0
+
+    @contextmanager
+    def next(self) -> Iterator[None]:
+        with self._moved:
+            mine, self._given = self._given, self._given + 1
+            self._moved.wait_for(lambda: self._done == mine)
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._done += 1
+                self._moved.notify_all()
 
 
 def opened(model: str) -> SentenceModel:

@@ -173,7 +173,8 @@ async def _harvested(
             return await workers.run(work.read, shared, labeller, batch)
         texts = await asyncio.to_thread(work.texts_of, batch)
         reading, vectors = await asyncio.gather(
-            workers.run(work.read, shared, labeller, batch), own.patiently(space, texts)
+            workers.run(work.read, shared, labeller, batch),
+            own.patiently(space, texts, building=True),
         )
         return replace(reading, vectors=vectors)
 

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import repeat
 
@@ -113,6 +114,26 @@ def test_an_endpoint_that_takes_no_text_at_all_is_named(embedder, hostile_server
         embedder.encode(["something longer than that"])
 
 
+def test_a_text_that_is_refused_says_nothing_and_holds_up_nobody(embedder, hostile_server, caplog):
+    expected = embedder.encode(TEXTS)
+    hostile_server.unwanted = "secret"
+    private = [*TEXTS[:50], f"my secret, {KEY}", *TEXTS[50:]]
+    vectors = embedder.encode(private)
+    assert not vectors[50].any()
+    assert np.array_equal(np.delete(vectors, 50, axis=0), expected)
+    assert "(content_filter)" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_refusal_of_every_text_says_nothing_of_them_or_the_key(embedder, hostile_server, caplog):
+    hostile_server.unwanted = ""
+    with pytest.raises(EmbedderUnusable, match=r"takes no text: 400 \(content_filter\)") as failure:
+        embedder.encode([f"my words {n}" for n in range(300)])
+    for said in (str(failure.value), caplog.text):
+        assert KEY not in said
+        assert "my words" not in said
+
+
 MENDED = (
     Behaviour.BUSY, Behaviour.BUSY_RETRY_SOON, Behaviour.BROKEN, Behaviour.UNAVAILABLE,
     Behaviour.RESET, Behaviour.HALF_BODY, Behaviour.HTML, Behaviour.FEWER_VECTORS,
@@ -202,6 +223,53 @@ async def test_who_waits_hears_in_time_and_then_at_once(embedders, embedder, hos
             break
         except EmbedderUnavailable:
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.DRIP, Behaviour.HANG])
+def test_an_answer_that_does_not_end_is_given_up_in_its_thread(endpoint, hostile_server, behaviour):
+    model = endpoint.open(MODEL)
+    hostile_server.play(repeat(behaviour))
+    began = time.monotonic()
+    for number in range(3):
+        with pytest.raises(EmbedderUnavailable, match=r"within 1\.0 s"):
+            model.vectors([f"words {number}"], 1.0)
+    assert time.monotonic() - began < 6
+    with pytest.raises(EmbedderUnavailable, match="pausing"):
+        model.vectors(["more words"], 1.0)
+
+
+async def test_a_check_ends_though_the_answer_does_not(embedders, hostile_server):
+    hostile_server.play(repeat(Behaviour.DRIP))
+    began = time.monotonic()
+    with pytest.raises(EmbedderUnavailable) as failure:
+        await embedders.check(f"openai:{MODEL}", 1.0)
+    assert not isinstance(failure.value, EmbedderUnusable)
+    assert time.monotonic() - began < 3
+
+
+def test_who_waits_for_many_texts_has_them_read_side_by_side(endpoint, hostile_server):
+    hostile_server.together = 3
+    texts = [f"{text} of {n}" for n in range(4) for text in TEXTS]
+    vectors = endpoint.open(MODEL).vectors(texts, 10.0)
+    assert len(vectors) == len(texts)
+    assert hostile_server.counts == {Behaviour.WELL_FORMED: 3}
+
+
+def test_closing_ends_what_is_under_way(hostile_server):
+    hostile_server.play(repeat(Behaviour.HANG))
+    endpoint = EmbeddingEndpoint(hostile_server.base_url, KEY)
+    model = endpoint.open(MODEL)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(model.vectors, ["words"])
+        deadline = time.monotonic() + 10
+        while not hostile_server.counts:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        endpoint.close()
+        with pytest.raises(EmbedderUnavailable, match="closed"):
+            asking.result(10)
+    with pytest.raises(EmbedderUnavailable, match="closed"):
+        model.vectors(["words"])
 
 
 async def test_a_failure_that_passes_soon_is_waited_for(embedders, embedder, hostile_server):
