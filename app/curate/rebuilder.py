@@ -115,7 +115,7 @@ class Rebuilder:
         """The draft with those of some items that are not in it as they are now."""
         items = list((await self._store.items(ids)).values())
         texts = [item.text for item in items]
-        vectors = await self._embedders.patiently(draft.space, texts)
+        vectors = await self._embedders.patiently(draft.space, texts, building=True)
         stale = [at for at, item in enumerate(items) if _differs(draft, base, item.id, vectors[at])]
         if not stale:
             return draft
@@ -234,7 +234,7 @@ class Rebuilder:
         for start in range(0, len(arrived), _READ):
             items = list((await self._store.items(arrived[start : start + _READ])).values())
             texts = [item.text for item in items]
-            vectors = await self._embedders.patiently(draft.space, texts)
+            vectors = await self._embedders.patiently(draft.space, texts, building=True)
             more = await asyncio.to_thread(place.plan, draft, items, vectors)
             draft = await asyncio.to_thread(draft.apply, more)
             done += more

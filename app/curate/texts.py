@@ -56,7 +56,7 @@ class TextReader:
 
     async def soon(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
         """A few texts that somebody waits for. See EmbedderCache."""
-        return await self._embedders.soon(space, texts, _PATIENCE_S)
+        return await self._embedders.soon(space, texts, _PATIENCE_S, writing=True)
 
     def quick(self, space: Space) -> bool:
         """Whether a few texts are embedded in no time: see Embedder."""
