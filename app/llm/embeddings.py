@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
-from app.llm.breaker import Breaker
+from app.llm.circuit import Circuit
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
 from app.settings import Settings
 from tree.embedders import EmbedderCache, ModelKind
@@ -46,6 +46,8 @@ _PATIENCE_S = 180.0  # of one call with all its tries
 _TRIES = 9  # some 25 seconds of an outage
 _TRIES_IN_HASTE = 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 60.0
+_FAILURES, _PAUSE_S = 3, 5.0
+_FAIR_S = 0.9  # an endpoint that does not answer within this has failed
 
 
 def embedders_for(settings: Settings) -> EmbedderCache:
@@ -162,13 +164,21 @@ class EndpointModel:
         self.name = name
         self.tokens = 0  # read by the model, as far as the endpoint tells
         self._line = line
-        self._breaker = Breaker()
+        self._circuit = Circuit(
+            name,
+            failures=_FAILURES,
+            pause_s=_PAUSE_S,
+            fair_s=_FAIR_S,
+            counted=(ModelUnavailable, InvalidReply),
+        )
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
         """See TextModel. Zero for a text that the endpoint refuses though it takes others."""
         deadline = time.monotonic() + timeout_s if timeout_s is not None else np.inf
-        with self._translating(), self._breaker.watching(timeout_s):
+        watch = nullcontext() if timeout_s is None else self._circuit.watching(timeout_s)
+        with self._translating(), watch:
             found = self._line.wait_for(partial(self._together, texts, deadline))
+        self._circuit.answered()  # whoever had time tells those who have none
         if len({rows.shape[1] for rows in found}) > 1:
             raise EmbedderUnavailable(f"{self.name} answers with vectors of different widths")
         return np.concatenate(found)

@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
+from app.llm.circuit import Circuit
 from app.llm.errors import ModelError, ModelUnavailable
 from tree.errors import StoreUnavailable
 from tree.store.documents import Documents
@@ -52,19 +53,11 @@ class Limited:
 
 
 class Breaker:
-    """See ChatModel. After several failures in a row, a pause in which no call is tried.
-
-    An outage then costs one reader a timeout every `pause_s`: after a pause one call goes first.
-    """
+    """See ChatModel. An outage costs one reader a timeout every `pause_s`: see Circuit."""
 
     def __init__(self, model: ChatModel, *, failures: int = 5, pause_s: float = 5.0) -> None:
         self._model = model
-        self._limit = failures
-        self._pause_s = pause_s
-        self._failures = 0
-        self._last_failure = 0.0
-        self._trying = False
-        self._closed_until = 0.0
+        self._circuit = Circuit(model.name, failures=failures, pause_s=pause_s, fair_s=_FAIR_S)
 
     @property
     def name(self) -> str:
@@ -72,37 +65,8 @@ class Breaker:
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
-        began = time.monotonic()
-        if began < self._closed_until or self._trying:
-            raise ModelUnavailable(
-                f"the model failed {self._failures} times in a row: pausing", asked=False
-            )
-        self._trying = self._failures >= self._limit
-        try:
-            reply = await self._model.complete(turn)
-        except ModelUnavailable as error:
-            self._note(error, turn, began)
-            raise
-        except ModelError:
-            self._failures = 0  # it answers, if nothing that can be used
-            raise
-        finally:
-            self._trying = False
-        if self._failures >= self._limit:
-            logger.warning("%s answers again", self.name)
-        self._failures = 0
-        return reply
-
-    def _note(self, error: ModelUnavailable, turn: Turn, began: float) -> None:
-        """Count a failure: once for calls that were under way together, and none in a hurry."""
-        hurried = error.timed_out and turn.timeout_s < _FAIR_S
-        if hurried or not error.asked or began < self._last_failure:
-            return
-        self._last_failure = time.monotonic()
-        self._failures += 1
-        if self._failures >= self._limit:
-            self._closed_until = self._last_failure + self._pause_s
-            logger.warning("%s is not asked for %.0f s: %s", self.name, self._pause_s, error)
+        with self._circuit.watching(turn.timeout_s):
+            return await self._model.complete(turn)
 
 
 class _Kept(msgspec.Struct):
