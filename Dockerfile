@@ -27,11 +27,11 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8000
 
-# 200 from /readyz: the store is reachable and the tree is loaded. http.client ignores proxies.
+# 200 from /readyz: the service has started and the store is reachable. http.client ignores proxies.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
     "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8000, timeout=4); \
 c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 
-# Inside a container the service has to listen on every address; publish the port on a loopback
-# address (docker-compose.yml does), or configure keys and leave --insecure out.
-CMD ["unillmrec", "serve", "--host", "0.0.0.0", "--port", "8000", "--insecure"]
+# Inside a container the service has to listen on every address, which it does only with a root key:
+#   docker run -e UNILLMREC_ADMIN_KEY="$(openssl rand -hex 32)" …
+CMD ["unillmrec", "serve", "--host", "0.0.0.0", "--port", "8000"]

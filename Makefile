@@ -16,12 +16,15 @@ endif
 .PHONY: always
 always:
 
+# The tests start the service some fifty times: without compiled modules each start takes longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 $(installed): requirements.lock pyproject.toml .ci/venv
 	@PYTHON="$(PYTHON)" .ci/venv
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(installed) ## Start the service on the bundled catalogue and show what it recommends
@@ -35,10 +38,14 @@ serve: $(installed) ## Serve on http://127.0.0.1:8000 until stopped
 test: $(installed) ## Run the tests
 ifdef ARGS
 	@$(pytest) $(ARGS)
-else # tests/faults looks at deadlines: nothing runs beside it
-	@$(pytest) --numprocesses auto --dist loadfile --ignore tests/faults
-	@$(pytest) tests/faults
+else # nothing runs beside what looks at deadlines
+	@$(pytest) --numprocesses auto --dist loadfile --no-loadscope-reorder --ignore tests/faults/deadlines
+	@$(pytest) tests/faults/deadlines
 endif
+
+.PHONY: test-long
+test-long: $(installed) ## Run the schedules that take minutes; ARGS=--today runs one of them
+	@$(pytest) -m long $(ARGS)
 
 .PHONY: test-ray
 test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray
@@ -46,7 +53,7 @@ test-ray: $(installed) ## Run the tests of the Ray engine, in an environment wit
 	@.venv-ray/bin/python -m pip -qq --disable-pip-version-check install $$($(bin)/python -c \
 	    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')
 	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray tests/app/test_ray.py $(ARGS)
+	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray tests/app/curate/building/test_ray_engine.py $(ARGS)
 
 .PHONY: lint
 lint: $(installed) ## Check style, types and the import rule

@@ -1,3 +1,3 @@
-"""The service: what readers and curators do with a catalogue, over HTTP and the command line."""
+"""The service: recommendations and the management of catalogues, over HTTP and commands."""
 
 __version__ = "0.1.0"

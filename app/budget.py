@@ -1,24 +1,40 @@
-"""What a request may spend on models: claimed before a call, settled after it."""
+"""Budgets for calls to models: claimed before a call, settled after it."""
 
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Resource = Literal["calls", "tokens", "cost", "time"]
 
 
 class BudgetExceeded(Exception):
-    """A call does not fit into what is left."""
+    """A call does not fit into the rest of a budget."""
 
     def __init__(self, resource: Resource) -> None:
         super().__init__(f"the {resource} left do not allow another call")
         self.resource = resource
 
 
+class SharedClaim(Protocol):
+    """Money that counts as spent until the cost of its call is known."""
+
+    async def settle(self, cost_usd: float) -> None:
+        """Replace the claim by the cost. Never raises: on failure, the claim stays counted."""
+        ...
+
+
+class SharedBudget(Protocol):
+    """Money that several requests share, also across processes."""
+
+    async def claim(self, cost_usd: float) -> SharedClaim:
+        """Count `cost_usd` as spent. Raises BudgetExceeded, and then nothing is counted."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Claim:
-    """What one call may take at most; counted as spent until it is settled."""
+    """The most that one call may use; it counts as spent until it is settled."""
 
     budget: "Budget"
     tokens: int
@@ -26,14 +42,14 @@ class Claim:
     settled: bool = False
 
     def settle(self, tokens: int, cost_usd: float) -> None:
-        """Put what the call took in place of the claim. Once; later calls change nothing."""
+        """Replace the claim by what the call has used. Only the first time has an effect."""
         if not self.settled:
             self.settled = True
             self.budget.tokens_left += self.tokens - tokens
             self.budget.cost_left_usd += self.cost_usd - cost_usd
 
     def release(self) -> None:
-        """Take nothing, the call included: it was not made."""
+        """Return the whole claim: the call was not made."""
         if not self.settled:
             self.settle(0, 0.0)
             self.budget.calls_left += 1
@@ -43,9 +59,8 @@ class Claim:
 class Budget:
     """Calls, tokens (input and output), money and time of one request.
 
-    Claims are made and settled between two steps of the event loop, so concurrent calls cannot
-    overrun together. A provider that takes more than was claimed can: that is settled, and the
-    next claim fails.
+    Claims are made and settled without an await, so concurrent calls cannot exceed it together.
+    A provider that uses more than was claimed can exceed it; then the next claim fails.
     """
 
     calls_left: int
@@ -58,10 +73,10 @@ class Budget:
         return self.deadline - time.monotonic()
 
     def claim(self, tokens: int, cost_usd: float = 0.0, *, seconds: float = 0.0) -> Claim:
-        """Set aside one call of at most `tokens` and `cost_usd`.
+        """A claim for one call of at most `tokens` and `cost_usd`.
 
-        `seconds` is the least time in which it could be answered. Raises BudgetExceeded, having
-        taken nothing.
+        `seconds` is the shortest time in which a model could answer. Raises BudgetExceeded, and
+        then nothing is claimed.
         """
         if self.calls_left < 1:
             raise BudgetExceeded("calls")

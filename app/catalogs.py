@@ -1,124 +1,98 @@
-"""`Catalogs`: which catalogues there are, and the parts that serve each of them."""
+"""`Catalogs`: the catalogues that this process serves, each with its parts."""
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from app.curate import Curator, TextReader
-from app.curate.uploads import sweep
-from app.jobs import Job, JobRunning, Jobs, Report
+from app.catalog import Catalog
+from app.curate import BatchEncoder, Curator
+from app.deletions import Deletions
+from app.embedders import BUILT_IN, EmbedderCache
+from app.jobs import Jobs
 from app.llm import Models
-from app.recommend import Manner, Recommender
+from app.recommend import PromptConfig, RecommendConfig, Recommender
+from app.recommend.fields import ColumnMemory
+from app.registry import (
+    DEFAULT_CATALOG,
+    BeingDeleted,
+    CatalogSettings,
+    Deletion,
+    InvalidCatalogName,
+    Registry,
+    RegistryEntry,
+    UnknownCatalog,
+    check_name,
+)
 from app.settings import Settings
-from app.signals import erase
-from prompts import Perspective
-from tree.embedders import EmbedderCache
+from app.storage.feedback import Feedback, MemoryFeedback
 from tree.errors import CorruptSnapshot, StoreUnavailable
-from tree.item import Item
-from tree.node import LEXICAL, TreeSettings
 from tree.snapshot import SemanticTree
-from tree.store.documents import Documents
-from tree.store.feedback import Feedback, MemoryFeedback, User
 from tree.store.protocol import TreeStore
+from tree.worker import Background
+
+__all__ = [
+    "DEFAULT_CATALOG",
+    "BeingDeleted",
+    "Catalog",
+    "CatalogSettings",
+    "Catalogs",
+    "InvalidCatalogName",
+    "ListedCatalog",
+    "UnknownCatalog",
+    "UnknownEmbedder",
+]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CATALOG = "default"
-_NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_STOP_S = 15.0
-_LOOK_S = 0.5  # how long a request waits to hear that its catalogue still exists
-_TRUSTED_S = 1.0  # how long a catalogue is taken to exist after it was last seen in the store
-_UNSEEN_S = 10.0  # how much longer while the registry does not answer
-
-
-class UnknownCatalog(LookupError):
-    """No catalogue of that name."""
-
-
-class InvalidCatalogName(ValueError):
-    """A name that cannot be a catalogue's."""
+_CLOSE_S = 5.0  # for curators to finish their work
+_LOOK_S = 0.2  # how long a request waits for the registry to confirm its catalogue
+_TRUSTED_S = 1.0  # how long a catalogue counts as existing after the registry was asked
+_UNSEEN_S = 10.0  # the same, while the registry does not answer
 
 
 class UnknownEmbedder(ValueError):
-    """An embedder that this deployment does not offer; the message says which it does."""
-
-
-class CatalogSettings(BaseModel):
-    """What shapes a catalogue's tree and how it is talked about. Fixed when it is created."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    leaf_capacity: int = Field(default=20, ge=2, le=50, description="Most items in a leaf.")
-    fan_out: int = Field(default=16, ge=3, le=64, description="Most children of a node.")
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    embedder: str | None = Field(
-        default=None,
-        description="`lexical`, or the one that this service was started with, which is taken "
-        "where none is named.",
-    )
-    perspective: Perspective = "interest"
-    language: str = Field(default="en", min_length=2, max_length=35)
-
-    @property
-    def tree(self) -> TreeSettings:
-        return TreeSettings(self.leaf_capacity, self.fan_out, self.seed, self.embedder or LEXICAL)
+    """This service does not offer the embedder; the message names those it offers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
-    """One catalogue and who works on it."""
+class ListedCatalog:
+    """A name of the registry: its catalogue, or why it cannot be opened."""
 
     name: str
-    settings: CatalogSettings
-    store: TreeStore
-    curator: Curator
-    recommender: Recommender
-    feedback: Feedback
-    documents: Documents
+    catalog: Catalog | None
+    flaw: str = ""
 
-    async def apply_batch(self, puts: Sequence[Item], deletes: Collection[str]) -> dict[str, bool]:
-        """See Curator. What users did with items that go is forgotten with them."""
-        done = await self.curator.apply_batch(puts, deletes)
-        if deletes:
-            await self.feedback.forget_items(deletes)
-        return done
 
-    async def put_user(self, user_id: str, user: User) -> None:
-        """Store a user. Raises UnknownCatalog.
+@dataclass(slots=True)
+class _Open:
+    """A catalogue that this process serves, and when the registry was last asked for it."""
 
-        Looks afterwards whether the catalogue still exists: this process may trust in that for a
-        while, and what is stored after another has deleted it would come back with its name.
-        """
-        await self.feedback.put_user(user_id, user)
-        if await self.documents.get("catalog", self.name) is None:
-            await self.feedback.erase(user_id, ())
-            raise UnknownCatalog(f"there is no catalogue {self.name!r}: create it first")
-
-    async def erase_user(self, user_id: str) -> None:
-        """Forget a user: what is stored of them, and traces and profiles that came about."""
-        await erase(self.feedback, self.documents, user_id)
+    catalog: Catalog
+    seen: float
+    trusted_until: float = 0.0  # while the registry does not answer
+    follower: Background = field(default_factory=lambda: Background("the log of a catalogue"))
 
 
 StoreFactory = Callable[[str, CatalogSettings], TreeStore]
+_T = TypeVar("_T")
+Fill: TypeAlias = Callable[[TreeStore, Feedback], Awaitable[_T]]
 
 
 class Catalogs:
-    """The registry, kept in the store; the parts of a catalogue are made when first asked for.
+    """The catalogues of the registry; the parts of each are made at its first use.
 
-    With `lagged`, open catalogues keep up with what other processes commit; it is told by how
-    many seconds they were behind.
+    With `lagged`, open catalogues follow the commits of other processes, and `lagged` is called
+    with the seconds that they were behind. `stores` and `feedback` take the id of a catalogue.
     """
 
     def __init__(
         self,
-        documents: Documents,
+        registry: Registry,
         jobs: Jobs,
         stores: StoreFactory,
         settings: Settings,
@@ -127,177 +101,268 @@ class Catalogs:
         feedback: Callable[[str], Feedback] | None = None,
         embedders: EmbedderCache | None = None,
     ) -> None:
-        self._documents = documents
+        self.registry = registry
         self._models = models
         self._jobs = jobs
         self._stores = stores
         self._settings = settings
+        self._recommend_config = RecommendConfig.of(settings)
         self._embedders = embedders or EmbedderCache()
-        self._texts = TextReader(self._embedders)
+        self._texts = BatchEncoder(self._embedders)
+        self._columns = ColumnMemory(settings.filter_memory_mb * 2**20)
         self._lagged = lagged
         self._feedback = feedback or (lambda _: MemoryFeedback())
-        self._open: dict[str, Catalog] = {}
-        self._followers: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, float] = {}
-        self._lock = asyncio.Lock()
-        jobs.employ(self)
+        self._open: dict[str, _Open] = {}
+        self._closing = Background("closing a catalogue")
+        self._looks = Background("a look at the registry", quiet=Exception)  # raised to the caller
+        self._deletions = Deletions(registry, jobs, self.remove, self._begun)
 
     async def create(self, name: str, settings: CatalogSettings) -> tuple[Catalog, bool]:
-        """The catalogue of that name, and whether it is new; an old one keeps its settings.
+        """The catalogue of that name, and whether it is new; an existing one keeps its settings.
 
-        Raises InvalidCatalogName, and UnknownEmbedder: whoever may create a catalogue does not
-        choose what is opened here.
+        Raises InvalidCatalogName, BeingDeleted, and UnknownEmbedder: clients choose only among
+        the embedders that the settings offer.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidCatalogName(
-                f"{name!r} cannot name a catalogue: use 1 to 64 of a-z, 0-9, '-' and '_'"
-            )
-        offered = self._settings.embedder
         if settings.embedder is None:
-            settings = settings.model_copy(update={"embedder": offered})
-        elif settings.embedder not in (LEXICAL, offered):
-            if await self._documents.get("catalog", name) is None:
-                both = " and ".join(dict.fromkeys(map(repr, (offered, LEXICAL))))
-                raise UnknownEmbedder(f"this service has {both}: see UNILLMREC_EMBEDDER")
-            return await self.get(name), False
-        data = settings.model_dump_json().encode()
-        created = await self._documents.put_new("catalog", name, data, None)
-        return await self.get(name), created
-
-    async def get(self, name: str) -> Catalog:
-        """Raises UnknownCatalog, also when another process has just deleted it."""
-        catalog = self._open.get(name)
-        if catalog and time.monotonic() - self._seen[name] < _TRUSTED_S:
-            return catalog
-        # Not under the lock: while the store is silent, requests would time out one by one.
+            settings = settings.model_copy(update={"embedder": self._settings.embedder})
         try:
-            async with asyncio.timeout(_LOOK_S if catalog else None):
-                known = _NAME.fullmatch(name)
-                data = await self._documents.get("catalog", name) if known else None
-        except (TimeoutError, StoreUnavailable):
-            if catalog is None:
+            self.check(name, settings)
+        except UnknownEmbedder:
+            if await self.registry.look(name) is None:
                 raise
-            # What needs the store says so itself, by its own deadline; and in a cluster, the
-            # registry's node may be down while the catalogue's is not.
-            self._seen[name] = time.monotonic() + _UNSEEN_S
-            return catalog
-        async with self._lock:
-            if data is None:
-                await self._close(name)
-                raise UnknownCatalog(f"there is no catalogue {name!r}: create it first")
-            settings = CatalogSettings.model_validate_json(data)
-            catalog = self._open.get(name)
-            if catalog is None or catalog.settings != settings:
-                await self._close(name)
-                catalog = self._open[name] = self._made(name, settings)
-                if self._lagged:
-                    work = catalog.store.follow(partial(self._lagged, name))
-                    self._followers[name] = asyncio.create_task(work)
-            self._seen[name] = time.monotonic()
-            return catalog
+            return await self.get(name), False
+        asked_at = time.monotonic()
+        entry, created = await self.registry.create(name, settings)
+        return self._opened(name, entry, asked_at), created
 
-    async def list(self) -> list[Catalog]:
-        """All catalogues, by name."""
+    def check(self, name: str, settings: CatalogSettings) -> None:
+        """Raises InvalidCatalogName or UnknownEmbedder when `create` would."""
+        check_name(name)
+        self.check_embedder(settings.embedder)
+
+    def check_embedder(self, name: str | None) -> None:
+        """Raises UnknownEmbedder for one that clients cannot choose; None is the default."""
+        offered = self._settings.embedder
+        if name not in (None, offered, *BUILT_IN):
+            known = " and ".join(dict.fromkeys(map(repr, (offered, *BUILT_IN))))
+            raise UnknownEmbedder(
+                f"unknown embedder {name!r}: this service has {known}; see UNILLMREC_EMBEDDER"
+            )
+
+    async def holds(self, name: str) -> bool:
+        """Whether the catalogue of that name holds items, users or counts, or is damaged."""
+        try:
+            catalog = await self.get(name)
+            if len(await catalog.store.load()):
+                return True
+        except UnknownCatalog:
+            return False
+        except CorruptSnapshot:
+            return True
+        if await anext(aiter(catalog.store.staged_ids(batch=1)), None):
+            return True
+        return any([True async for entries in catalog.feedback.entries() if entries])
+
+    async def put_filled(self, name: str, settings: CatalogSettings, fill: Fill[_T]) -> _T:
+        """The result of `fill`, which writes the content of a new catalogue.
+
+        The new catalogue then replaces the one of that name in one step. Raises BeingDeleted.
+        """
+        entry, undo = await self.registry.prepare(name, settings)
+        store = self._stores(entry.id, settings)
+        try:
+            async with self._deletions.deferred(undo):
+                try:
+                    filled = await fill(store, self._feedback(entry.id))
+                finally:
+                    await store.aclose()
+                replaced = await self.registry.publish(entry)
+        except BaseException:
+            with suppress(StoreUnavailable):  # a running service removes it later
+                await self._deletions.finish(undo)
+            raise
+        await self.registry.remove(undo)
+        if replaced:
+            await self._deletions.finish(replaced)
+        return filled
+
+    async def get(self, name: str, *, trust: bool = False) -> Catalog:
+        """The catalogue of that name. Raises UnknownCatalog, also right after a deletion.
+
+        With `trust`, the registry is asked at most once a second; after CatalogDeleted, the
+        caller must ask again without it.
+        """
+        now = time.monotonic()
+        known = self._open.get(name)
+        if known and (now < known.trusted_until or (trust and now - known.seen < _TRUSTED_S)):
+            return known.catalog
+        if known is None:
+            return self._opened(name, await self.registry.look(name), now)
+        try:
+            entry = await self._looks.within(_LOOK_S, self.registry.look(name))
+        except (TimeoutError, StoreUnavailable):
+            # A request that needs the store fails by its own deadline; and in a cluster, only
+            # the node of the registry may be down.
+            known.trusted_until = time.monotonic() + _UNSEEN_S
+            return known.catalog
+        return self._opened(name, entry, now)
+
+    async def check_exists(self, catalog: Catalog) -> None:
+        """Raises UnknownCatalog where it has been deleted, whatever has its name now."""
+        entry = await self.registry.look(catalog.name)
+        if entry is None or entry.id != catalog.id:
+            raise UnknownCatalog(catalog.name)
+
+    async def list(self) -> list[ListedCatalog]:
+        """All catalogues, by name, including those that cannot be opened."""
         found = []
-        for name in sorted([name async for name, _ in self._documents.list("catalog")]):
-            try:
-                found.append(await self.get(name))
-            except UnknownCatalog:  # deleted since the list was read
-                continue
-            except CorruptSnapshot as error:  # the others can be served
-                logger.error("catalogue %s is left out: %s", name, error)
+        for name in await self.registry.names():
+            with suppress(UnknownCatalog):  # deleted since the list was read
+                found.append(await self.look(name))
         return found
 
+    async def look(self, name: str) -> ListedCatalog:
+        """One entry of `list`. Raises UnknownCatalog."""
+        try:
+            return ListedCatalog(name, await self.get(name))
+        except CorruptSnapshot as error:
+            return ListedCatalog(name, None, str(error))
+
+    def open_names(self) -> tuple[str, ...]:
+        """The catalogues that this process serves."""
+        return tuple(self._open)
+
     def loaded(self) -> dict[str, SemanticTree]:
-        """The newest trees that this process has seen, by catalogue."""
-        trees = {name: catalog.store.seen() for name, catalog in self._open.items()}
+        """The newest loaded trees of this process, by catalogue."""
+        trees = {name: known.catalog.store.seen() for name, known in self._open.items()}
         return {name: tree for name, tree in trees.items() if tree is not None}
 
-    async def delete(self, name: str) -> None:
-        """Remove a catalogue and all it holds, after its jobs have been cancelled.
+    async def answers(self) -> None:
+        """Check that the store can be read: the registry or, in a cluster, any open catalogue.
 
-        Raises UnknownCatalog, and JobRunning when a job does not stop.
+        Raises StoreUnavailable.
         """
-        catalog = await self.get(name)
-        await self._stop_jobs(name)
-        await self._documents.delete("catalog", name)
-        await catalog.store.drop()
-        async with self._lock:
-            await self._close(name)
+        if not self._open:
+            await self.registry.names()
+            return
+        try:
+            await self._looks.within(_LOOK_S, self.registry.names())
+        except (TimeoutError, StoreUnavailable):
+            loads = [known.catalog.store.load() for known in self._open.values()]
+            loaded = await asyncio.gather(*loads, return_exceptions=True)
+            failures = [one for one in loaded if isinstance(one, StoreUnavailable)]
+            if len(failures) == len(loaded):
+                raise failures[0] from None
 
-    async def able(self, job: Job) -> bool:
-        """See Worker."""
-        with suppress(UnknownCatalog):
-            return await (await self.get(job.catalog)).curator.able(job)
-        return False
+    # -- deletion
 
-    async def tend(self) -> None:
-        """See Worker."""
-        await asyncio.to_thread(sweep, self._settings)
-        for catalog in list(self._open.values()):
-            await catalog.curator.tend()
+    async def delete(self, name: str) -> None:
+        """Delete a catalogue with all its content; its jobs are cancelled.
 
-    async def ended(self, job: Job) -> None:
-        """See Worker."""
-        with suppress(UnknownCatalog):
-            await (await self.get(job.catalog)).curator.ended(job)
+        Continues when the caller is cancelled, and finishes what another process has begun.
+        Raises UnknownCatalog.
+        """
+        await self._deletions.delete(name)
 
-    async def work(self, job: Job, report: Report) -> dict[str, object]:
-        """See Worker."""
-        return await (await self.get(job.catalog)).curator.work(job, report)
+    async def remove(self, catalog_id: str) -> None:
+        """Remove all keys of a catalogue; later writes to it are refused."""
+        store = self._stores(catalog_id, CatalogSettings())
+        await store.drop()
+        await store.aclose()
 
-    async def _stop_jobs(self, name: str) -> None:
-        deadline = time.monotonic() + _STOP_S
-        while running := [job for job in await self._jobs.list(name) if not job.ended]:
-            if time.monotonic() > deadline:
-                raise JobRunning(running[0].id)
-            for job in running:
-                await self._jobs.cancel(job.id)
-            await asyncio.sleep(0.1)
+    async def finish_deletions(self) -> None:
+        """Begin to finish the deletions whose process has died."""
+        await self._deletions.finish_orphans()
+
+    def _begun(self, deletion: Deletion) -> None:
+        if (known := self._open.get(deletion.name)) and known.catalog.id in deletion.ids:
+            self._release(deletion.name)
+
+    # -- open catalogues
+
+    def _opened(self, name: str, entry: RegistryEntry | None, asked_at: float) -> Catalog:
+        """The open catalogue for an entry that the registry was asked for at `asked_at`.
+
+        An answer to an older question than the last one changes nothing.
+        """
+        known = self._open.get(name)
+        if known and asked_at < known.seen:
+            return known.catalog
+        if known and (entry is None or entry.id != known.catalog.id):
+            self._release(name)
+            known = None
+        if entry is None:
+            raise UnknownCatalog(name)
+        if known is None:
+            catalog = self._made(entry)
+            known = self._open[name] = _Open(catalog, asked_at)
+            if self._lagged:
+                known.follower.persist(partial(self._followed, known, self._lagged))
+        known.seen = asked_at
+        known.trusted_until = 0.0
+        return known.catalog
+
+    async def _followed(self, known: _Open, lagged: Callable[[str, float], None]) -> None:
+        """Follow the log; returns when any process has deleted the catalogue."""
+        name = known.catalog.name
+        await known.catalog.store.follow(partial(lagged, name))
+        if self._open.get(name) is known:
+            self._release(name)
+
+    def _release(self, name: str) -> None:
+        """Stop to serve it; it is closed in the background."""
+        self._closing.start(_closed(self._open.pop(name)))
 
     async def aclose(self) -> None:
-        """Let go of every catalogue, after what its curator still has to finish."""
-        for name in list(self._open):
-            await self._close(name)
-        await self._texts.aclose()
+        """Close every catalogue, after its curator has finished.
 
-    def _made(self, name: str, settings: CatalogSettings) -> Catalog:
-        store = self._stores(name, settings)
-        feedback = self._feedback(name)
+        Another process or the next start finishes deletions in progress.
+        """
+        for name in list(self._open):
+            self._release(name)
+        await self._deletions.aclose()
+        await self._looks.aclose()
+        await self._closing.aclose(_CLOSE_S)
+        await self._texts.aclose()
+        self._columns.close()
+
+    def _made(self, entry: RegistryEntry) -> Catalog:
+        store = self._stores(entry.id, entry.settings)
+        feedback = self._feedback(entry.id)
         return Catalog(
-            name,
-            settings,
+            entry.name,
+            entry.id,
+            entry.settings,
             store,
             Curator(
-                name,
+                entry.id,
                 store,
                 self._jobs,
                 self._embedders,
                 self._settings,
                 self._models,
-                settings.language,
+                entry.settings.language,
                 self._texts,
             ),
             Recommender(
-                name,
+                entry.id,
                 store,
-                self._documents,
+                self.registry.documents,
                 self._embedders,
-                self._settings,
+                self._recommend_config,
                 self._models,
-                Manner(name, settings.perspective, settings.language),
+                PromptConfig(entry.name, entry.settings.perspective, entry.settings.language),
                 feedback,
+                self._columns,
             ),
             feedback,
-            self._documents,
+            self.registry.documents,
         )
 
-    async def _close(self, name: str) -> None:
-        catalog = self._open.pop(name, None)
-        if catalog is not None:
-            if follower := self._followers.pop(name, None):
-                follower.cancel()
-                await asyncio.gather(follower, return_exceptions=True)
-            await catalog.curator.aclose()
-            await catalog.recommender.aclose()
-            await catalog.store.aclose()
+
+async def _closed(known: _Open) -> None:
+    catalog = known.catalog
+    await known.follower.aclose()
+    await catalog.curator.aclose()
+    await catalog.recommender.aclose()
+    await catalog.store.aclose()

@@ -1,10 +1,22 @@
-"""Everything that can be set, in one place; read from `UNILLMREC_…` in the composition root."""
+"""`Settings`: everything that can be set; the composition root reads it from `UNILLMREC_…`."""
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
+from app.environment import PREFIX, check_key, check_variables, with_key_from_file
+from app.options import BranchChoice
 
 
 class ModelPrice(BaseModel):
@@ -18,17 +30,31 @@ class ModelPrice(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Settings of the service. The README's table is made from these descriptions."""
+    """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(
-        env_prefix="UNILLMREC_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
         allow_inf_nan=False,
         populate_by_name=True,
+        hide_input_in_errors=True,  # the input holds secrets
     )
 
+    admin_key: SecretStr | None = Field(
+        default=None,
+        description="The root key, at least 24 characters. With it every request needs a key: see "
+        "docs/security.md. Unset: no key is needed, and only loopback addresses are served.",
+    )
+    admin_key_file: Path | None = Field(
+        default=None, description="A file with the root key, instead of the variable above."
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Like `serve --insecure`: without a root key, listen on any address and answer "
+        "to any host name.",
+    )
     data_dir: Path = Field(
         default=Path(".unillmrec"),
         description="Folder of the embedded store and of uploads in progress.",
@@ -40,8 +66,9 @@ class Settings(BaseSettings):
     )
     fsync: Literal["everysec", "always"] = Field(
         default="everysec",
-        description="When the embedded store's file reaches the disk: a power loss costs the last "
-        "second (two on a slow disk), or nothing, with slower writes.",
+        description="When the embedded store writes its file to the disk. With `everysec`, a power "
+        "loss costs the last second (two on a slow disk); with `always`, nothing, but writes are "
+        "slower.",
     )
     key_prefix: str = Field(
         default="unillmrec",
@@ -51,15 +78,15 @@ class Settings(BaseSettings):
     llm_base_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s@/]+(/\S*)?$",
-        description="An OpenAI-compatible endpoint, such as `http://host:8000/v1`.",
+        description="An OpenAI-compatible endpoint, for example `http://host:8000/v1`.",
     )
     llm_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("UNILLMREC_LLM_API_KEY", "OPENAI_API_KEY"),
-        description="The key for that endpoint; else `OPENAI_API_KEY`.",
+        description="The key for that endpoint. Unset: `OPENAI_API_KEY`.",
     )
     llm_model: str | None = Field(
-        default=None, description="The model to ask. Unset: the embedded ranker answers."
+        default=None, description="The model to ask. Unset: items are ranked by vectors alone."
     )
     llm_profile_model: str | None = Field(
         default=None, description="Another model for profiles, at the same endpoint."
@@ -68,10 +95,10 @@ class Settings(BaseSettings):
         default=None, description="Another, cheaper model for the search through the tree."
     )
     llm_recall_model: str | None = Field(
-        default=None, description="Another model for the first look at items."
+        default=None, description="Another model for the first scores of items (recall)."
     )
     llm_rerank_model: str | None = Field(
-        default=None, description="Another, stronger model for the last look at items."
+        default=None, description="Another, stronger model for the final scores of items (rerank)."
     )
     llm_label_model: str | None = Field(
         default=None, description="Another model for the labels of the tree."
@@ -79,220 +106,248 @@ class Settings(BaseSettings):
     llm_prices: dict[str, ModelPrice] = Field(
         default={},
         description='Dollars per million tokens, by model: `{"m": {"input": 1, "output": 4, '
-        '"cached": 0.1}}`. Without them calls count as free.',
+        '"cached": 0.1}}`. A model without a price counts as free.',
     )
     llm_reply_mode: Literal[
         "auto", "json_schema", "json_object", "text", "logprobs", "decisions", "predicates"
     ] = Field(
         default="auto",
-        description="How replies are asked for. `auto` tries json_schema, json_object and text.",
+        description="The form in which a model must reply. `auto` tries json_schema, json_object "
+        "and text.",
     )
-    llm_branches: Literal["model", "embedded", "union"] = Field(
-        default="model", description="Who chooses branches of the tree: the model, or the vectors."
+    llm_branches: BranchChoice = Field(
+        default="model",
+        description="What chooses branches of the tree: the model, the vectors, or both together.",
     )
     llm_weight: float = Field(
         default=0.7,
         ge=0,
         le=1,
-        description="Share of the model's order, against that of the embedded ranker.",
+        description="Share of the model's ranking; the rest is the ranking by vectors.",
     )
     llm_anchors: int = Field(
         default=6,
         ge=0,
         le=16,
-        description="Options that slates judged side by side share, to put them on one scale.",
+        description="Options that are part of several slates, so that the scores of these slates "
+        "can be compared.",
     )
     llm_max_tokens: int = Field(
-        default=200_000, ge=1, description="Most tokens, read and written, for one request."
+        default=200_000, ge=1, description="Most tokens, input and output, for one request."
     )
     llm_max_cost_usd: float | None = Field(
-        default=None, ge=0, description="Most that one request may cost, whatever it allows."
+        default=None,
+        ge=0,
+        description="Most that one request may cost, also if the request allows more.",
     )
     llm_timeout_s: float = Field(
-        default=20.0, gt=0, le=600, description="Longest that one call to the model may take."
+        default=20.0, gt=0, le=600, description="Timeout of one call to the model."
     )
     llm_concurrency: int = Field(
-        default=64, ge=1, description="Calls to the models at once, per process."
+        default=64, ge=1, description="Concurrent calls to models, per process."
     )
     llm_labels: bool = Field(
         default=True,
-        description="Whether a model, where there is one that writes text, labels the tree.",
+        description="Whether a model writes the labels of the tree, if one is set that writes "
+        "text.",
     )
     llm_label_cost_usd: float = Field(
         default=1.0,
         ge=0,
-        description="Most that the labels of one rebuild may cost unless it says `max_cost_usd`.",
+        description="Most that the labels of one rebuild may cost, unless the rebuild sets "
+        "`max_cost_usd`.",
     )
     llm_label_max_tokens: int = Field(
         default=10_000_000,
         ge=1,
-        description="Most tokens, read and written, for the labels of one rebuild; the bound that "
-        "holds where no price is known.",
+        description="Most tokens, input and output, for the labels of one rebuild; the only limit "
+        "when no price is known.",
     )
     llm_label_refresh_usd: float = Field(
         default=0.25,
         ge=0,
-        description="Most that labels of branches which writes have reshaped may cost in an hour, "
-        "per process and catalogue.",
+        description="Most that new labels may cost in an hour, per process and catalogue, for "
+        "branches that writes have changed.",
     )
     llm_label_concurrency: int = Field(
-        default=8, ge=1, description="Calls for labels at once: the other calls are for readers."
+        default=8,
+        ge=1,
+        description="Concurrent calls for labels, of all concurrent calls to models.",
     )
     label_ttl_s: int = Field(
         default=2_592_000,
         ge=60,
         le=31_536_000,
-        description="How long a model's labels are used again for branches of the same content.",
+        description="How long the labels of a model are reused for branches with the same content.",
     )
     profile_ttl_s: int = Field(
         default=86_400,
         ge=1,
         le=2_592_000,
-        description="How long a model's profile of a reader is used again.",
+        description="How long a model's profile of a user is reused.",
     )
     slate_cache_ttl_s: int = Field(
         default=0,
         ge=0,
         le=2_592_000,
-        description="How long a model's answers to the same slate are used again; 0 for never.",
+        description="How long a model's reply to the same slate is reused; 0 for never.",
     )
     embedder: str = Field(
-        default="lexical",
-        pattern=r"^(lexical|(openai|sentence-transformers):\S.*)$",
-        description="The embedder of catalogues that are created here: `lexical`, `openai:MODEL` "
-        "or `sentence-transformers:FOLDER`, where a name on the model hub does, too. A catalogue "
-        "keeps its own.",
+        default=DEFAULT_EMBEDDER,
+        pattern=NAME_PATTERN,
+        description="The embedder of new catalogues: `hybrid` (how words are spelt and what they "
+        "mean), `lexical` (spelling alone), `openai:MODEL` or "
+        "`sentence-transformers:FOLDER` (a name on the model hub works too). A catalogue keeps its "
+        "embedder until a rebuild gives it another one.",
     )
     embedder_base_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s@/]+(/\S*)?$",
-        description="The OpenAI-compatible endpoint of `openai:MODEL`; else "
+        description="The OpenAI-compatible endpoint of `openai:MODEL`. Unset: "
         "`UNILLMREC_LLM_BASE_URL`.",
     )
     embedder_api_key: SecretStr | None = Field(
         default=None,
-        description="The key for that endpoint; else `UNILLMREC_LLM_API_KEY`, where the endpoint "
-        "is the same.",
+        description="The key for that endpoint. Unset: `UNILLMREC_LLM_API_KEY`, if both endpoints "
+        "are the same.",
     )
     embedder_timeout_s: float = Field(
         default=2.0,
         gt=0,
         le=600,
-        description="Longest that a recommendation waits for its words to be embedded; it goes on "
-        "without them.",
+        description="Longest that a recommendation waits for the vectors of its texts; after that "
+        "it continues without them.",
     )
     history_items: int = Field(
-        default=10, ge=1, le=50, description="Newest history items that make up a need."
+        default=10, ge=1, le=50, description="How many of the newest history items are used."
     )
     history_decay: float = Field(
-        default=0.8, gt=0, le=1, description="Weight of a history item against the next newer one."
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Weight of a history item relative to the next newer one.",
     )
     wish_weight: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of the need that words get where there is a history too.",
+        description="Share of the wish and the profile in what is looked for; the history has the "
+        "rest.",
     )
     sharpness: float = Field(
         default=8.0,
         gt=0,
         le=64,
-        description="How much the nearest interest outweighs the others in an item's score.",
+        description="Inverse temperature: how much the most similar interest outweighs the others "
+        "in an item's score.",
     )
     popularity_weight: float = Field(
         default=0.025,
         ge=0,
         le=10,
-        description="Weight of ln(1 + popularity) in the score: what items state, and how many "
-        "users had them.",
+        description="Weight of ln(1 + popularity) in the score. Popularity is what an item states, "
+        "and how many users had it.",
     )
     cold_start_prior: float = Field(
         default=8.0,
         ge=1,
         le=100,
-        description="How many times as much it counts how many users had an item, for a reader "
-        "without a history; for one with n items a 1/(1+n) of what that adds.",
+        description="Popularity multiplier p for users without history; with n history items it is "
+        "1 + (p − 1)/(1 + n).",
     )
     cooccurrence_weight: float = Field(
         default=30.0,
         ge=0,
         le=1_000,
-        description="Weight of what users had along with the reader's history, where there are "
-        "events; 0 leaves it out.",
+        description="Weight of co-occurrence in the score: how often users had an item together "
+        "with the items of the history. It needs events; 0 turns it off.",
     )
     cooccurrence_shrinkage: float = Field(
         default=30.0,
         ge=0,
-        description="Users that are added to the count of either item: how much evidence it takes "
-        "until co-occurrence weighs.",
+        description="Added to each item's number of users: the higher, the more users must have "
+        "had both items until co-occurrence counts.",
     )
     freshness_weight: float = Field(
         default=0.0,
         ge=0,
         le=10,
-        description="Weight of an item's freshness, 1 on its day and half of that after each "
-        "half-life, where items state `published_at`.",
+        description="Weight of freshness in the score, for items with `published_at`. Freshness "
+        "is 1 at that time, and halves with each half-life.",
     )
     freshness_half_life_days: float = Field(
-        default=7.0, gt=0, le=36_500, description="That half-life."
+        default=7.0, gt=0, le=36_500, description="Half-life of freshness."
     )
     user_ttl_s: int = Field(
         default=31_536_000,
         ge=60,
         le=315_360_000,
-        description="How long a user of whom nothing is heard stays stored.",
+        description="How long a user is stored after the last event or update.",
     )
     diversity: float = Field(
-        default=0.1, ge=0, le=1, description="Diversity of an answer unless the request says."
+        default=0.1, ge=0, le=1, description="Diversity of an answer, unless the request sets it."
     )
     exact_scan_items: int = Field(
-        default=50_000, ge=0, description="Up to this many items a request scores all of them."
+        default=50_000,
+        ge=0,
+        description="Catalogues of at most this size are scored whole for each request.",
     )
     beam_leaves: int = Field(
         default=200, ge=1, description="Leaves that a request scores in larger catalogues."
     )
     beam_breadth: int = Field(
-        default=96, ge=1, description="Inner nodes expanded per level of that search."
+        default=96, ge=1, description="Inner nodes that this search expands per level."
     )
     commit_window_ms: float = Field(
         default=2.0,
         ge=0,
         le=1_000,
-        description="Writes that arrive this close together share a commit.",
+        description="Writes that arrive within this time share a commit.",
     )
     rebuild_growth: float = Field(
         default=2.0,
         gt=1,
-        description="A catalogue is rebuilt once so many items have come since its last build "
-        "that, had none left, it would have grown by this factor.",
+        description="A catalogue of n items is rebuilt once (this factor − 1) × n new items have "
+        "arrived since its last build; removed items are not subtracted.",
     )
     build_processes: int = Field(
-        default=0, ge=0, description="Processes of a build on this machine; 0 for one per core."
+        default=0, ge=0, description="Processes of a build on this machine; 0: one per core."
     )
     build_engine: Literal["local", "ray"] = Field(
-        default="local", description="Where trees are built: here, or on a Ray cluster."
+        default="local", description="Where trees are built: on this machine, or on a Ray cluster."
     )
     ray_address: str = Field(
         default="auto",
         min_length=1,
-        description="That cluster: `auto` for the one of this machine, `host:6379`, or "
-        "`ray://host:10001` from outside.",
+        description="Address of the Ray cluster: `auto` for the cluster of this machine, "
+        "`host:6379`, or `ray://host:10001` from outside of the cluster.",
     )
     kept_versions: int = Field(
         default=2,
         ge=1,
         le=20,
-        description="Published trees that stay, the one in use included; each takes some 330 B "
-        "an item. With 1 there is none to go back to.",
+        description="How many published trees are stored, the one in use included; each takes "
+        "about 330 B per item. With 1 there is no earlier tree to activate.",
     )
     trace_ttl_s: int = Field(
         default=900,
         ge=1,
         le=2_592_000,
-        description="How long the trace of a recommendation can be read.",
+        description="How long the trace of a recommendation is stored.",
     )
     job_ttl_s: int = Field(
-        default=604_800, ge=60, le=31_536_000, description="How long a job can be read."
+        default=604_800, ge=60, le=31_536_000, description="How long a job is stored."
+    )
+    filter_memory_mb: int = Field(
+        default=256,
+        ge=1,
+        description="Most memory, per process, for fields that filters use: 12 B per value, so "
+        "256 MB hold 20 million values.",
+    )
+    max_connections: int = Field(
+        default=1_000,
+        ge=1,
+        description="Open connections of one process; further ones are answered with 503.",
     )
     max_body_bytes: int = Field(
         default=4_194_304, ge=1_024, description="Largest JSON body that is accepted."
@@ -300,27 +355,45 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(
         default=8_589_934_592, ge=1_024, description="Largest import that is accepted."
     )
+    max_unpacked_bytes: int = Field(
+        default=34_359_738_368,
+        ge=1_024,
+        description="Largest size of a gzipped import after unpacking. Above 64 MB it must also "
+        "be at most 200 times as large as the compressed import.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_variable(cls, values: dict[str, object]) -> dict[str, object]:
+        check_variables(cls.model_fields)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_file(cls, values: dict[str, object]) -> dict[str, object]:
+        return with_key_from_file(values)
+
+    @field_validator("admin_key")
+    @classmethod
+    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            check_key(key.get_secret_value())
+        return key
+
+    @property
+    def embedder_endpoint(self) -> EndpointAddress:
+        """The endpoint of `openai:MODEL`. A key of the chat model is only sent to its endpoint."""
+        base_url, key = self.embedder_base_url, self.embedder_api_key
+        if base_url in (None, self.llm_base_url):
+            base_url, key = self.llm_base_url, key or self.llm_api_key
+        return EndpointAddress(base_url, key.get_secret_value() if key else None)
 
     @property
     def uploads(self) -> Path:
-        """The folder of imports that are not done yet."""
+        """The folder of imports that have not ended."""
         return self.data_dir / "uploads"
 
     @property
     def builds(self) -> Path:
-        """The folder of what processes share in a build."""
+        """The folder of files that the processes of a build share."""
         return self.data_dir / "builds"
-
-
-def table() -> str:
-    """The settings as the Markdown table of the README."""
-    prefix = Settings.model_config["env_prefix"]
-    lines = ["| variable | default | what it sets |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, {}) else f"`{field.default}`"
-        lines.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())

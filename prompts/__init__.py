@@ -1,8 +1,8 @@
-"""What a model reads: one Markdown template per question, and how untrusted text gets into it.
+"""What a model reads: one Markdown template per question, and untrusted text as lines of it.
 
-A template says *what* to judge; the form of the reply (JSON, lines, one letter) is a phrase that
-whoever asks adds to it. Its system part takes no variables, so text of a catalogue or a person
-cannot get there; in the user part the slate comes before the person, so that hot slates share a
+A template says *what* to judge; the caller adds a phrase for the form of the reply (JSON, lines,
+one letter). The system part takes no variables, so text of a catalogue or a person cannot get
+there. In the user part the slate comes before the person, so that frequent slates share a
 provider's prefix cache.
 """
 

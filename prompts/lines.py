@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-# What a reader does not see: controls are blanks; soft hyphens, zero-width and bidirectional
+# Invisible characters: controls become blanks; soft hyphens, zero-width and bidirectional
 # marks, tag characters and variation selectors (known ways to smuggle instructions past the eye)
 # and lone surrogates (no UTF-8) vanish. U+200C and U+200D stay: Persian and emoji need them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")

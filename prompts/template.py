@@ -34,7 +34,7 @@ class Prompt:
 
     @classmethod
     def parse(cls, name: str, text: str, perspective: Perspective = "interest") -> "Prompt":
-        """The prompt that a template's text describes.
+        """The prompt in a template's text.
 
         Sections named after the perspectives hold the wording of `$perspective`: all four if the
         template uses it, none otherwise. Raises PromptError for any other shape.
@@ -64,8 +64,8 @@ class Prompt:
     def render(self, **variables: str | int) -> tuple[str, str]:
         """The system and the user part, filled in.
 
-        Values are taken as they are: pass what a catalogue or a person wrote through `numbered`
-        or `one_line`. Raises PromptError unless `variables` are exactly those of the template.
+        Values are inserted as they are: pass text of a catalogue or a person through `numbered` or
+        `one_line`. Raises PromptError unless `variables` are exactly those of the template.
         """
         if variables.keys() != self.variables:
             missing = sorted(self.variables - variables.keys())
@@ -102,7 +102,7 @@ def phrase(name: str, **variables: str | int) -> str:
 
 
 def fingerprints() -> dict[str, str]:
-    """What tells one state of the templates from another, by their names; all wordings count."""
+    """A hash of each template, with all its wordings, by name."""
     templates = (file for file in files(__package__).iterdir() if file.name.endswith(".md"))
     return {
         file.name.removesuffix(".md"): sha256(file.read_bytes()).hexdigest()[:12]

@@ -3,27 +3,50 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
+from app.storage.keys import classify
 from tests.servers import llama
 from tests.servers.cluster import LoopbackCluster
 from tests.servers.cluster import start as start_cluster
-from tree.store.connection import connect
-from tree.store.keys import CatalogKeys, Lifetime, classify
-from tree.store.server import EmbeddedServer
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
+from tree.redis.keys import Lifetime
+from tree.store.keys import CatalogKeys
 
 if TYPE_CHECKING:  # they import openai, which takes 0.8 s
     from tests.servers.decisions import DecisionsServer
     from tests.servers.hostile import HostileServer
 
 _NO_TTL = -1
+
+os.environ["COLUMNS"] = "300"  # of what commands print: no test looks at where lines break
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--today", action="store_true", help="of the chosen tests, run the one whose day it is"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after the markers have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("today") and items:
+        day = datetime.now(UTC).timetuple().tm_yday
+        chosen = items[day % len(items)]
+        config.hook.pytest_deselected(items=[item for item in items if item is not chosen])
+        items[:] = [chosen]
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,15 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = asyncio.run(EmbeddedServer.start(tmp_path_factory.mktemp("store")))
     yield server.connect_url
     asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    """A server that a test may spoil."""
+    server = await EmbeddedServer.start(tmp_path)
+    yield server
+    with suppress(ProcessLookupError):
+        await server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +101,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def open_room() -> OpenRoom:
     """Rooms on any server. When one is left, every key in it must be declared and may stay."""
     return _open_room
@@ -89,9 +121,16 @@ async def _open_room(url: str) -> AsyncIterator[Room]:
         yield room
         keys = [key async for key in client.scan_iter(match=f"{room.prefix}:*", count=1_000)]
         leaked = [key for key in map(bytes.decode, keys) if not await _may_stay(room, key)]
-        for key in keys:
-            await client.unlink(key)
+        for some in _of_one_slot(keys):
+            await client.unlink(*some)
     assert leaked == []
+
+
+def _of_one_slot(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The keys, as many at once as one command may touch on a cluster."""
+    for _, same in groupby(sorted(keys, key=key_slot), key_slot):
+        while some := list(islice(same, 1_000)):
+            yield some
 
 
 async def _may_stay(room: Room, key: str) -> bool:

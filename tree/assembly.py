@@ -14,16 +14,18 @@ from tree.vectors import Int8Matrix
 
 
 class Parts(NamedTuple):
-    """A tree taken apart.
+    """The parts of a whole tree.
 
-    The leaves among `specs` take the next `leaf_sizes[i]` rows of `columns` each, in order
-    (their `items` are ignored).
+    The leaves among `specs` take the next `leaf_sizes[i]` rows of `columns` each, in order (their
+    `items` are ignored).
     """
 
     specs: Sequence[NodeSpec]  # parents first
     columns: Columns
     leaf_sizes: Sequence[int]
-    leaf_facets: Int8Matrix | None  # int8[leaves, FACETS, DIMENSIONS]; None: not known yet
+    leaf_centroids: (
+        Int8Matrix | None
+    )  # int8[leaves, CENTROIDS_PER_NODE, dimensions]; None: not known yet
 
 
 def filled(specs: Sequence[NodeSpec], columns: Columns, leaf_sizes: Sequence[int]) -> Rows:
@@ -32,7 +34,7 @@ def filled(specs: Sequence[NodeSpec], columns: Columns, leaf_sizes: Sequence[int
     count = len(columns.ids)
     if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != count:
         raise InvalidEdit("leaf sizes do not add up to the rows")
-    rows = Rows(count)
+    rows = Rows(columns.vectors.shape[1], count)
     rows.append(columns, np.repeat(leaves, leaf_sizes))
     return rows
 
@@ -41,7 +43,7 @@ def planted(
     rows: Rows,
     specs: Sequence[NodeSpec],
     leaf_sizes: Sequence[int],
-    leaf_facets: Int8Matrix | None,
+    leaf_centroids: Int8Matrix | None,
     version: int,
 ) -> Nodes:
     """The nodes over `rows`, which are published as of `version`; see `Parts` for the rest.
@@ -56,24 +58,24 @@ def planted(
     sizes = dict(zip(leaves, leaf_sizes, strict=True))
     parents = {child: spec.id for spec in specs for child in spec.children}
     nodes: dict[int, Node] = {}
-    compass: dict[int, Int8Matrix] = {}  # facets of the nodes whose parent is still to come
-    if leaf_facets is not None:
-        compass.update(zip(leaves, leaf_facets, strict=True))
+    centroids: dict[int, Int8Matrix] = {}  # centroids of the nodes whose parent is still to come
+    if leaf_centroids is not None:
+        centroids.update(zip(leaves, leaf_centroids, strict=True))
     for spec in reversed(specs):
         parent = parents.get(spec.id)
         if spec.children:
             try:
                 children = [nodes[child] for child in spec.children]
-                slate = np.stack([compass.pop(child) for child in spec.children])
+                child_centroids = np.stack([centroids.pop(child) for child in spec.children])
             except KeyError as error:
                 raise InvalidEdit(f"node {spec.id} has a child that is not there") from error
-            node = Node.of_children(spec, parent, children, slate)
+            node = Node.of_children(spec, parent, children, child_centroids)
         else:
             end = ends[spec.id]
             node = Node.of_rows(spec, parent, np.arange(end - sizes[spec.id], end, dtype=np.int32))
         nodes[spec.id] = node
-        if spec.id not in compass:
-            compass[spec.id] = node.facets(rows)
+        if spec.id not in centroids:
+            centroids[spec.id] = node.centroids(rows)
     if ROOT not in nodes or nodes[ROOT].count != rows.size:
         raise InvalidEdit("the root does not hold every item")
     return HashTrieMap(nodes)

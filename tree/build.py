@@ -1,9 +1,9 @@
 """A whole tree from items: domain, then the given categories, then balanced clusters.
 
-The imbalance of a catalogue must not survive: in the paper's tree one MIND leaf holds 11.7 % of
-all items. So a category level is taken over only while every child can still be split into full
-leaves within the depth limit and the items agree with it; otherwise the group is cut into
-near-equal clusters (see `clustering`), and groups too small for a leaf share one.
+The imbalance of a catalogue must not survive: in the paper's tree one MIND leaf holds 11.7 % of all
+items. So a category level is only used while every child can be split into full leaves within the
+depth limit and the vectors of the items agree with it. Otherwise the group is cut into near-equal
+clusters (see `clustering`). Groups too small for a leaf share one.
 """
 
 import math
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from tree.clustering import balanced_parts, packed_parts, unit
 from tree.edits import NodeSpec
 from tree.node import ROOT, TreeSettings
-from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
+from tree.vectors import FloatArray, Int8Matrix, quantise
 
 Members = npt.NDArray[np.int64]
 Key = tuple[str, ...]
@@ -28,11 +28,11 @@ FILL = 0.9  # of a leaf after a build: room for a few inserts before it must spl
 _SHARE_BELOW = 0.5  # of a leaf: smaller categories share one
 _COHERENT = 0.7  # of the items nearest to their own category's centroid (see `_agrees`)
 _COHERENCE_SAMPLE = 20_000
-_MOST_NAMES = 2_000  # of one level; more are no categories but names, authors, brands
+_MOST_NAMES = 2_000  # of one level; with more they are not categories but authors or brands
 _NO_MORE = "\0"  # where a key ends; no name of an item may hold it
 _BEYOND_KEYS = 1_000  # a depth that no key has: below a cluster, categories no longer count
 _TILE = 65_536  # rows converted to float32 at a time
-_NOBODY: Members = np.zeros(0, np.int64)
+_NO_MEMBERS: Members = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,17 @@ def grow(
 ) -> Branch:
     """The shape of a tree over `vectors`, whose items have the normalised `keys`.
 
-    `names` gives a key component back as people write it. `levels` bounds the depth (by default
-    as deep as the whole tree may be) and `depth` is how many key components the parent of this
-    subtree stands for. `progress` is told how many items got their leaf.
+    `names` gives the usual spelling of a key component. `levels` limits the depth (by default that
+    of the whole tree). `depth` is the number of key components of this subtree's parent. `progress`
+    is called with the number of items that have got their leaf.
+
     The same input and settings give the same shape, bit for bit.
     """
     if levels is None:
         levels = settings.depth_limit(len(vectors))
     shaper = Shaper(vectors, Keys.of(keys), settings, names)
     with threadpool_limits(limits=1):  # BLAS splits sums by thread count: not the same bits
-        return shaper.grow(Plot(np.arange(len(vectors)), depth, levels), progress)
+        return shaper.grow(Partition(np.arange(len(vectors)), depth, levels), progress)
 
 
 def leaf_target(settings: TreeSettings) -> int:
@@ -144,21 +145,21 @@ def _preorder(top: Branch) -> list[Branch]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class Partition:
     """Items that are to become one node and what is below it."""
 
     members: Members
-    depth: int  # so many key components are the same for all of them
-    levels: int  # so many may follow below
+    depth: int  # how many key components all of them share
+    levels: int  # most levels below it
     names: tuple[str, ...] = ()
     key: Key = ()
 
 
 class Shaper:
-    """Decides how a plot is parted.
+    """Decides how a partition of the items is split into children.
 
-    Each plot stands for itself: whatever order or process they are shaped in, the same tree
-    comes out. The caller holds BLAS to one thread.
+    A result depends on the partition alone: any order and any process give the same tree.
+    The caller limits BLAS to one thread.
     """
 
     def __init__(
@@ -175,25 +176,33 @@ class Shaper:
         self._names = names
         self._leaf_target = leaf_target(settings)
 
-    def grow(self, plot: Plot, progress: Callable[[int], None] = lambda _placed: None) -> Branch:
-        """The node of a plot with all that is below it."""
-        parts = self.split(plot)
+    def grow(
+        self, partition: Partition, progress: Callable[[int], None] = lambda _placed: None
+    ) -> Branch:
+        """The node of a partition with all that is below it."""
+        parts = self.split(partition)
         if not parts:
-            progress(len(plot.members))
-            return Branch(plot.members, plot.names, plot.key)
-        return Branch(_NOBODY, plot.names, plot.key, [self.grow(part, progress) for part in parts])
+            progress(len(partition.members))
+            return Branch(partition.members, partition.names, partition.key)
+        return Branch(
+            _NO_MEMBERS,
+            partition.names,
+            partition.key,
+            [self.grow(part, progress) for part in parts],
+        )
 
-    def split(self, plot: Plot) -> list[Plot]:
-        """The plots of its children, in order; none for a leaf."""
-        members, depth = plot.members, plot.depth
+    def split(self, partition: Partition) -> list[Partition]:
+        """The partitions of its children, in order; none for a leaf."""
+        members, depth = partition.members, partition.depth
         if len(members) <= self._settings.leaf_capacity:
             return []
         while (
             (shared := self._groups(members, depth)) and len(shared) == 1 and _NO_MORE not in shared
         ):
             depth += 1
-        return self._by_category(shared, depth, plot.levels) or [
-            Plot(part, _BEYOND_KEYS, plot.levels - 1) for part in self._by_content(members)
+        return self._by_category(shared, depth, partition.levels) or [
+            Partition(part, _BEYOND_KEYS, partition.levels - 1)
+            for part in self._by_content(members)
         ]
 
     def _groups(self, members: Members, depth: int) -> dict[str, Members]:
@@ -214,7 +223,7 @@ class Shaper:
         inside = np.split(members[np.argsort(group, kind="stable")], bounds)
         return dict(zip(numbers, inside, strict=True))
 
-    def _by_category(self, groups: dict[str, Members], depth: int, levels: int) -> list[Plot]:
+    def _by_category(self, groups: dict[str, Members], depth: int, levels: int) -> list[Partition]:
         """Children that follow the categories; none where that would leave the tree too deep."""
         if not 1 < len(groups) <= _MOST_NAMES or (depth > 0 and not self._agrees(groups)):
             return []
@@ -229,9 +238,9 @@ class Shaper:
             names = tuple(self._names(name) for name in bundle if name not in ("", _NO_MORE))
             if len(bundle) == 1 and bundle[0] != _NO_MORE:
                 key = self._keys.table[self._keys.codes[inside[0]]][: depth + 1]
-                children.append(Plot(inside, depth + 1, levels - 1, names, key))
+                children.append(Partition(inside, depth + 1, levels - 1, names, key))
             else:
-                children.append(Plot(inside, depth, levels - 1, names))
+                children.append(Partition(inside, depth, levels - 1, names))
         return children
 
     def _agrees(self, groups: dict[str, Members]) -> bool:
@@ -285,7 +294,7 @@ class Shaper:
         return [members[labels == part] for part in range(parts)]
 
     def _mean(self, members: Members) -> FloatArray:
-        total = np.zeros((1, DIMENSIONS), np.float32)
+        total = np.zeros((1, self._vectors.shape[1]), np.float32)
         for start in range(0, len(members), _TILE):
             rows = self._vectors[members[start : start + _TILE]].astype(np.float32)
             total = np.concatenate([total, rows]).sum(axis=0, keepdims=True)
@@ -311,7 +320,7 @@ def common_names(
         part: min(counts, key=lambda name: (-counts[name], name))
         for part, counts in spellings.items()
     }
-    return partial(_spelled, best)  # no lambda: it travels to other processes
+    return partial(_spelled, best)  # no lambda: it is sent to other processes
 
 
 def _spelled(best: Mapping[str, str], part: str) -> str:

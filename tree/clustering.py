@@ -32,9 +32,8 @@ def balanced_parts(
 ) -> Labels:
     """A part 0 … parts-1 for every row; the sizes of two parts differ by at most 1.
 
-    `rows` are the rows of `vectors` that it is about, by default all. The same input and seed
-    give the same parts. O(rows · parts · dimensions) time, and O(rows · parts) memory beside the
-    vectors.
+    `rows` selects rows of `vectors`, by default all. The same input and seed give the same parts.
+    O(rows · parts · dimensions) time, and O(rows · parts) memory beside the vectors.
     """
     if rows is None:
         rows = np.arange(len(vectors))
@@ -56,7 +55,7 @@ def packed_parts(vectors: Int8Matrix, weights: npt.NDArray[np.int64], parts: int
     Agglomerative: the lightest group joins the most similar one that leaves the sum smallest.
     O(rows² · dimensions): for category centroids, of which there are some hundreds.
     """
-    owner = np.arange(len(vectors))
+    part = np.arange(len(vectors))
     sums = unit(vectors) * weights[:, None]
     directions = unit(sums)
     loads = weights.astype(np.float64)  # inf once a group has joined another
@@ -66,12 +65,12 @@ def packed_parts(vectors: Int8Matrix, weights: npt.NDArray[np.int64], parts: int
         crowding = np.maximum(0.0, (loads + loads[lightest]) / fair - 1)
         crowding[lightest] = np.inf
         best = int((directions @ directions[lightest] - crowding).argmax())
-        owner[owner == lightest] = best
+        part[part == lightest] = best
         sums[best] += sums[lightest]
         directions[best] = unit(sums[best])
         loads[best] += loads[lightest]
         loads[lightest] = np.inf
-    return np.unique(owner, return_inverse=True)[1]
+    return np.unique(part, return_inverse=True)[1]
 
 
 def _train(
@@ -84,8 +83,8 @@ def _train(
     centroids = _spread(points, parts, rng)
     for _ in range(_ROUNDS):
         affinity = points @ centroids.T
-        owner = (affinity - _prices(affinity, _PRICE_STEPS // 4)).argmax(axis=1)
-        moved = unit(np.eye(parts, dtype=np.float32)[owner].T @ points)
+        part = (affinity - _prices(affinity, _PRICE_STEPS // 4)).argmax(axis=1)
+        moved = unit(np.eye(parts, dtype=np.float32)[part].T @ points)
         centroids = np.where(np.any(moved, axis=1, keepdims=True), moved, centroids)
     return centroids
 
@@ -104,7 +103,7 @@ def _spread(points: _Matrix, parts: int, rng: np.random.Generator) -> _Matrix:
 
 
 def _prices(affinity: _Matrix, steps: int) -> _Matrix:
-    """What each part must cost so that its takers are about a fair share (subgradient steps)."""
+    """Prices at which about a fair share of points choose each part (subgradient steps)."""
     rows, parts = affinity.shape
     price = np.zeros(parts, np.float32)
     scale = max(float(affinity.std()), 1e-6) / 2
@@ -118,7 +117,7 @@ def _prices(affinity: _Matrix, steps: int) -> _Matrix:
 
 
 def _settle(affinity: _Matrix) -> Labels:
-    """Greedy: each part takes its surest takers up to a fair share; the rest ask again."""
+    """Greedy: each part takes the points that want it most; the others choose again."""
     rows, parts = affinity.shape
     fair, larger = divmod(rows, parts)
     room = np.full(parts, fair)

@@ -10,16 +10,15 @@ import numpy as np
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Relabel, Reshape
 from tree.errors import InvalidEdit
 from tree.node import ROOT, Nodes, TreeSettings
+from tree.node_builder import NodeBuilder
 from tree.rows import Columns, IntArray, Rows
-from tree.settlement import Settlement
-from tree.vectors import DIMENSIONS
 
 
 class Draft:
     """The nodes that a batch of edits touches.
 
-    Between two edits they need not make a tree. New rows are appended to `rows`, whose newest
-    version the draft starts from: they must be published with it, or cut off again.
+    Between two edits they may not make a tree. New rows are appended to `rows`: they must be
+    published with the next version, or truncated.
     """
 
     def __init__(self, nodes: Nodes, rows: Rows, settings: TreeSettings, next_node: int) -> None:
@@ -62,7 +61,7 @@ class Draft:
 
     def settled(self) -> Nodes:
         """The nodes of the next version. Raises InvalidEdit when they do not make a tree."""
-        nodes = Settlement(
+        nodes = NodeBuilder(
             self._nodes, self._specs, self._member_rows, self._rows, self._settings
         ).nodes()
         if nodes[ROOT].count != self._count:
@@ -75,7 +74,7 @@ class Draft:
         for row, edit in enumerate(edits, self._rows.size):
             if self._spec(edit.leaf).children:
                 raise InvalidEdit(f"node {edit.leaf} is not a leaf")
-            if len(edit.vector) != DIMENSIONS:
+            if len(edit.vector) != self._rows.dimensions:
                 raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
             self.arrived += not self._leave(edit.id)
             self._members_of(edit.leaf)[row] = None
@@ -83,7 +82,7 @@ class Draft:
         self._count += len(edits)
         columns = Columns(
             [edit.id for edit in edits],
-            np.frombuffer(b"".join(edit.vector for edit in edits), np.int8).reshape(-1, DIMENSIONS),
+            np.frombuffer(b"".join(edit.vector for edit in edits), np.int8).reshape(len(edits), -1),
             np.array([edit.popularity for edit in edits], np.float32),
             np.array([math.inf if e.expires_at is None else e.expires_at for e in edits]),
             np.array([edit.hidden for edit in edits]),
@@ -92,7 +91,7 @@ class Draft:
         self._rows.append(columns, [edit.leaf for edit in edits])
 
     def _leave(self, item_id: str) -> bool:
-        """The item goes from where it is; whether it was anywhere."""
+        """Remove the item from its leaf; False if it was in none."""
         place = self._whereabouts(item_id)
         if place is None:
             return False
@@ -121,7 +120,7 @@ class Draft:
             self._drop_node(node_id)
 
     def _claimed(self, spec: NodeSpec) -> list[int]:
-        """The rows of the items of `spec`, by now in no leaf."""
+        """The rows of the items of `spec`, which are in no leaf now."""
         if spec.children and spec.items:
             raise InvalidEdit(f"node {spec.id} would have children and items")
         rows: list[int] = []
@@ -138,8 +137,8 @@ class Draft:
         return rows
 
     def _settled_in(self, rows: IntArray, leaves: IntArray) -> list[int]:
-        """The rows where what stands in `rows` stands in `leaves`."""
-        mine = rows >= self._since  # seen by nobody else, so they may change
+        """Rows with the content of `rows` in the leaves `leaves`."""
+        mine = rows >= self._since  # not visible to others yet, so they may change
         self._rows.leaf[rows[mine]] = leaves[mine]
         away = self._rows.leaf[rows] != leaves
         self.gone.update(rows[away].tolist())
@@ -183,7 +182,7 @@ class Draft:
         return np.array(list(self._members_of(leaf)), np.int32)
 
     def _look_up(self, ids: Sequence[str]) -> None:
-        """Note where items are that are about to be asked for: cheaper than one by one."""
+        """Find the places of several items at once, which is cheaper than one by one."""
         new = [item_id for item_id in ids if item_id not in self._place]
         rows = self._rows.find_all(new, self._rows.head, self._since)
         leaves = self._rows.leaf

@@ -1,6 +1,6 @@
 """The four ways a tree changes.
 
-An edit is the log entry, the wire form (MessagePack) and the argument of `SemanticTree.apply`
+An edit is the log entry, the stored form (MessagePack) and the argument of `SemanticTree.apply`
 at once. Splits, merges, collapses and regrown subtrees are all one `Reshape`: the nodes that
 go, and the nodes that come with their whole content.
 """
@@ -27,7 +27,7 @@ class PutItem(msgspec.Struct, frozen=True, tag="put", array_like=True):
 
 
 class DropItem(msgspec.Struct, frozen=True, tag="drop", array_like=True):
-    """Remove an item; nothing happens when it is not there."""
+    """Remove an item; nothing happens when the tree does not hold it."""
 
     id: str
 

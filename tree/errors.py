@@ -1,4 +1,4 @@
-"""What can go wrong with a tree; raised here, mapped to HTTP once, in `app.api`."""
+"""Errors of trees and their store. `app.api` maps them to HTTP, in one place."""
 
 
 class TreeError(Exception):
@@ -14,9 +14,15 @@ class UnknownNode(TreeError, LookupError):
 
 
 class UnknownVersion(TreeError, LookupError):
-    """That version is not kept, or not any more."""
+    """The version is not stored, or no longer."""
 
     code = "unknown_version"
+
+
+class CatalogDeleted(TreeError, LookupError):
+    """The catalogue was deleted: nothing is read from it or written to it any more."""
+
+    code = "unknown_catalog"
 
 
 class InvalidEdit(TreeError, ValueError):
@@ -25,35 +31,61 @@ class InvalidEdit(TreeError, ValueError):
     code = "conflict"
 
 
+class TooManyDomains(TreeError, ValueError):
+    """The item would bring one more domain than a catalogue may have."""
+
+    code = "too_many_domains"
+
+
 class StaleVersion(TreeError):
-    """Somebody else committed first: load again and decide again."""
+    """Another writer committed first: load and decide again."""
 
     code = "conflict"
 
 
 class StoreUnavailable(TreeError):
-    """The store does not answer, or refuses to write; the message says what to do."""
+    """The store does not answer, or refuses to write; the message says what to do.
+
+    `detail` is the message of the client library. It may name hosts and paths, so it is part of the
+    text for operators only, and not of `advice`, which clients read.
+    """
 
     code = "store_unavailable"
 
+    def __init__(self, advice: str, detail: object = "") -> None:
+        super().__init__(f"{advice} ({detail})" if str(detail) else advice)
+        self.advice = advice
+
 
 class StoreUnreachable(StoreUnavailable):
-    """The store does not answer at all: whoever waits for it behind others need not try too."""
+    """The store does not answer at all: waiting requests need not try, too."""
+
+
+class StoreBusy(StoreUnreachable):
+    """The store was not asked: all connections of this process are in use."""
+
+    code = "store_busy"
+
+
+class StoreFull(StoreUnavailable):
+    """The store has no memory or disk left for new data; stored data can be read."""
+
+    code = "store_full"
 
 
 class CorruptSnapshot(TreeError):
-    """What the store holds cannot be read back whole; the message names what is missing."""
+    """Stored data is missing or damaged; the message names it."""
 
     code = "store_corrupt"
 
 
 class EmbedderUnavailable(TreeError):
-    """The text model of a catalogue cannot be had; the message says what is missing."""
+    """The text model of a catalogue does not answer or is missing; the message says which."""
 
     code = "embedder_unavailable"
 
 
 class EmbedderUnusable(EmbedderUnavailable):
-    """Our own mistake, which no other try mends: a wrong key, a model that is not there."""
+    """A mistake in the settings, which no retry helps: a wrong key, an unknown model."""
 
     code = "embedder_unusable"

@@ -1,23 +1,29 @@
-"""A tree as others want to see it: checked, counted, drawn, exported."""
+"""Views of a tree: checks, statistics, outlines, exports."""
 
+import asyncio
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
 
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
-from tree.vectors import DIMENSIONS, Int8Matrix, facets, inverse_norms
+from tree.vectors import Int8Matrix, centroids, inverse_norms
 
 if TYPE_CHECKING:
     import networkx as nx
 
 PATH_SEPARATOR = " › "
+_THREADS = 2
+
+_T = TypeVar("_T")
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -50,7 +56,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The upper levels of a tree; a node whose children are left out still tells its height."""
+    """The upper levels of a tree; a node has its height also when its children are left out."""
 
     id: int
     label: str
@@ -58,6 +64,16 @@ class Outline:
     count: int
     height: int
     children: tuple["Outline", ...] = ()
+
+
+async def run_in_view_thread(work: Callable[[], _T]) -> _T:
+    """The result of `work`, from threads that recommendations do not use."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="views")
 
 
 def statistics(tree: SemanticTree) -> Statistics:
@@ -92,6 +108,17 @@ def compare(first: SemanticTree, second: SemanticTree) -> Comparison:
         pairs += here * (here - 1)
         kept += sum(count * (count - 1) for count in homes.values())
     return Comparison(both, len(first) - both, len(second) - both, kept / pairs if pairs else 1.0)
+
+
+def within(tree: SemanticTree, top: int, depth: int, most: int) -> bool:
+    """Whether `top` and `depth` levels below it are at most `most` nodes. Raises UnknownNode."""
+    level, count = [tree.node(top)], 1
+    for _ in range(depth):
+        count += sum(len(node.children) for node in level)
+        if count > most:
+            return False
+        level = [child for node in level for child in tree.children(node)]
+    return True
 
 
 def outline(tree: SemanticTree, top: int = ROOT, depth: int = 2) -> Outline:
@@ -165,10 +192,10 @@ def graphml(tree: SemanticTree, top: int = ROOT, depth: int | None = None) -> st
 
 
 def digest(tree: SemanticTree) -> str:
-    """A hash of all that a version holds but its number: equal on every replica of it.
+    """A hash of the content of a version, without its number: equal on every replica of it.
 
-    Covers settings and space, every node with its label, and every leaf's items in their order
-    with vectors and facts. O(items · dimensions).
+    Covers settings and space, every node with its label, and every leaf's items in their order with
+    vectors and facts. O(items · dimensions).
     """
     found = hashlib.blake2b(digest_size=16)
     encode = msgspec.msgpack.Encoder(order="sorted").encode
@@ -185,11 +212,11 @@ def digest(tree: SemanticTree) -> str:
 def violations(tree: SemanticTree) -> list[str]:
     """What is wrong with a tree, one line each; empty when every invariant holds.
 
-    Recomputes the facets of every node: O(items · dimensions).
+    Recomputes the centroids of every node: O(items · dimensions).
     """
     try:
         found = [*_shape(tree), *_rows(tree)]
-        return found or [*_slates(tree)]
+        return found or [*_centroids(tree)]
     except LookupError as error:
         return [f"a child is not there: {error}"]
 
@@ -220,7 +247,7 @@ def _shape(tree: SemanticTree) -> Iterator[str]:
 
 
 def _node(tree: SemanticTree, node: Node) -> Iterator[str]:
-    """What a node says of itself against what its children say."""
+    """Flaws of a node: its counts and heights compared with those of its children."""
     children = tree.children(node)
     for child in children:
         if child.parent != node.id:
@@ -232,11 +259,11 @@ def _node(tree: SemanticTree, node: Node) -> Iterator[str]:
         yield f"node {node.id} counts {node.count} items of {count}"
     height = 1 + max(child.height for child in children) if children else 0
     if node.height != height:
-        yield f"node {node.id} tells height {node.height}, it is {height}"
+        yield f"node {node.id} says height {node.height}, it is {height}"
 
 
 def _rows(tree: SemanticTree) -> Iterator[str]:
-    """Every live row in the leaf that it names, found by its id, and nowhere else."""
+    """Flaws of live rows: each must be found by its id, and be in its leaf and no other."""
     rows, standing = tree.rows, np.zeros(tree.size, np.int64)
     for leaf in tree.leaves():
         standing[leaf.rows] += 1
@@ -254,20 +281,21 @@ def _rows(tree: SemanticTree) -> Iterator[str]:
         yield f"rows {dead[:5]} are dead and in a leaf"
 
 
-def _slates(tree: SemanticTree) -> Iterator[str]:
+def _centroids(tree: SemanticTree) -> Iterator[str]:
+    """Flaws of stored centroids."""
     known: dict[int, Int8Matrix] = {}
     for node in reversed(list(tree.walk())):
         if node.is_leaf:
             members = tree.rows.vectors[node.rows]
         else:
-            slate = np.stack([known[child] for child in node.children])
-            if not np.array_equal(slate, node.slate):
-                yield f"the slate of node {node.id} is not its children's facets"
-            if not np.array_equal(node.slate_scale, inverse_norms(node.slate)):
-                yield f"the slate of node {node.id} is not scaled by its lengths"
-            members = slate.reshape(-1, DIMENSIONS)
+            child_centroids = np.stack([known[child] for child in node.children])
+            if not np.array_equal(child_centroids, node.child_centroids):
+                yield f"the child centroids of node {node.id} are not its children's"
+            if not np.array_equal(node.child_scale, inverse_norms(node.child_centroids)):
+                yield f"the child centroids of node {node.id} are not scaled by their lengths"
+            members = child_centroids.reshape(-1, tree.rows.dimensions)
         if len(members):
-            known[node.id] = facets(members)
+            known[node.id] = centroids(members)
 
 
 def _gini(sizes: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> float:

@@ -1,10 +1,15 @@
 """`Item`: one thing that can be recommended, as it is stored and as it crosses the API."""
 
 import math
+import re
+import time
 import unicodedata
-from functools import lru_cache
+from datetime import datetime
+from functools import cache, lru_cache
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -13,14 +18,18 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    field_validator,
+    ValidationInfo,
     model_validator,
 )
 
-# Strict, but for what JSON has no type of its own for: arrays become tuples, strings datetimes.
+# Strict, except for types that JSON does not have: arrays become tuples, strings datetimes.
 _FromJson = Field(strict=False)
 
-AttributeValue = str | int | float | bool | Annotated[tuple[str, ...], _FromJson]
+_STRING_CHARS = 2_000  # of an attribute
+
+AttributeValue = (
+    str | int | float | bool | Annotated[tuple[str, ...], Field(strict=False, fail_fast=True)]
+)
 
 
 def _without_nul(text: str) -> str:
@@ -29,27 +38,96 @@ def _without_nul(text: str) -> str:
     return text
 
 
-def _finite(value: AttributeValue) -> AttributeValue:
+def _finite(value: AttributeValue, info: ValidationInfo) -> AttributeValue:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be a finite number")
-    if isinstance(value, str) and len(value) > 2_000:
-        raise ValueError("must have at most 2000 characters")
+    if isinstance(value, str) and len(value) > _STRING_CHARS:
+        raise ValueError(f"must have at most {_STRING_CHARS} characters")
+    longest = max(map(len, value), default=0) if isinstance(value, tuple) else 0
+    if longest > _STRING_CHARS and info.context is not _AS_STORED:
+        raise ValueError(f"must hold texts of at most {_STRING_CHARS} characters")
     return value
 
 
-def _no_number(value: object) -> object:
-    if isinstance(value, int | float):
-        raise ValueError('must be a time such as "2026-01-31T12:00:00Z", not a number')
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# RFC 3339. Pydantic alone would take "12345" for a moment of 1970.
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def moment(text: str) -> datetime:
+    """The time that an RFC 3339 string gives. Raises ValueError."""
+    try:
+        return datetime.fromisoformat(_written_out(text).upper())
+    except ValueError:
+        raise ValueError('must be a time such as "2026-01-31T12:00:00Z"') from None
+
+
+def _written_out(value: object) -> str:
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError('must be a time such as "2026-01-31T12:00:00Z"')
     return value
 
 
-Instant = Annotated[AwareDatetime, _FromJson, BeforeValidator(_no_number)]
+# Clients remove dot segments from a path before they send it, and a line break ends a line of a log
+# or a header: such an id would be read as the id of another item, user or resource.
+_MISLEADING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]|(?:\A|/)\.\.?(?:/|\Z)")
+_AS_STORED = object()  # validation context for records that an earlier release has accepted
+
+
+def _clear(text: str, info: ValidationInfo) -> str:
+    if info.context is not _AS_STORED and _MISLEADING.search(text):
+        raise ValueError(
+            "must not contain line breaks or other control characters, "
+            'nor "." or ".." as a part between slashes'
+        )
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _moment_or_text(value: object) -> object:
+    return value if isinstance(value, datetime) else _written_out(value)
+
+
+Instant = Annotated[AwareDatetime, _FromJson, BeforeValidator(_moment_or_text)]
 _Clean = AfterValidator(_without_nul)
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256), _Clean]
+# The rules of these validators, for the description of the API.
+NO_NUL = r"^[^\u0000]*$"
+_NO_NUL = Field(json_schema_extra={"pattern": NO_NUL})
+_SOME_WORD = Field(json_schema_extra={"pattern": r"^[^\u0000]*\S[^\u0000]*$"})
+# For int fields, after their bounds: JSON has one kind of number, and 10.0 is 10.
+WHOLE = BeforeValidator(_whole)
+# An id of something that may be stored already; earlier releases accepted more than `Id`.
+StoredId = Annotated[str, StringConstraints(min_length=1, max_length=256), _Clean, _NO_NUL]
+# An id of an item or a user that is to be stored.
+Id = Annotated[
+    StoredId,
+    AfterValidator(_not_blank),
+    AfterValidator(_clear),
+    Field(
+        json_schema_extra={
+            "pattern": r"^(?=.*\S)(?!(?:.*/)?\.\.?(?:/|$))"
+            r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+        }
+    ),
+]
 _Short = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _Clean
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    _Clean,
+    _SOME_WORD,
 ]
 _Attribute = Annotated[AttributeValue, AfterValidator(_finite)]
+_ATTRIBUTE_CHARS = 150_000  # 64 of the longest strings, with their names
 
 
 class Item(BaseModel):
@@ -57,20 +135,27 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    id: ItemId = Field(description='Opaque and unique in its catalogue; "/" is allowed.')
+    id: Id = Field(description='Opaque and unique in its catalogue; "/" is allowed.')
     title: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000), _Clean
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000),
+        _Clean,
+        _SOME_WORD,
     ]
-    description: Annotated[str, StringConstraints(max_length=20_000), _Clean] = ""
+    description: Annotated[str, StringConstraints(max_length=20_000), _Clean, _NO_NUL] = ""
     categories: Annotated[tuple[_Short, ...], _FromJson, Field(max_length=16)] = Field(
         default=(), description="One path, broad to narrow."
     )
     keywords: Annotated[tuple[_Short, ...], _FromJson, Field(max_length=64)] = ()
-    domain: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100), _Clean] = ""
+    domain: Annotated[
+        str, StringConstraints(strip_whitespace=True, max_length=100), _Clean, _NO_NUL
+    ] = ""
     attributes: Annotated[dict[_Short, _Attribute], Field(max_length=64)] = Field(
-        default_factory=dict, description="For filters: string, number, boolean or list of strings."
+        default_factory=dict,
+        description="For filters: string, number, boolean or list of strings.",
+        json_schema_extra={"additionalProperties": False},
     )
-    image_url: Annotated[str, StringConstraints(max_length=2_000), _Clean] = ""
+    image_url: Annotated[str, StringConstraints(max_length=2_000), _Clean, _NO_NUL] = ""
     popularity: float | None = Field(
         default=None,
         ge=0,
@@ -85,17 +170,24 @@ class Item(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_means_absent(cls, data: object) -> object:
-        """Feeds write `"description": null` for "none"."""
+        """Feeds write `"description": null` for "none". A name that is no field stays wrong."""
         if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None}
+            return {
+                key: value
+                for key, value in data.items()
+                if value is not None or key not in cls.model_fields
+            }
         return data
 
-    @field_validator("id", "title")
-    @classmethod
-    def _not_blank(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("must not be blank")
-        return text
+    @model_validator(mode="after")
+    def _attributes_are_facts(self, info: ValidationInfo) -> "Item":
+        """Limit attributes: filters and answers read all of them, for a hundred items at once."""
+        if info.context is not _AS_STORED and _letters(self.attributes) > _ATTRIBUTE_CHARS:
+            raise ValueError(
+                f"the attributes hold more than {_ATTRIBUTE_CHARS:,} characters: long text is "
+                "for the description"
+            )
+        return self
 
     @property
     def text(self) -> str:
@@ -107,12 +199,81 @@ class Item(BaseModel):
         """Domain and category path, normalised: what two items of one group have in common."""
         return (normalise(self.domain), *map(normalise, self.categories))
 
+    def is_shown(self, now: float | None = None) -> bool:
+        """Whether users may see it: neither hidden nor expired by `now`, in s."""
+        now = time.time() if now is None else now
+        return not self.hidden and (self.expires_at is None or self.expires_at.timestamp() > now)
+
+    @classmethod
+    def stored(cls, record: bytes) -> "Item":
+        """The item of a record, also with an id that is refused today. Raises ValidationError."""
+        return cls.model_validate_json(record, context=_AS_STORED)
+
     def record(self) -> bytes:
         """The stored form: JSON without the defaults."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
-@lru_cache(16_384)  # the same few categories come with every item
+def _letters(attributes: dict[str, AttributeValue]) -> int:
+    found = sum(map(len, attributes))
+    for value in attributes.values():
+        if isinstance(value, str):
+            found += len(value)
+        elif isinstance(value, tuple):
+            found += sum(map(len, value))
+    return found
+
+
 def normalise(name: str) -> str:
-    """`name` without what people do not mean: case, width, and repeated blanks."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """`name` without differences that people do not mean: case, width, and repeated blanks."""
+    return _normalised_name(name) if len(name) <= _NAME_CHARS else _normalised(name)
+
+
+def _normalised(text: str) -> str:
+    if text.isascii():  # NFKC leaves it as it is
+        return " ".join(text.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", _stream_safe(text)).casefold().split())
+
+
+def _stream_safe(text: str) -> str:
+    """`text` with at most 30 combining marks in a row (UAX #15, Stream-Safe Text Format).
+
+    NFKC sorts the marks of a character by insertion, with the interpreter's lock held: 20,000 of
+    them take 1.5 s. No language writes more than a few. Takes 5 ns a character, 25 with marks.
+    """
+    if len(text) <= _MOST_MARKS:
+        return text
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if not _are_marks(
+        codes[_MOST_MARKS :: _MOST_MARKS + 1]
+    ).any():  # 31 marks in a row include one of these
+        return text
+    place = np.arange(len(codes))
+    is_mark = _are_marks(codes)
+    marks = place - np.maximum.accumulate(np.where(is_mark, -1, place))  # in a row, up to here
+    if marks.max() <= _MOST_MARKS:
+        return text
+    return codes[marks <= _MOST_MARKS].tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _are_marks(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    return _marks()[np.minimum(codes, _CODES - 1)]
+
+
+@cache
+def _marks() -> npt.NDArray[np.bool_]:
+    """bool[_CODES]: the characters whose NFKC form is sorted with the character before.
+
+    Made at the first use: it takes 30 ms.
+    """
+    starts = (unicodedata.normalize("NFKD", chr(code))[0] for code in range(_CODES))
+    return np.fromiter((unicodedata.combining(start) > 0 for start in starts), np.bool_, _CODES)
+
+
+_MOST_MARKS = 30
+_CODES = 0x20000  # there are no combining characters beyond
+
+# The same few categories come with every item. Descriptions are not kept: 16,384 of them may take
+# hundreds of megabytes.
+_NAME_CHARS = 200
+_normalised_name = lru_cache(16_384)(_normalised)

@@ -1,8 +1,8 @@
-"""Names for nodes, without a model: the terms that tell a node from its siblings.
+"""Labels for nodes, without a model: the terms that tell a node from its siblings.
 
-Class-based TF-IDF (Grootendorst 2022, BERTopic): a term counts for a node by the share of its
-items that have it, times log(1 + A / f), where f is how often the siblings have it together and
-A how many terms they hold on average. No list of stop words, so that any language will do.
+Class-based TF-IDF (Grootendorst 2022, BERTopic): the score of a term for a node is the share of its
+items that have it, times log(1 + A / f), where f is the count of the term over all siblings and A
+the average count of terms per sibling. There is no list of stop words, so any language works.
 """
 
 import re
@@ -27,10 +27,10 @@ _MOST_TERMS = 2**16
 _SAMPLE = 100_000
 _IN_LABEL, _IN_SIGNPOST, _EXEMPLARS = 3, 3, 2  # phrases, phrases, titles
 _CANDIDATES = 60  # terms looked at for a node
-_KINDRED = 0.6  # of a term's score: what a longer one with the same words needs
+_EXTENSION = 0.6  # least share of a term's score for a longer term to replace it
 _LONGEST = 5  # words of a phrase
-_WORTH = 0.45  # of the best term's score: what a term of the label needs
-_LIFT = 1.2  # times more frequent than among all siblings
+_GOOD = 0.45  # least share of the best term's score for a term of the label
+_LIFT = 1.2  # least ratio of its frequency to that in all siblings
 _TITLE = 60  # characters
 
 _MARKUP = re.compile(r"</?[a-zA-Z][^>]*>?")  # feeds cut titles in the middle of a tag
@@ -38,7 +38,7 @@ _TOKEN = re.compile(r"\w+(?:['’&-]\w+)*|[^\w\s]")
 
 
 def label_text(item: Item) -> str:
-    """What a label is made from; no pair of words spans two of the parts."""
+    """The text from which labels are made; no pair of words spans two of its parts."""
     return " | ".join((_plain(item.title), *item.keywords, *item.categories))
 
 
@@ -74,7 +74,7 @@ class TermRows:
 
 
 class Labeller:
-    """The vocabulary of a catalogue, and the names it gives to nodes."""
+    """The vocabulary of a catalogue, and the labels that it gives to nodes."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         """Learn the terms from the `label_text`s of a catalogue (an even stride of many)."""
@@ -85,13 +85,13 @@ class Labeller:
             present.update(set(_terms(text.lower())))
             for word in _TOKEN.findall(text):
                 spellings[word.lower()][word] += 1
-        dull = _particles(present, spellings, len(sample))
+        particles = _particles(present, spellings, len(sample))
         rare = 2 if len(sample) > 1_000 else 1
         kept = sorted(
             (
                 term
                 for term, count in present.items()
-                if count >= rare and dull.isdisjoint((term.split(" ")[0], term.split(" ")[-1]))
+                if count >= rare and particles.isdisjoint((term.split(" ")[0], term.split(" ")[-1]))
             ),
             key=lambda term: (-present[term], term),
         )[:_MOST_TERMS]
@@ -121,9 +121,9 @@ class Labeller:
     ) -> list[NodeSpec]:
         """The specs of a whole tree or subtree with label and signpost.
 
-        `specs` come parents first, their leaves in the order of `members`, which are positions
-        in `rows`; `title` gives the title at a position. A label that is there already stays;
-        siblings differ. The first spec keeps its signpost. O(terms · depth): some 10 µs an item.
+        `specs` come parents first, their leaves in the order of `members`, which are positions in
+        `rows`; `title` gives the title at a position. Existing labels stay; siblings differ. The
+        first spec keeps its signpost. O(terms · depth): some 10 µs an item.
         """
         order = np.concatenate(members)
         ordered = rows.take(order)
@@ -155,15 +155,15 @@ class Labeller:
     ) -> list[tuple[str, str]]:
         """Label and signpost of some siblings: sibling i has the rows bounds[i] … bounds[i + 1].
 
-        `labels` that are not empty stay; the others differ from them and from the `taken` ones.
+        Labels in `labels` that are not empty stay; the others differ from them and from `taken`.
         The title of a row is `title(positions[row])`.
         """
         lengths = np.diff(rows.ends, prepend=0)
         present = np.bincount(rows.terms, minlength=len(self._words)) > 0
         columns, place = present.nonzero()[0], (present.cumsum(dtype=np.int32) - 1)[rows.terms]
-        owner = np.repeat(np.arange(len(labels), dtype=np.int32), np.diff(bounds)).repeat(lengths)
+        sibling = np.arange(len(labels), dtype=np.int32).repeat(np.diff(bounds)).repeat(lengths)
         shape = len(labels), len(columns)
-        counts = np.bincount(owner * shape[1] + place, minlength=shape[0] * shape[1])
+        counts = np.bincount(sibling * shape[1] + place, minlength=shape[0] * shape[1])
         scores = _scores(counts.reshape(shape), np.diff(bounds))
         phrases = [self._phrases(score, columns) for score in scores]
         weight = np.zeros(shape)
@@ -171,14 +171,14 @@ class Labeller:
             for phrase in chosen:
                 weight[at, phrase.terms] = scores[at, phrase.terms]
         number = np.repeat(np.arange(len(lengths)), lengths)
-        marks = np.bincount(number, weight[owner, place], len(lengths)) / np.sqrt(4 + lengths)
+        sums = np.bincount(number, weight[sibling, place], len(lengths)) / np.sqrt(4 + lengths)
         known = {normalise(label) for label in (*labels, *taken) if label}
         names = []
         for at, label in enumerate(labels):
             span = slice(bounds[at], bounds[at + 1])
-            titles = _exemplars(marks[span], positions[span], title)
+            titles = _exemplars(sums[span], positions[span], title)
             words = [self._shown(phrase.words) for phrase in phrases[at]]
-            good = sum(phrase.score >= _WORTH * phrases[at][0].score for phrase in phrases[at])
+            good = sum(phrase.score >= _GOOD * phrases[at][0].score for phrase in phrases[at])
             name = label or _distinct(words, min(good, _IN_LABEL), titles, known)
             known.add(normalise(name))
             more = ", ".join([word for word in words if word not in name][:_IN_SIGNPOST])
@@ -186,29 +186,29 @@ class Labeller:
         return names
 
     def _phrases(self, score: _Floats, columns: npt.NDArray[np.int64]) -> list["_Phrase"]:
-        """The best terms of a node, best first; those that overlap grow together.
+        """The best terms of a node, best first; overlapping terms become one phrase.
 
-        "Smash", "Super Smash" and "Smash Bros" are one phrase: a longer term takes the place of
-        the words it is made of, and continues what it overlaps, unless it is much rarer.
+        "Smash", "Super Smash" and "Smash Bros" are one phrase: a longer term replaces its own
+        words, and extends a term that it overlaps, unless it is much rarer.
         """
         phrases: list[_Phrase] = []
         for term in np.argsort(-score, kind="stable")[:_CANDIDATES].tolist():
             if score[term] <= 0:
                 break
             words = self._words[columns[term]]
-            rivals = [phrase for phrase in phrases if not set(words).isdisjoint(phrase.words)]
-            if not rivals:
+            overlapping = [phrase for phrase in phrases if not set(words).isdisjoint(phrase.words)]
+            if not overlapping:
                 phrases.append(_Phrase(float(score[term]), words, [term]))
-            elif score[term] >= _KINDRED * rivals[0].score:
-                joined = _joined(rivals[0].words, words)
-                if all(set(rival.words) <= set(joined) for rival in rivals):
-                    rivals[0].words = joined
-                    rivals[0].terms.append(term)
-                    phrases = [phrase for phrase in phrases if phrase not in rivals[1:]]
+            elif score[term] >= _EXTENSION * overlapping[0].score:
+                joined = _joined(overlapping[0].words, words)
+                if all(set(other.words) <= set(joined) for other in overlapping):
+                    overlapping[0].words = joined
+                    overlapping[0].terms.append(term)
+                    phrases = [phrase for phrase in phrases if phrase not in overlapping[1:]]
         return phrases[: _IN_LABEL + _IN_SIGNPOST + 1]
 
     def _shown(self, words: Sequence[str]) -> str:
-        """A phrase as people write it; the first letter is a capital."""
+        """A phrase in its usual spelling; the first letter is a capital."""
         spelt = " ".join(self._spelt[word] for word in words)
         return spelt if spelt != spelt.lower() else spelt[:1].upper() + spelt[1:]
 
@@ -221,7 +221,7 @@ class _Phrase:
 
 
 def _joined(own: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    """Both in one where one holds the other or goes on where the other ends; else `own`."""
+    """Both as one phrase when one contains the other or continues its end; otherwise `own`."""
     if set(own) <= set(other):
         return other
     for first, second in ((own, other), (other, own)):
@@ -233,11 +233,11 @@ def _joined(own: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def relabel(tree: SemanticTree, nodes: Iterable[int], items: Mapping[str, Item]) -> list[Relabel]:
-    """New names for a few nodes of a tree, as after a split; locked ones keep theirs.
+    """New labels for a few nodes of a tree, for example after a split; locked nodes keep theirs.
 
-    A leaf is told from its sibling leaves by the items of all of them, which must be in `items`;
-    an inner node is named by its largest children. What stands for a category of its own keeps
-    the label. Nothing is returned for a node whose name would not change.
+    A leaf is compared with its sibling leaves by the items of all of them, which must be in
+    `items`. An inner node is labelled by its largest children. A node that stands for a category
+    keeps its label. Nodes whose label and signpost stay the same are left out.
     """
     wanted = [tree.node(node) for node in dict.fromkeys(nodes) if node != ROOT]
     wanted = sorted((n for n in wanted if not n.locked), key=lambda n: (n.height, n.id))
@@ -274,7 +274,7 @@ def _leaf_names(
         np.cumsum([0, *map(len, inside)]),
         ["" if n.id in wanted and not _own_category(n, often) else n.label for n in leaves],
         np.arange(len(known)),
-        lambda position: known[position].title,
+        lambda position: known[position].title if known[position].is_shown() else "",
         [child.label for child in children if not child.is_leaf],
     )
     return {n.id: name for n, name in zip(leaves, names, strict=True) if n.id in wanted}
@@ -321,7 +321,7 @@ def _terms(text: str) -> list[str]:
 def _particles(
     present: Mapping[str, int], spellings: Mapping[str, Counter[str]], texts: int
 ) -> set[str]:
-    """Short words that say little: frequent ones written small, and "It" or "My" (not "DS")."""
+    """Short words without meaning: frequent lower-case ones, and "It" or "My" (not "DS")."""
     written = written_small = 0
     for word, counts in spellings.items():
         if word.isalpha():
@@ -342,7 +342,7 @@ def _plain(title: str) -> str:
 
 
 def _spans(specs: Sequence[NodeSpec], sizes: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """The rows of every node, when those of the leaves follow one another."""
+    """The rows of every node, when the rows of the leaves are in sequence."""
     spans: dict[int, tuple[int, int]] = {}
     ends = np.cumsum([0, *sizes]).tolist()
     for spec in reversed(specs):
@@ -355,7 +355,7 @@ def _spans(specs: Sequence[NodeSpec], sizes: Sequence[int]) -> dict[int, tuple[i
 
 
 def _scores(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> _Floats:
-    """float64[siblings, terms]: how well a term stands for one sibling and not for the others."""
+    """float64[siblings, terms]: how well a term describes one sibling and not the others."""
     everywhere = counts.sum(axis=0)
     share = counts / np.maximum(sizes, 1)[:, None]
     average = counts.sum() / len(counts)
@@ -365,31 +365,31 @@ def _scores(counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> _Flo
     return np.where(told_apart & supported, scores, 0.0)
 
 
-def _exemplars(marks: _Floats, positions: Members, title: Callable[[int], str]) -> list[str]:
-    """Titles of the items with the most of what the node is named for; different ones."""
+def _exemplars(scores: _Floats, positions: Members, title: Callable[[int], str]) -> list[str]:
+    """Titles of the items with the highest scores for the terms of the label; different ones."""
     titles: dict[str, str] = {}
-    for row in np.argsort(-marks, kind="stable")[: 8 * _EXEMPLARS].tolist():
+    for row in np.argsort(-scores, kind="stable")[: 8 * _EXEMPLARS].tolist():
         if whole := _plain(title(int(positions[row]))):
-            titles.setdefault(normalise(whole), _cut(whole))
+            titles.setdefault(normalise(whole), _shortened(whole))
         if len(titles) == _EXEMPLARS:
             break
     return list(titles.values())
 
 
-def _cut(title: str) -> str:
+def _shortened(title: str) -> str:
     """Both ends of a long title: series share their beginning, editions their end."""
     if len(title) <= _TITLE:
         return title
     return f"{title[: _TITLE * 2 // 3].rstrip()} … {title[-_TITLE // 3 + 3 :].lstrip()}"
 
 
-def _distinct(words: Sequence[str], wished: int, titles: Sequence[str], taken: set[str]) -> str:
-    """A label that no sibling has: some words, if need be with a title, at last with a number."""
-    for count in range(max(1, wished), len(words) + 1):
+def _distinct(words: Sequence[str], preferred: int, titles: Sequence[str], taken: set[str]) -> str:
+    """A label that no sibling has: some words, with a title if needed, in the end with a number."""
+    for count in range(max(1, preferred), len(words) + 1):
         label = ", ".join(words[:count])
         if normalise(label) not in taken:
             return label
-    usual = ", ".join(words[:wished])
+    usual = ", ".join(words[:preferred])
     for title in titles:
         label = f"{usual}: {title}" if usual else title
         if normalise(label) not in taken:

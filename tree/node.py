@@ -12,22 +12,28 @@ from rpds import HashTrieMap
 
 from tree.edits import NodeSpec
 from tree.rows import IntArray, Rows
-from tree.vectors import DIMENSIONS, FACETS, FloatArray, Int8Matrix, facets, inverse_norms
+from tree.vectors import (
+    CENTROIDS_PER_NODE,
+    DIMENSIONS,
+    FloatArray,
+    Int8Matrix,
+    centroids,
+    inverse_norms,
+)
 
-LEXICAL = "lexical"  # the embedder that needs nothing
 ROOT = 0
 _NO_ROWS: IntArray = np.zeros(0, np.int32)
-_NO_SLATE: Int8Matrix = np.zeros((0, FACETS, DIMENSIONS), np.int8)
-_NO_SCALE: FloatArray = np.zeros((0, FACETS), np.float32)
+_NO_CENTROIDS: Int8Matrix = np.zeros((0, CENTROIDS_PER_NODE, 0), np.int8)
+_NO_SCALE: FloatArray = np.zeros((0, CENTROIDS_PER_NODE), np.float32)
 
 
 class TreeSettings(msgspec.Struct, frozen=True):
-    """What shapes a tree; part of every snapshot. For `embedder` see `tree.embedders`."""
+    """What shapes a tree; part of every snapshot. For `embedder` see `app.embedders`."""
 
     leaf_capacity: int = 20
     fan_out: int = 16
     seed: int = 0
-    embedder: str = LEXICAL
+    embedder: str = "lexical"  # that of snapshots which name none
 
     def depth_limit(self, items: int) -> int:
         """Levels below the root that `items` may take: ⌈log_fan_out(n / leaf_capacity)⌉ + 2."""
@@ -38,16 +44,17 @@ class TreeSettings(msgspec.Struct, frozen=True):
 
 
 class Space(msgspec.Struct, frozen=True):
-    """The vector space of a tree: which embedder, and its frozen state (empty when unfitted)."""
+    """The vector space of a tree: which embedder, its frozen state (empty when unfitted), width."""
 
     embedder: str
     fingerprint: str
     state: bytes = b""
+    dimensions: int = DIMENSIONS  # 1 byte each
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of one version. `slate` holds its children's facets, in the order of `children`."""
+    """A node of one version; `child_centroids` are those of its `children`, in their order."""
 
     id: int
     parent: int | None
@@ -60,8 +67,8 @@ class Node:
     rows: IntArray = field(default_factory=lambda: _NO_ROWS)
     count: int = 0
     height: int = 0  # levels below it
-    slate: Int8Matrix = field(default_factory=lambda: _NO_SLATE)
-    slate_scale: FloatArray = field(default_factory=lambda: _NO_SCALE)
+    child_centroids: Int8Matrix = field(default_factory=lambda: _NO_CENTROIDS)
+    child_scale: FloatArray = field(default_factory=lambda: _NO_SCALE)
 
     @classmethod
     def of_rows(cls, spec: NodeSpec, parent: int | None, rows: IntArray) -> Node:
@@ -77,12 +84,12 @@ class Node:
         spec: NodeSpec,
         parent: int | None,
         children: Sequence[Node],
-        slate: Int8Matrix,
-        slate_scale: FloatArray | None = None,
+        child_centroids: Int8Matrix,
+        child_scale: FloatArray | None = None,
     ) -> Node:
-        """An inner node over `children`, whose facets `slate` holds in the same order.
+        """An inner node over `children`; `child_centroids` are theirs, in the same order.
 
-        `slate_scale` is `inverse_norms(slate)`, where the caller has it.
+        `child_scale` is `inverse_norms(child_centroids)`, where the caller has it.
         """
         return cls(
             spec.id, parent, spec.label, spec.signpost, spec.key, spec.locked,
@@ -90,24 +97,28 @@ class Node:
             inner=tuple(at for at, child in enumerate(children) if child.children),
             count=sum(child.count for child in children),
             height=1 + max(child.height for child in children),
-            slate=slate,
-            slate_scale=inverse_norms(slate) if slate_scale is None else slate_scale,
+            child_centroids=child_centroids,
+            child_scale=inverse_norms(child_centroids) if child_scale is None else child_scale,
         )  # fmt: skip
 
     @property
     def is_leaf(self) -> bool:
         return not self.children
 
-    def facets(self, rows: Rows) -> Int8Matrix:
-        """int8[FACETS, DIMENSIONS]: the directions that stand for it, found from what it holds."""
-        return facets(self.holding(rows))
+    def centroids(self, rows: Rows) -> Int8Matrix:
+        """int8[CENTROIDS_PER_NODE, dimensions]: the centroids of what the node holds."""
+        return centroids(self.holding(rows))
 
     def holding(self, rows: Rows) -> Int8Matrix:
-        """The vectors that its facets sum up: of its items, or its children's facets."""
-        return self.slate.reshape(-1, DIMENSIONS) if self.children else rows.vectors[self.rows]
+        """The vectors of which it has the centroids: of its items, or its children's centroids."""
+        return (
+            self.child_centroids.reshape(-1, rows.dimensions)
+            if self.children
+            else rows.vectors[self.rows]
+        )
 
     def spec(self, items: tuple[str, ...] = ()) -> NodeSpec:
-        """The node as an edit would put it, with `items`."""
+        """The node as an edit describes it, with `items`."""
         return NodeSpec(
             self.id, self.label, self.signpost, self.key, self.children, items, self.locked
         )
@@ -116,9 +127,9 @@ class Node:
 Nodes: TypeAlias = "HashTrieMap[int, Node]"  # not subscriptable at run time
 
 
-def noted_facets(node: Node, nodes: Nodes, rows: Rows) -> Int8Matrix:
-    """`node.facets(rows)` as its parent's slate has noted them; nobody notes those of the root."""
+def stored_centroids(node: Node, nodes: Nodes, rows: Rows) -> Int8Matrix:
+    """`node.centroids(rows)`, as its parent has stored them; those of the root are not stored."""
     if node.parent is None:
-        return node.facets(rows)
+        return node.centroids(rows)
     parent = nodes[node.parent]
-    return parent.slate[parent.children.index(node.id)]
+    return parent.child_centroids[parent.children.index(node.id)]

@@ -1,6 +1,7 @@
-"""Incremental placement: which edits put items in, take items out, and keep the tree in shape.
+"""Incremental placement: the edits that add items, remove items, and keep the tree in shape.
 
-No model is asked. An item follows its categories down, then the nearest facets with a small beam.
+No model is asked. An item goes down by its categories, then by the most similar centroids with a
+small beam.
 """
 
 from collections import defaultdict
@@ -25,7 +26,7 @@ _Numbers = npt.NDArray[np.int64]
 
 
 class _Sorted(NamedTuple):
-    """Keys of items: each once, and which of them an item has."""
+    """The distinct keys of items, and the key of each item."""
 
     distinct: list[Key]
     kinds: _Numbers
@@ -44,10 +45,9 @@ def plan(
 ) -> list[Edit]:
     """Edits on `tree` that put `items` (with one row of `vectors` each) and drop `drops`.
 
-    `leaves` are those that `route` gives, where the caller has them.
-
-    The ids of `items` are distinct and not in `drops`. The edits keep every invariant of the
-    tree. O(items · depth · fan-out), plus the size of what has to be grown anew.
+    `leaves` are the results of `route`, if the caller has them. The ids of `items` are distinct and
+    not in `drops`. The edits keep every invariant of the tree. O(items · depth · fan-out), plus the
+    size of the subtrees that are grown anew.
     """
     work = WorkingCopy(tree)
     work.look_up([*drops, *(item.id for item in items)])
@@ -66,7 +66,7 @@ def plan(
 
 
 def regrow(tree: SemanticTree, top: int, records: Mapping[str, Item]) -> list[Edit]:
-    """Edits that grow the subtree below `top` anew, by the keys of its items' records."""
+    """Edits that grow the subtree below `top` anew, by the keys in the records of its items."""
     work = WorkingCopy(tree)
     for item in records.values():
         work.learn(item)
@@ -90,9 +90,9 @@ def put_edit(item: Item, leaf: int, vector: Int8Matrix) -> PutItem:
 
 
 def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[int]:
-    """The leaf where each item of those keys and vectors belongs.
+    """The leaf for each item with these keys and vectors.
 
-    All items go down level by level, so that a node is looked at once for all that reach it.
+    All items go down level by level, so each node is read once for all items that reach it.
     """
     scale = inverse_norms(vectors)
     kinds = {key: number for number, key in enumerate(dict.fromkeys(keys))}
@@ -111,10 +111,10 @@ def route(tree: SemanticTree, keys: Sequence[Key], vectors: Int8Matrix) -> list[
         order = np.lexsort((nodes, -scores, items))
         items, scores, nodes, inner = items[order], scores[order], nodes[order], inner[order]
         ends = np.flatnonzero(~inner)
-        who, first = np.unique(items[ends], return_index=True)  # each item's best leaf
-        nearer = scores[ends[first]] > best[who]
-        best[who[nearer]] = scores[ends[first[nearer]]]
-        leaves[who[nearer]] = nodes[ends[first[nearer]]]
+        item, first = np.unique(items[ends], return_index=True)  # each item's best leaf
+        better = scores[ends[first]] > best[item]
+        best[item[better]] = scores[ends[first[better]]]
+        leaves[item[better]] = nodes[ends[first[better]]]
         rank = np.arange(len(items)) - np.searchsorted(items, items)
         onward = np.flatnonzero((rank < _BEAM) & inner)
         onward = onward[np.argsort(nodes[onward], kind="stable")]
@@ -133,9 +133,9 @@ def _reached(
     items: _Numbers,
 ) -> _Reached:
     """Items, scores, children, and whether these are inner nodes, of all pairs that fit."""
-    slate = node.slate.reshape(-1, node.slate.shape[-1])
-    near = cosines(slate, node.slate_scale.ravel(), vectors[items], scale[items])
-    scores = near.reshape(len(node.children), -1, len(items)).max(axis=1)
+    child_centroids = node.child_centroids.reshape(-1, node.child_centroids.shape[-1])
+    similarity = cosines(child_centroids, node.child_scale.ravel(), vectors[items], scale[items])
+    scores = similarity.reshape(len(node.children), -1, len(items)).max(axis=1)
     fitting = _fitting(children, keys, items)
     child, item = np.nonzero(fitting)
     inner = np.array([bool(each.children) for each in children])
@@ -143,18 +143,18 @@ def _reached(
 
 
 def _fitting(children: Sequence[Node], keys: _Sorted, items: _Numbers) -> npt.NDArray[np.bool_]:
-    """bool[children, items]: who stands for the key's category; else those for none; else all."""
+    """bool[children, items]: children of the item's category; else without one; else all."""
     if not any(child.key for child in children):
         return np.ones((len(children), len(items)), bool)
     named: dict[Key, list[int]] = defaultdict(list)
     for at, child in enumerate(children):
         named[child.key].append(at)
     depths = sorted({len(key) for key in named} - {0})
-    everybody = list(range(len(children)))
+    everyone = list(range(len(children)))
 
     def fit(key: Key) -> list[int]:
         known = [at for depth in depths if depth <= len(key) for at in named.get(key[:depth], ())]
-        return known or named.get((), everybody)
+        return known or named.get((), everyone)
 
     kinds, which = np.unique(keys.kinds[items], return_inverse=True)
     fitting = np.zeros((len(children), len(kinds)), bool)

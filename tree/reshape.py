@@ -1,8 +1,8 @@
-"""How a tree under edit gets back within its bounds: split, merge, collapse, grow anew.
+"""Brings a changed tree back within its limits: split, merge, collapse, grow anew.
 
-An over-full leaf splits into near-equal parts, an over-full inner node splits in two, an
-under-full leaf joins its nearest sibling, and where the tree has grown too deep the smallest
-subtree that restores the limit is grown anew (the scapegoat tree's rule, Galperin & Rivest 1993).
+An over-full leaf splits into near-equal parts, an over-full inner node splits in two, an under-full
+leaf joins its most similar sibling. Where the tree is too deep, the smallest subtree that restores
+the limit is grown anew (the scapegoat tree's rule, Galperin & Rivest 1993).
 """
 
 import math
@@ -24,7 +24,7 @@ _Member = TypeVar("_Member")
 
 
 def rebalance(work: WorkingCopy) -> None:
-    """Bring every touched leaf, and what hangs on it, back within its bounds."""
+    """Bring every touched leaf and its ancestors back within their limits."""
     for leaf in work.touched_leaves():
         _split_leaf(work, leaf)
     for leaf in work.touched_leaves():
@@ -65,26 +65,26 @@ def _split_leaf(work: WorkingCopy, leaf: int) -> None:
         return
     first, *others = _parted(members, work.vectors(members), parts, settings.seed)
     spec = work.spec(leaf)
-    work.fill(leaf, first)  # it keeps its number: half as much to move, and a locked label stays
-    work.beside(leaf, [work.add(spec, items=some) for some in others])
+    work.fill(leaf, first)  # it keeps its id: half as many items move, and a locked label stays
+    work.add_siblings(leaf, [work.add(spec, items=some) for some in others])
     _split_inner(work, work.parent(leaf))
 
 
 def _split_inner(work: WorkingCopy, node: int) -> None:
-    """Where `node` has a child too many: two near-equal halves, and on to its parent.
+    """Split `node` in two near-equal halves if it has too many children, then its parent.
 
-    Below the root that is one level more.
+    A split of the root adds a level.
     """
     spec, settings = work.spec(node), work.settings
     if len(spec.children) <= settings.fan_out:
         return
-    compass = work.facets_of(spec.children)[:, 0]
-    kept, other = _parted(spec.children, compass, 2, settings.seed)
+    centroids = work.centroids_of(spec.children)[:, 0]
+    kept, other = _parted(spec.children, centroids, 2, settings.seed)
     if node == ROOT:
         work.hang(ROOT, [work.add(spec, children=half) for half in (kept, other)])
     else:
         work.hang(node, kept)
-        work.beside(node, [work.add(spec, children=other)])
+        work.add_siblings(node, [work.add(spec, children=other)])
         _split_inner(work, work.parent(node))
 
 
@@ -101,7 +101,7 @@ def _parted(
 def _halves(vectors: Int8Matrix) -> Labels:
     """0 or 1 for every row, equally often: two-means from the farthest pair, cut at the median.
 
-    For a leaf that is a twentieth of what `balanced_parts` takes, for the same halves or nearly.
+    For a leaf this takes a twentieth of the time of `balanced_parts`, with nearly the same halves.
     """
     points = unit(vectors)
     first = int(np.argmin(points @ points.sum(axis=0)))
@@ -117,7 +117,7 @@ def _halves(vectors: Int8Matrix) -> Labels:
 
 
 def _merge_leaf(work: WorkingCopy, leaf: int) -> None:
-    """An under-full leaf joins the nearest sibling that has room; without one it stays."""
+    """Merge an under-full leaf into the most similar sibling that has room, if there is one."""
     members, capacity = work.content(leaf), work.settings.leaf_capacity
     if leaf == ROOT or len(members) >= capacity * _UNDERFULL:
         return
@@ -130,9 +130,11 @@ def _merge_leaf(work: WorkingCopy, leaf: int) -> None:
         ]
         if not hosts:
             return
-        mine = work.facets(leaf)
+        mine = work.centroids(leaf)
         scale = inverse_norms(mine)
-        best = max(hosts, key=lambda host: (cosines(mine, scale, work.facets(host)).max(), -host))
+        best = max(
+            hosts, key=lambda host: (cosines(mine, scale, work.centroids(host)).max(), -host)
+        )
         work.fill(best, work.content(best) + members)
         work.fill(leaf, [])
     work.substitute(leaf, [])
@@ -167,7 +169,7 @@ def _cut_depth(work: WorkingCopy) -> None:
 
 
 def _deepest_path(work: WorkingCopy) -> list[int]:
-    """The inner nodes from the root down to a leaf as deep as any."""
+    """The inner nodes from the root to one of the deepest leaves."""
     path, node = [], ROOT
     while children := work.spec(node).children:
         path.append(node)

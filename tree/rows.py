@@ -1,11 +1,11 @@
 """`Rows`: the items of a tree as columns, shared by all its versions.
 
-One row says that an item stood in a leaf with this vector and these facts. A row is never
-changed: an item that is updated or moved gets a new row, and its old one is stamped with the
-version in which it died. So a snapshot is a number of rows and a version, readers need no lock,
-and an edit costs what it changes. Text is not held; it lives in the store.
+One row says that an item was in a leaf with this vector and these facts. A row never changes: an
+item that is updated or moved gets a new row, and its old row gets the version in which it died. So
+a snapshot is a number of rows and a version, readers need no lock, and an edit costs what it
+changes. Texts are not here; they are in the store.
 
-Memory per row at 256 dimensions: 256 B vector, 37 B facts, the id twice its length at most.
+Memory per row at 256 dimensions: 256 B vector, 39 B facts, the id twice its length at most.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tree.vectors import DIMENSIONS, Int8Matrix, inverse_norms
+from tree.item import normalise
+from tree.vectors import Int8Matrix, inverse_norms
 
 ALIVE = np.iinfo(np.int32).max
 NOWHERE = -1
@@ -26,7 +27,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A run of rows in transit: what a build, a snapshot chunk or a batch of edits carries."""
+    """Rows in transit: part of a build, a snapshot or a batch of edits."""
 
     ids: list[str]
     vectors: Int8Matrix
@@ -50,11 +51,11 @@ class Columns:
 class Rows:
     """Growing columns with an index by item id. One writer at a time; any number of readers."""
 
-    def __init__(self, capacity: int = 64) -> None:
+    def __init__(self, dimensions: int, capacity: int = 64) -> None:
         self.size = 0
         self.head = 0  # the newest version that these rows hold
         self.dead = 0
-        self.vectors: Int8Matrix = np.zeros((capacity, DIMENSIONS), np.int8)
+        self.vectors: Int8Matrix = np.zeros((capacity, dimensions), np.int8)
         self.scale = np.zeros(capacity, np.float32)
         self.leaf = np.zeros(capacity, np.int32)
         self.died = np.zeros(capacity, np.int32)
@@ -62,12 +63,19 @@ class Rows:
         self.popularity = np.zeros(capacity, np.float32)
         self.expires_at = np.zeros(capacity, np.float64)
         self.hidden = np.zeros(capacity, np.bool_)
-        self.domain = np.zeros(capacity, np.uint16)
+        self.domain = np.zeros(capacity, np.int32)
         self.domains: list[str] = []
+        self._published_domains = 0
         self._domain_codes: dict[str, int] = {}
+        self._alike: dict[str, list[int]] = {}  # codes of domains by what they mean
         self._id_ends = np.zeros(capacity, np.int64)
         self._id_bytes = bytearray()
         self._index = _Index()
+
+    @property
+    def dimensions(self) -> int:
+        """The width of the vectors."""
+        return self.vectors.shape[1]
 
     def append(self, columns: Columns, leaves: npt.ArrayLike) -> IntArray:
         """New rows, not yet indexed: `publish` or `truncate` must follow. Returns their numbers."""
@@ -89,11 +97,11 @@ class Rows:
         return np.arange(start, stop, dtype=np.int32)
 
     def move(self, rows: IntArray, leaves: npt.ArrayLike) -> IntArray:
-        """Copies of `rows` that stand in other leaves, not yet indexed."""
+        """Copies of `rows` in other leaves, not yet indexed."""
         return self.append(self.columns(rows), leaves)
 
     def publish(self, version: int, since: int, gone: Iterable[int]) -> None:
-        """Make the rows from `since` on findable and stamp the rows `gone`, as of `version`."""
+        """Index the rows from `since` on, and mark the rows `gone` as dead, as of `version`."""
         last = np.fromiter(gone, np.int64)
         self.died[last] = version
         self.dead += len(last)
@@ -110,11 +118,21 @@ class Rows:
             self._index = _Index.over(map(self.id, range(self.size)))
         elif self._index.overgrown:
             self._index = self._index.merged()
+        self._published_domains = len(self.domains)
+        self.head = version
+
+    def renumber(self, version: int) -> None:
+        """Let `version` be the newest one, of which nobody has seen those before."""
+        died = self.died[: self.size]
+        died[died != ALIVE] = version
         self.head = version
 
     def truncate(self, size: int) -> None:
-        """Forget the rows from `size` on, which were never published."""
+        """Remove the rows from `size` on, which were never published."""
         self.size = size
+        for name in self.domains[self._published_domains :]:
+            del self._domain_codes[name]
+        del self.domains[self._published_domains :]
         del self._id_bytes[int(self._id_ends[size - 1]) if size else 0 :]
 
     def id(self, row: int) -> str:
@@ -131,6 +149,10 @@ class Rows:
             content[start:stop].decode("utf-8", "surrogatepass")
             for start, stop in zip(starts, stops, strict=True)
         ]
+
+    def domain_codes(self, name: str) -> Sequence[int]:
+        """The positions in `domains` of all spellings of a domain; none when no item has it."""
+        return self._alike.get(normalise(name), ())
 
     def find(self, item_id: str, version: int, size: int) -> int | None:
         """The row of an item among the first `size`, alive in `version`; None if there is none."""
@@ -174,6 +196,7 @@ class Rows:
         if code is None:
             code = self._domain_codes[name] = len(self.domains)
             self.domains.append(name)
+            self._alike.setdefault(normalise(name), []).append(code)
         return code
 
     def _reserve(self, size: int) -> None:
@@ -194,9 +217,9 @@ class Rows:
 
 
 class _Index:
-    """Row numbers by id: a sorted array of hashes (8 B an id) under a small dict of new ones.
+    """Row numbers by id: a sorted array of hashes (8 B an id) and a small dict of new ones.
 
-    A plain dict of 1M ids takes some 180 B an id, half of what a replica may spend.
+    A plain dict of 1M ids takes some 180 B an id, half of the memory that a replica may use.
     """
 
     def __init__(self) -> None:
@@ -206,7 +229,7 @@ class _Index:
 
     @classmethod
     def over(cls, ids: Iterable[str]) -> "_Index":
-        """An index of `ids`, which stand in rows 0, 1, 2 … and may repeat: the last one wins."""
+        """An index of `ids`, which are in rows 0, 1, 2 … and may repeat: the last one wins."""
         index = cls()
         hashes = np.fromiter(map(_hash, ids), np.uint32)
         order = np.argsort(hashes, kind="stable")  # equal ids stay in the order of their rows
@@ -215,7 +238,7 @@ class _Index:
         return index
 
     def merged(self) -> "_Index":
-        """The same with no new ones: another object, because somebody may be reading this one."""
+        """An index with the same content and no new ones: a copy, as this one may be in use."""
         count = len(self._recent)
         hashes = np.fromiter(map(_hash, self._recent), np.uint32, count)
         rows = np.fromiter(self._recent.values(), np.int32, count)
@@ -230,11 +253,11 @@ class _Index:
         self._recent[item_id] = row
 
     def recent(self, item_id: str, older: int) -> int:
-        """The newest row of an id whose newest was `older` a while ago."""
+        """The newest row of an id whose newest row was `older` before."""
         return self._recent.get(item_id, older)
 
     def first(self, ids: Sequence[str]) -> list[int]:
-        """The first of the `candidates` of each of `ids`; NOWHERE where there is none."""
+        """The first of the `candidates` of each of `ids`; NOWHERE if there is none."""
         hashes = np.fromiter(map(_hash, ids), np.uint32, len(ids))
         places = np.searchsorted(self._hashes, hashes, side="right") - 1
         found = np.full(len(ids), NOWHERE)
@@ -263,5 +286,5 @@ class _Index:
 
 
 def _hash(item_id: str) -> int:
-    """32 bits; of a million ids some hundred share theirs, and `find` tells those apart."""
+    """32 bits; in a million ids some hundred collide, which `find` resolves."""
     return hash(item_id) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""`WorkingCopy`: a tree under edit, with node specs and leaf contents as they will be."""
+"""`WorkingCopy`: a tree while edits on it are planned, with node specs and leaf contents."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,16 +11,16 @@ from tree.item import Item
 from tree.node import ROOT
 from tree.rows import IntArray
 from tree.snapshot import SemanticTree
-from tree.vectors import DIMENSIONS, FACETS, Int8Matrix, facets_of_groups
+from tree.vectors import CENTROIDS_PER_NODE, Int8Matrix, centroids_of_groups
 
 _NO_ROWS: IntArray = np.zeros(0, np.int32)
 
 
 class WorkingCopy:
-    """A tree whose items and nodes may be moved about, at the cost of what is looked at.
+    """A tree whose items and nodes can be moved, at the cost of the nodes that are read.
 
-    Items come and go by `put` and `drop`; `reshape` sums up what the other methods did to the
-    nodes. Nothing here keeps a leaf or a node within its bounds.
+    `put` and `drop` change items; `reshape` is the edit for all other changes of nodes. Nothing
+    here keeps a leaf or a node within its limits.
     """
 
     def __init__(self, tree: SemanticTree) -> None:
@@ -31,20 +31,20 @@ class WorkingCopy:
         self._specs: dict[int, NodeSpec] = {}
         self._parents: dict[int, int] = {}
         self._items: dict[int, list[str]] = {}
-        self._row_of: dict[str, int] = {}  # of the items in the leaves that were looked at
-        self._vector_of: dict[str, Int8Matrix] = {}  # of the items that came
+        self._row_of: dict[str, int] = {}  # of the items in the leaves that were read
+        self._vector_of: dict[str, Int8Matrix] = {}  # of added items
         self._keys: dict[str, Key] = {}
         self._spellings: dict[str, str] = {}
         self._home: dict[str, int] = {}
         self._absent: set[str] = set()  # items that are not in the tree
         self._dropped: set[int] = set()
         self._reshaped: set[int] = set()
-        self._touched: dict[int, None] = {}  # leaves that items came to or left, in order
+        self._touched: dict[int, None] = {}  # leaves that have got or lost items, in order
 
     # -- items
 
     def look_up(self, ids: Sequence[str]) -> None:
-        """Note where items are that are about to come or go: cheaper than one by one."""
+        """Find the places of several items at once, which is cheaper than one by one."""
         leaves = self._tree.rows.leaf
         for item_id, row in zip(ids, self._tree.rows_of(ids), strict=True):
             if row is not None:
@@ -53,7 +53,7 @@ class WorkingCopy:
                 self._absent.add(item_id)
 
     def put(self, item: Item, vector: Int8Matrix, leaf: int) -> None:
-        """The item stands in `leaf`, and no longer where it was."""
+        """Put the item in `leaf`, and remove it from its old leaf."""
         self.drop(item.id)
         self.learn(item)
         self._vector_of[item.id] = vector
@@ -63,7 +63,7 @@ class WorkingCopy:
         self.count += 1
 
     def drop(self, item_id: str) -> None:
-        """The item is gone; nothing happens when it is not there."""
+        """Remove the item; nothing happens when the tree does not hold it."""
         home = self._home.pop(item_id, None)
         if home is None:
             if item_id in self._absent:
@@ -78,7 +78,7 @@ class WorkingCopy:
         self.count -= 1
 
     def learn(self, item: Item) -> None:
-        """The key of an item, and how its categories are spelled."""
+        """Note the key of an item, and the spelling of its categories."""
         key = self._keys[item.id] = item.key
         self._spellings.update(zip(key, (item.domain, *item.categories), strict=True))
 
@@ -91,12 +91,12 @@ class WorkingCopy:
         return next((step.key for step in reversed(steps) if step.key), ())
 
     def spelled(self, part: str) -> str:
-        """A key component as a label is written."""
+        """A key component in the spelling of a label."""
         return titled(self._spellings.get(part, part))
 
     def vectors(self, items: Sequence[str]) -> Int8Matrix:
-        """int8[items, DIMENSIONS]."""
-        found = np.empty((len(items), DIMENSIONS), np.int8)
+        """int8[items, dimensions]."""
+        found = np.empty((len(items), self._tree.rows.dimensions), np.int8)
         old = []
         for at, item_id in enumerate(items):
             if item_id in self._vector_of:
@@ -109,7 +109,7 @@ class WorkingCopy:
     # -- nodes as they are now
 
     def touched_leaves(self) -> Iterator[int]:
-        """Leaves that items came to or left, in that order; each as long as it is still a leaf."""
+        """Leaves that have got or lost items, in that order, if they are still leaves."""
         for leaf in list(self._touched):
             if leaf not in self._dropped and not self.spec(leaf).children:
                 yield leaf
@@ -139,7 +139,7 @@ class WorkingCopy:
         return [child for child in self.spec(self.parent(node)).children if child != node]
 
     def items_below(self, top: int) -> list[str]:
-        """Ids of the items in `top` and below it, by the numbers of their leaves."""
+        """Ids of the items in `top` and below it, by the ids of their leaves."""
         leaves = [node for node in (top, *self._below(top)) if not self.spec(node).children]
         return [item_id for leaf in sorted(leaves) for item_id in self.content(leaf)]
 
@@ -150,27 +150,29 @@ class WorkingCopy:
         children = self.spec(node).children
         return 1 + max(map(self.height, children)) if children else 0
 
-    def facets(self, node: int) -> Int8Matrix:
-        """int8[FACETS, DIMENSIONS]: the directions that stand for a node."""
-        return self.facets_of([node])[0]
+    def centroids(self, node: int) -> Int8Matrix:
+        """int8[CENTROIDS_PER_NODE, dimensions]: the centroids of a node."""
+        return self.centroids_of([node])[0]
 
-    def facets_of(self, nodes: Sequence[int]) -> Int8Matrix:
-        """int8[nodes, FACETS, DIMENSIONS]: the facets of each, cheaper than one by one."""
-        found = np.empty((len(nodes), FACETS, DIMENSIONS), np.int8)
+    def centroids_of(self, nodes: Sequence[int]) -> Int8Matrix:
+        """int8[nodes, CENTROIDS_PER_NODE, dimensions]: cheaper than one node at a time."""
+        dimensions = self._tree.rows.dimensions
+        found = np.empty((len(nodes), CENTROIDS_PER_NODE, dimensions), np.int8)
         fresh = []
         for at, node in enumerate(nodes):
             if self._known_anew(node):
                 fresh.append(at)
             else:
-                found[at] = self._tree.facets_of(self._tree.node(node))
-        found[fresh] = facets_of_groups([self._holding(nodes[at]) for at in fresh])
+                found[at] = self._tree.centroids_of(self._tree.node(node))
+        if fresh:
+            found[fresh] = centroids_of_groups([self._holding(nodes[at]) for at in fresh])
         return found
 
     def _holding(self, node: int) -> Int8Matrix:
-        """The vectors that its facets sum up: of its items, or its children's facets."""
+        """The vectors that its centroids sum up: of its items, or its children's centroids."""
         children = self.spec(node).children
         if children:
-            return self.facets_of(children).reshape(-1, DIMENSIONS)
+            return self.centroids_of(children).reshape(-1, self._tree.rows.dimensions)
         return self.vectors(self.content(node))
 
     def _below(self, top: int) -> list[int]:
@@ -190,42 +192,42 @@ class WorkingCopy:
     def add(
         self, like: NodeSpec, *, items: Sequence[str] = (), children: Sequence[int] = ()
     ) -> int:
-        """A new node with the names of `like`, which hangs from nothing yet."""
+        """A new node with the names of `like`, without a parent yet."""
         node = self.next_node
         spec = NodeSpec(node, like.label, like.signpost, like.key, tuple(children))
         self._put(spec, items)
         return node
 
     def fill(self, leaf: int, items: Sequence[str]) -> None:
-        """The leaf holds `items` and nothing else."""
+        """Set the items of a leaf."""
         self._put(self.spec(leaf), items)
 
     def hang(self, node: int, children: Sequence[int]) -> None:
-        """The node has `children` and no others; with any, it holds no items."""
+        """Set the children of a node; with children it has no items."""
         spec = msgspec.structs.replace(self.spec(node), children=tuple(children))
         self._put(spec, () if children else self.content(node))
 
     def substitute(self, node: int, others: Sequence[int]) -> None:
-        """`others` take the place of a node among its parent's children."""
+        """Replace a node by `others` among the children of its parent."""
         parent = self.parent(node)
         children = list(self.spec(parent).children)
         at = children.index(node)
         self.hang(parent, [*children[:at], *others, *children[at + 1 :]])
         self.remove(node)
 
-    def beside(self, node: int, others: Sequence[int]) -> None:
-        """`others` hang next to a node, from its parent."""
+    def add_siblings(self, node: int, others: Sequence[int]) -> None:
+        """Add `others` to the parent of a node, next to it."""
         parent = self.parent(node)
         children = self.spec(parent).children
         at = children.index(node) + 1
         self.hang(parent, [*children[:at], *others, *children[at:]])
 
     def remove(self, node: int) -> None:
-        """The node is gone; whoever takes its place or its children sees to them."""
+        """Remove the node; the caller moves its children and its place."""
         self._dropped.add(node)
 
     def regraft(self, specs: Sequence[NodeSpec], contents: Sequence[Sequence[str]]) -> None:
-        """The first of `specs` keeps its number, and the others replace all below it.
+        """Replace the subtree below the first of `specs`, which keeps its id, by the others.
 
         Parents come first; the leaves among them take `contents` in order.
         """
@@ -235,7 +237,7 @@ class WorkingCopy:
             self._put(spec, () if spec.children else next(groups))
 
     def reshape(self) -> Reshape | None:
-        """The edit that brings the nodes into their new shape; None when they kept the old one."""
+        """The edit that brings the nodes into their new shape; None if nothing has changed."""
         if not self._reshaped and not self._dropped:
             return None
         gone = {node for node in self._dropped if node < self._tree.next_node}
@@ -249,7 +251,7 @@ class WorkingCopy:
         return Reshape(tuple(sorted(gone)), tuple(put))
 
     def _put(self, spec: NodeSpec, items: Sequence[str]) -> None:
-        """The node is so, and its ancestors are looked at afresh: their height may change."""
+        """Set the node, and recompute the heights of its ancestors."""
         self.next_node = max(self.next_node, spec.id + 1)
         self._specs[spec.id] = spec
         self._parents.update(dict.fromkeys(spec.children, spec.id))

@@ -3,12 +3,16 @@
 from fastapi import FastAPI
 
 from app.api import (
+    audit,
+    backup,
     batches,
     catalogs,
+    docs,
     events,
     health,
     items,
     jobs,
+    keys,
     listing,
     metrics,
     problems,
@@ -19,32 +23,53 @@ from app.api import (
     users,
     versions,
 )
-from app.api.access import Access, grant
+from app.api.boundary import Boundary
+from app.api.dependencies import Dependencies, attach
+from app.api.disconnects import EndingNotice
+from app.api.gate import Gate
+from app.api.queries import ONLY_KNOWN
+from app.api.scopes import needs_key, without_rule_in
 from app.catalogs import CatalogSettings
+from app.keys import KeyRequest
 from app.recommend import RecommendRequest
 from tree.item import Item
 
-__all__ = ["Access", "grant", "install"]
+__all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
     catalogs, items, batches, listing, transfer, recommend, events, users, tree, versions, jobs,
-    health, metrics,
+    keys, audit, backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
     batches.BatchRequest,
     events.EventsRequest,
+    users.EraseRequest,
+    KeyRequest,
     users.UserContent,
     tree.NodePatch,
     tree.RebuildRequest,
 )
 
 
-def install(app: FastAPI) -> metrics.Metrics:
-    """Give `app` its routes, its problems, its description and its figures."""
+def install(app: FastAPI, *, keyed: bool = False) -> metrics.Metrics:
+    """Give `app` its routes, error handlers, description and metrics.
+
+    `keyed`: its operations need keys.
+    """
     for resource in _RESOURCES:
-        app.include_router(resource.router)
+        app.include_router(resource.router, dependencies=[ONLY_KNOWN])
+    if without_rule := without_rule_in(app.routes):
+        raise RuntimeError(f"app/api/scopes.py has no rule for {', '.join(without_rule)}")
+    app.add_middleware(Gate)
     problems.install(app, [route for resource in _RESOURCES for route in resource.router.routes])
-    schema.describe(app, _BODIES, {items.ITEM_CONTENT: schema.without(Item, "id")})
-    return metrics.install(app)
+    parts: schema.Document = {
+        items.ITEM_CONTENT: schema.content(Item, items.ITEM_CONTENT, without="id"),
+        items.ITEM_PATCH: schema.content(Item, items.ITEM_PATCH, without="id", partial=True),
+    }
+    schema.describe(app, _BODIES, parts, needs_key if keyed else None)
+    figures = metrics.install(app)
+    app.add_middleware(EndingNotice)
+    app.add_middleware(Boundary)  # the outermost: it also sees the answers of other middleware
+    return figures

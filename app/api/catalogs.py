@@ -1,16 +1,18 @@
-"""Catalogues: made with their settings, looked at, listed, removed."""
+"""Catalogues: create, get, list, delete."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import TheCatalog, TheCatalogs
 from app.api.bodies import optional_json_body
-from app.api.problems import Flaw, Refused, invalid
+from app.api.dependencies import TheCaller, TheCatalogs
+from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
-from app.catalogs import Catalog, CatalogSettings, UnknownEmbedder
+from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
+from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 
 router = APIRouter(prefix="/v1/catalogs", tags=["catalogs"])
 
@@ -18,14 +20,29 @@ _Name = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
 class CatalogView(BaseModel):
-    """A catalogue: its settings, and the shape of its tree."""
+    """A catalogue: its settings, and the shape of its tree.
+
+    Fields that cannot be read are null, and `problem` says why. A damaged catalogue can be deleted
+    and created again.
+    """
 
     name: str
-    settings: CatalogSettings
-    items: int
-    tree_version: int
-    nodes: int
-    depth: int
+    settings: CatalogSettings | None
+    items: int | None
+    tree_version: int | None
+    nodes: int | None
+    depth: int | None
+    problem: str | None = Field(
+        default=None, description="Why it is not served; `unillmrec doctor --deep` shows more."
+    )
+
+
+class DeleteQuery(BaseModel):
+    """The confirmation of a deletion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    confirm: str | None = Field(default=None, description="The name of the catalogue.")
 
 
 class CatalogList(BaseModel):
@@ -35,10 +52,14 @@ class CatalogList(BaseModel):
 
 
 @router.get("", operation_id="list_catalogs", responses=problems())
-async def list_catalogs(catalogs: TheCatalogs) -> CatalogList:
-    """Every catalogue. One named `default` exists from the start."""
-    found = sorted(await catalogs.list(), key=lambda catalog: catalog.name)
-    return CatalogList(catalogs=[await _view(catalog) for catalog in found])
+async def list_catalogs(catalogs: TheCatalogs, caller: TheCaller) -> CatalogList:
+    """List the catalogues of the caller's key, including those that cannot be served (`problem`).
+
+    A service that starts on an empty store creates one named `default`.
+    """
+    reached = [entry for entry in await catalogs.list() if caller.reaches(entry.name)]
+    found = await asyncio.gather(*map(_shown, reached))
+    return CatalogList(catalogs=[view for view in found if view is not None])
 
 
 @router.put(
@@ -56,21 +77,26 @@ async def put_catalog(
     catalog: _Name,
     settings: Annotated[CatalogSettings, Depends(optional_json_body(CatalogSettings))],
 ) -> CatalogView:
-    """Create a catalogue; settings that are left out are the defaults.
+    """Create a catalogue; omitted settings have their defaults.
 
-    One that is there stays as it is: 200 when its settings agree with those of the request, 409
-    when they do not, for they shape what is stored.
+    An existing catalogue does not change: 200 when its settings agree with the request, 409
+    `settings_fixed` when they differ, because they shape the stored tree. 409 `being_deleted` while
+    a catalogue of this name is being deleted. A catalogue with damaged settings gets these, and
+    keeps its items.
     """
     try:
         made, created = await catalogs.create(catalog, settings)
     except UnknownEmbedder as error:
-        flaw = Flaw(source="body", pointer="/embedder", message=str(error))
+        flaw = FieldError(source="body", pointer="/embedder", message=str(error))
         raise invalid([flaw]) from error
     if asked := settings.model_dump(exclude_unset=True, exclude_none=True):
-        has = made.settings.model_dump(include=set(asked))
+        now = made.settings_of(await made.store.load())
+        has = now.model_dump(include=set(asked))
         if has != asked:
-            detail = f"catalogue {catalog!r} is there with other settings, which are fixed: {has}"
-            raise Refused(HTTPStatus.CONFLICT, "settings_fixed", detail)
+            detail = f"catalogue {catalog!r} exists with other settings: {has}"
+            if "embedder" in asked:
+                detail += ". A rebuild can change the embedder"
+            raise ApiError(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED
         response.headers["Location"] = f"/v1/catalogs/{catalog}"
@@ -78,28 +104,64 @@ async def put_catalog(
 
 
 @router.get("/{catalog}", operation_id="get_catalog", responses=problems())
-async def get_catalog(catalog: TheCatalog) -> CatalogView:
-    """A catalogue: its settings, and the shape of its tree."""
-    return await _view(catalog)
+async def get_catalog(catalogs: TheCatalogs, catalog: _Name) -> CatalogView:
+    """Get a catalogue: its settings, and the shape of its tree."""
+    view = await _shown(await catalogs.look(catalog))
+    if view is None:
+        raise UnknownCatalog(catalog)
+    return view
 
 
 @router.delete(
     "/{catalog}",
     operation_id="delete_catalog",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problems(HTTPStatus.CONFLICT),
+    responses=problems(HTTPStatus.BAD_REQUEST),
 )
-async def delete_catalog(catalogs: TheCatalogs, catalog: _Name) -> Response:
-    """Remove a catalogue with all its items."""
+async def delete_catalog(
+    catalogs: TheCatalogs, catalog: _Name, query: Annotated[DeleteQuery, Query()]
+) -> Response:
+    """Delete a catalogue with all its items, users, events and traces; its jobs end.
+
+    Needs `?confirm={name}`: clients normalise paths, and `…/users/../../name` must delete nothing.
+    From the next request on, the catalogue is gone; the name is free when this answers. A deletion
+    that was interrupted continues by itself, or when it is requested again.
+    """
+    if query.confirm != catalog:
+        detail = f"this deletes all of {catalog!r}: repeat it with ?confirm={catalog}"
+        raise ApiError(HTTPStatus.BAD_REQUEST, "confirmation_required", detail)
     await catalogs.delete(catalog)
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _shown(listed: ListedCatalog) -> CatalogView | None:
+    """The view of a catalogue; None when it was just deleted."""
+    catalog, flaw = listed.catalog, listed.flaw
+    if catalog is not None:
+        try:
+            return await _view(catalog)
+        except CatalogDeleted:
+            return None
+        except CorruptSnapshot as error:
+            flaw = str(error)
+        except StoreUnavailable as error:
+            flaw = error.advice
+    return CatalogView(
+        name=listed.name,
+        settings=catalog.settings if catalog else None,
+        items=None,
+        tree_version=None,
+        nodes=None,
+        depth=None,
+        problem=flaw,
+    )
 
 
 async def _view(catalog: Catalog) -> CatalogView:
     tree = await catalog.store.load()
     return CatalogView(
         name=catalog.name,
-        settings=catalog.settings,
+        settings=catalog.settings_of(tree),
         items=len(tree),
         tree_version=tree.version,
         nodes=tree.node_count,

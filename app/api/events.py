@@ -1,15 +1,18 @@
-"""What users did: many events at once."""
+"""Events: what users did."""
 
+import asyncio
 import time
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.api.access import TheCatalog
-from app.api.batches import RowProblem, row_problem
+from app.api.batches import INLINE_ROWS, RowProblem, readable_id, row_problem
 from app.api.bodies import json_body
+from app.api.dependencies import TheCatalog
+from app.api.rates import count_rows
 from app.api.schema import READS_JSON, WRITES, problems, takes
+from app.limits import EVENTS_VALUES, TooMuch, check_fields
 from app.signals import UserEvent, events_of
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["users"])
@@ -34,15 +37,18 @@ class EventsRequest(BaseModel):
     events: Annotated[list[object], Field(max_length=_BATCH_ROWS)]
 
 
-class EventResult(BaseModel):
-    """What became of one event.
+_BODY = json_body(EventsRequest, values=EVENTS_VALUES, rows=True)
 
-    `repeated`: the user had the item before, which is now the latest of their history and counts
-    no more. `duplicate`: the `event_id` was seen within the last day. `too_old`: the user has 200
-    newer items, and nothing changes. `unknown_item`: the catalogue does not hold it.
+
+class EventResult(BaseModel):
+    """The result of one event.
+
+    `repeated`: the user had the item before; it moves to the end of the history and is not counted
+    again. `duplicate`: the `event_id` was seen within the last day. `too_old`: the user has 200
+    newer items; nothing changes. `unknown_item`: the item is not in the catalogue.
     """
 
-    event_id: str | None  # null where the row has none that can be read
+    event_id: str | None  # null when the row has no readable one
     status: Literal["counted", "repeated", "duplicate", "too_old", "unknown_item", "rejected"]
     problem: RowProblem | None = None
 
@@ -60,15 +66,21 @@ class EventsResponse(BaseModel):
     openapi_extra=takes(EventsRequest),
 )
 async def post_events(
-    catalog: TheCatalog, batch: Annotated[EventsRequest, Depends(json_body(EventsRequest))]
+    request: Request, catalog: TheCatalog, batch: Annotated[EventsRequest, Depends(_BODY)]
 ) -> EventsResponse:
-    """Count what users did; a row that is not acceptable does not sink the rest.
+    """Count events; an invalid row does not fail the others.
 
-    They add to the items' popularity and to what goes together, and make up the user's stored
-    history. A batch may be sent again within a day: no event is counted twice. After that, an item
-    counts again only for a user who has had 200 others since. Events may come in any order.
+    Events add to the popularity and co-occurrence of items, and to the stored history of users. A
+    batch may be sent again within a day: no event is counted twice. Later, an item counts again
+    only for a user who has had 200 others since. Events may arrive in any order.
+
+    For the rate limit of a key, every 100 events or part of them count as one request.
     """
-    rows = [_row(row, f"/events/{at}") for at, row in enumerate(batch.events)]
+    await count_rows(request, len(batch.events))
+    if len(batch.events) <= INLINE_ROWS:
+        rows = _read(batch)
+    else:
+        rows = await asyncio.to_thread(_read, batch)
     read = [row for row in rows if isinstance(row, UserEvent)]
     tree = await catalog.store.load()
     ids = list({row.item_id for row in read})
@@ -86,13 +98,18 @@ async def post_events(
     return EventsResponse(results=results)
 
 
+def _read(batch: EventsRequest) -> list[UserEvent | EventResult]:
+    return [_row(row, f"/events/{at}") for at, row in enumerate(batch.events)]
+
+
 def _row(row: object, place: str) -> UserEvent | EventResult:
     try:
+        check_fields(row)
         return UserEvent.model_validate(row)
-    except ValidationError as error:
+    except (ValidationError, TooMuch) as error:
         given = row.get("event_id") if isinstance(row, dict) else None
         return EventResult(
-            event_id=given if isinstance(given, str) else None,
+            event_id=readable_id(given),
             status="rejected",
             problem=row_problem(error, place),
         )

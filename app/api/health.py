@@ -1,14 +1,14 @@
-"""Whether the process lives, whether it can answer, and which version it is."""
+"""Health: whether the process is alive, whether it can answer, and its version."""
 
 import platform
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from app import __version__
-from app.api.access import TheCatalogs
+from app.api.dependencies import TheCatalogs, dependencies_of
 from app.api.schema import problems
-from app.catalogs import DEFAULT_CATALOG
+from tree.worker import result_of
 
 router = APIRouter(tags=["health"])
 
@@ -20,18 +20,19 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """The store answers and the default tree is loaded. A model is never asked."""
+    """The process has started and the store answers. Models are not checked."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready", "items": 725}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "catalogs": 1, "items": 725}]}
+    )
 
     status: str = "ready"
-    catalog: str
-    tree_version: int
-    items: int
+    catalogs: int = Field(description="Catalogues whose tree this process has loaded.")
+    items: int = Field(description="Items in these catalogues.")
 
 
 class Version(BaseModel):
-    """What runs here."""
+    """The versions of the service and of Python."""
 
     version: str
     python: str
@@ -39,19 +40,19 @@ class Version(BaseModel):
 
 @router.get("/livez", operation_id="livez")
 async def livez() -> Alive:
-    """200 as long as the process answers."""
+    """200 while the process answers."""
     return Alive()
 
 
 @router.get("/readyz", operation_id="readyz", responses=problems())
-async def readyz(catalogs: TheCatalogs) -> Ready:
-    """200 when the store is reachable and the default tree is loaded; 503 otherwise."""
-    catalog = await catalogs.get(DEFAULT_CATALOG)
-    tree = await catalog.store.load()
-    return Ready(catalog=catalog.name, tree_version=tree.version, items=len(tree))
+async def readyz(request: Request, catalogs: TheCatalogs) -> Ready:
+    """200 when the store answers; 503 otherwise. Damaged catalogues do not change it."""
+    await result_of(dependencies_of(request).store_check.begin())
+    trees = catalogs.loaded().values()
+    return Ready(catalogs=len(trees), items=sum(map(len, trees)))
 
 
 @router.get("/version", operation_id="version")
 async def version() -> Version:
-    """Versions of the service and of Python."""
+    """Get the versions of the service and of Python."""
     return Version(version=__version__, python=platform.python_version())

@@ -1,35 +1,39 @@
-"""One item: create, replace, patch, read, delete."""
+"""Items: create, replace, patch, get, delete."""
 
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from app.api.access import TheCatalog
 from app.api.bodies import MERGE_PATCH, json_object, merge_patch
-from app.api.problems import Flaw, flaws_of, invalid, unknown_item
-from app.api.schema import READS_JSON, WRITES, problems, takes
+from app.api.dependencies import TheCatalog
+from app.api.problems import FieldError, field_errors, invalid, unknown_item
+from app.api.schema import READS_JSON, WRITES, id_in_path, problems, takes
 from app.catalogs import Catalog
+from app.limits import TooMuch, check_row
+from tree.domains import Domains
 from tree.errors import CorruptSnapshot
-from tree.item import Item, ItemId
+from tree.item import Id, Item, StoredId
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 
-ITEM_CONTENT = "ItemContent"  # the schema of an item whose id stands in the path
+ITEM_CONTENT = "ItemContent"  # the schema of an item whose id is in the path
+ITEM_PATCH = "ItemPatch"  # the same, with all fields optional
 
-_Id = Annotated[ItemId, Path(description='Everything after "items/"; "/" is part of the id.')]
+_Id = Annotated[StoredId, id_in_path("items")]
+_NewId = Annotated[Id, id_in_path("items")]
 
 
 class WriteQuery(BaseModel):
-    """How to write."""
+    """Options of a write."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     wait: bool = Field(
-        default=True, description="Accepted for clarity: an item is placed when this answers."
+        default=True, description="Has no effect: an item is always placed before this answers."
     )
 
 
@@ -45,16 +49,17 @@ class WriteQuery(BaseModel):
 async def put_item(
     response: Response,
     catalog: TheCatalog,
-    item_id: _Id,
+    item_id: _NewId,
     query: Annotated[WriteQuery, Query()],  # noqa: ARG001 - see there
     content: Annotated[dict[str, object], Depends(json_object)],
 ) -> Item:
-    """Create an item, or replace it as a whole; it can be recommended at once."""
+    """Create or replace an item; it can be recommended at once."""
     item = _item(item_id, content)
+    Domains(await catalog.store.load()).check(item.domain)
     created = await catalog.curator.put([item])
     if created[item_id]:
         response.status_code = HTTPStatus.CREATED
-        response.headers["Location"] = _address(catalog, item_id)
+        response.headers["Location"] = f"/v1/catalogs/{catalog.name}/items/{quote(item_id)}"
     return item
 
 
@@ -62,18 +67,26 @@ async def put_item(
     "/items/{item_id:path}",
     operation_id="patch_item",
     responses=problems(*READS_JSON, *WRITES),
-    openapi_extra=takes(ITEM_CONTENT, *MERGE_PATCH),
+    openapi_extra=takes(ITEM_PATCH, *MERGE_PATCH),
 )
 async def patch_item(
     catalog: TheCatalog,
-    item_id: _Id,
+    item_id: _NewId,
     query: Annotated[WriteQuery, Query()],  # noqa: ARG001 - see there
     patch: Annotated[dict[str, object], Depends(merge_patch)],
 ) -> Item:
-    """Change some fields (JSON merge patch, RFC 7396): null takes a field away."""
+    """Change some fields (JSON merge patch, RFC 7396): null removes a field."""
+
+    domains = Domains(await catalog.store.load())
+    unknown = dict.fromkeys(patch.keys() - Item.model_fields.keys())
 
     def change(before: Item) -> Item:
-        return _item(item_id, _merged(from_json(before.record()), patch))
+        content = _merged(from_json(before.record()), patch) | unknown
+        _check_values(content)
+        item = _item(item_id, content)
+        if item.domain != before.domain:
+            domains.check(item.domain)
+        return item
 
     item = await catalog.curator.patch(item_id, change)
     if item is None:
@@ -83,7 +96,7 @@ async def patch_item(
 
 @router.get("/items/{item_id:path}", operation_id="get_item", responses=problems())
 async def get_item(catalog: TheCatalog, item_id: _Id) -> Item:
-    """An item as it is stored, hidden and expired ones included."""
+    """Get an item as it is stored, also when it is hidden or expired."""
     return await _stored(catalog, item_id)
 
 
@@ -98,15 +111,9 @@ async def delete_item(
     item_id: _Id,
     query: Annotated[WriteQuery, Query()],  # noqa: ARG001 - see there
 ) -> Response:
-    """Remove an item, which is gone from the next request on; 204 also when it was not there."""
+    """Delete an item; from the next request on, it is gone. 204 also when it did not exist."""
     await catalog.apply_batch((), [item_id])
     return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-def _address(catalog: Catalog, item_id: str) -> str:
-    """Where an item is; dot segments are written so that no client takes them out."""
-    path = quote(item_id).replace("/.", "/%2E")
-    return f"/v1/catalogs/{catalog.name}/items/{'%2E' + path[1:] if path[0] == '.' else path}"
 
 
 async def _stored(catalog: Catalog, item_id: str) -> Item:
@@ -117,9 +124,9 @@ async def _stored(catalog: Catalog, item_id: str) -> Item:
 
 
 async def _absent(catalog: Catalog, item_id: str) -> Exception:
-    """Why there is no such item: nobody put it, or its record is lost."""
+    """The error for a missing item: unknown, or its record is lost."""
     before = await catalog.store.load()
-    flaw = (await catalog.store.flaws([item_id])).get(item_id, "")
+    flaw = (await catalog.store.record_flaws([item_id])).get(item_id, "")
     after = await catalog.store.load()
     damaged = not flaw.endswith("is missing")
     if flaw and (damaged or (item_id in before and item_id in after)):
@@ -129,17 +136,26 @@ async def _absent(catalog: Catalog, item_id: str) -> Exception:
 
 def _item(item_id: str, content: dict[str, object]) -> Item:
     if content.get("id", item_id) != item_id:
-        message = "must be the id in the path, or be left out"
-        raise invalid([Flaw(source="body", pointer="/id", message=message)])
+        message = "must be the id in the path, or be omitted"
+        raise invalid([FieldError(source="body", pointer="/id", message=message)])
     try:
         return Item.model_validate({**content, "id": item_id})
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise invalid(flaws_of(found, "body")) from error
+        raise invalid(field_errors(found, "body")) from error
+
+
+def _check_values(content: dict[str, object]) -> None:
+    """Raises ApiError when small patches add up to an item with too many values."""
+    try:
+        check_row(content)
+    except TooMuch as error:
+        message = f"the patched item {error}"
+        raise invalid([FieldError(source="body", pointer="", message=message)]) from error
 
 
 def _merged(target: object, patch: object) -> dict[str, object]:
-    """`patch` applied to `target`, RFC 7396 §2, for a patch that is an object."""
+    """`target` with `patch` applied, RFC 7396 §2; the patch is an object."""
     assert isinstance(patch, dict)
     merged = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():

@@ -1,4 +1,4 @@
-"""Items listed, in the order of the tree."""
+"""The list of items, in the order of the tree."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import TheCatalog
-from app.api.problems import Flaw, Refused, invalid
+from app.api.dependencies import TheCatalog
+from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import problems
 from tree.item import Item
 from tree.node import ROOT, Node
@@ -19,24 +19,32 @@ from tree.snapshot import SemanticTree
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 
 _SCANNED_PER_PAGE = 2_000
-_READ_AT_ONCE = 200
+_READ_AT_ONCE = 25  # a text search in this many items of full length takes 15 ms
+# A page ends with the item that exceeds this: an item takes at most 1.2 MB as JSON, and writing a
+# megabyte takes up to 25 ms.
+_PAGE_BYTES = 1_000_000
 
 
 class ListQuery(BaseModel):
-    """Which items."""
+    """Which items to list."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     cursor: str | None = Field(
         default=None, max_length=2_000, description="`next_cursor` of the page before."
     )
-    limit: int = Field(default=20, ge=1, le=100)
+    limit: int = Field(
+        default=20,
+        ge=1,
+        le=100,
+        description="A page of large items may be shorter: it ends after a megabyte.",
+    )
     q: str | None = Field(
         default=None,
         min_length=1,
         max_length=200,
-        description="Text that id, title, description, categories or keywords hold, whatever its "
-        "case. A page looks at 2,000 items at most, so it may be short, or empty, before the end.",
+        description="Text in the id, title, description, categories or keywords; case is ignored. "
+        "A page searches at most 2,000 items, so it may be short or empty before the end.",
     )
     node: int = Field(default=ROOT, ge=0, description="Only items below this node.")
 
@@ -51,22 +59,22 @@ class ItemPage(BaseModel):
 
 
 class _Place(BaseModel):
-    """Where a page ended: after an item of a leaf, whose items are listed by id."""
+    """Where a page ended: after an item of a leaf; the items of a leaf are sorted by id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    space: str  # a rebuild makes another one, and numbers the leaves anew
+    space: str  # a rebuild changes it, and numbers the leaves anew
     leaf: int
     item: str
 
 
 @router.get("/items", operation_id="list_items", responses=problems(HTTPStatus.GONE))
 async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) -> ItemPage:
-    """Items in the order of the tree, related ones together; hidden and expired ones included.
+    """List items in the order of the tree, similar ones together; also hidden and expired ones.
 
-    Between two pages the tree may change: an item that moves to another leaf meanwhile may come
-    twice or not at all (`exports/items` is of one version). 410 when the place of the cursor is
-    gone, which is so after a rebuild.
+    The tree may change between two pages: an item that moves to another leaf may appear twice or
+    not at all (`exports/items` has one version). 410 when the place of the cursor is gone, as
+    after a rebuild.
     """
     tree = await catalog.store.load()
     top = tree.node(query.node)
@@ -75,15 +83,16 @@ async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) 
     wanted = query.q.casefold() if query.q else None
     items: list[Item] = []
     end: _Place | None = None
-    scanned = 0
-    while end is None and (batch := list(islice(places, _READ_AT_ONCE if wanted else query.limit))):
+    scanned = size = 0
+    while end is None and (batch := list(islice(places, _READ_AT_ONCE))):
         scanned += len(batch)
         records = await catalog.store.items([place.item for place in batch])
         for place in batch:
             item = records.get(place.item)
             if item is not None and (wanted is None or _mentions(item, wanted)):
                 items.append(item)
-            if len(items) == query.limit:
+                size += len(item.record())
+            if len(items) == query.limit or size > _PAGE_BYTES:
                 end = place
                 break
         else:
@@ -98,7 +107,7 @@ async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) 
 
 
 def _places(tree: SemanticTree, top: Node, after: _Place | None) -> Iterator[_Place]:
-    """The items below `top`, leaf by leaf, from the one that follows `after` on."""
+    """The places of items below `top`, leaf by leaf, after the place `after`."""
     last = None
     leaves = tree.leaves(top.id)
     if after is not None:
@@ -112,15 +121,15 @@ def _places(tree: SemanticTree, top: Node, after: _Place | None) -> Iterator[_Pl
 
 
 def _resumed(tree: SemanticTree, after: _Place) -> tuple[Node, str | None]:
-    """The leaf in which to go on, and the id after which; None for all of it."""
+    """The leaf to continue in, and the id to continue after; None for the whole leaf."""
     if after.space == tree.space.fingerprint:
         if tree.has_node(after.leaf):
             first = next(tree.leaves(after.leaf))
-            return first, after.item if first.id == after.leaf else None  # it was split
+            return first, after.item if first.id == after.leaf else None  # the leaf was split
         if (leaf := tree.leaf_of(after.item)) is not None:
             return leaf, after.item
-    detail = "the tree has changed where this cursor stood: list again from the start"
-    raise Refused(HTTPStatus.GONE, "cursor_gone", detail)
+    detail = "the tree has changed at the place of this cursor: list again from the start"
+    raise ApiError(HTTPStatus.GONE, "cursor_gone", detail)
 
 
 def _leaves_from(tree: SemanticTree, top: Node, leaf: Node) -> Iterator[Node]:
@@ -143,8 +152,8 @@ def _read_cursor(cursor: str) -> _Place:
     try:
         return _Place.model_validate_json(urlsafe_b64decode(padded))
     except ValueError as error:  # pydantic's and base64's errors are ValueErrors
-        message = "is not a cursor of this list: take next_cursor as it came"
-        raise invalid([Flaw(source="query", pointer="/cursor", message=message)]) from error
+        message = "is not a cursor of this list: use next_cursor unchanged"
+        raise invalid([FieldError(source="query", pointer="/cursor", message=message)]) from error
 
 
 def _mentions(item: Item, wanted: str) -> bool:

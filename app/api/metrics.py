@@ -1,6 +1,6 @@
-"""`/metrics`: what this process has done and how it is, for Prometheus.
+"""`/metrics`: the metrics of this process, for Prometheus.
 
-Every process tells of itself: behind one address, let each replica be scraped.
+Every process has its own: scrape each replica, not only their common address.
 """
 
 import time
@@ -29,7 +29,7 @@ _NO_ROUTE = "none"
 
 
 class Metrics:
-    """The figures of one process, in a registry of their own."""
+    """The metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,14 +46,14 @@ class Metrics:
         )
         self._lag = Histogram(
             "unillmrec_replica_lag_seconds",
-            "Age of a version when this process had caught up with it, by the store's clock.",
+            "Age of a version when this process had applied it, by the store's clock.",
             ("catalog",),
             buckets=_LAG_SECONDS,
             registry=self.registry,
         )
         self._answers = Counter(
             "unillmrec_recommendations",
-            "Answers to readers, by what degraded them.",
+            "Recommendations, by the reason for a degraded answer.",
             ("catalog", "degraded"),
             registry=self.registry,
         )
@@ -71,11 +71,11 @@ class Metrics:
         )
 
     def lagged(self, catalog: str, lag_s: float) -> None:
-        """A newer version of a catalogue was reached, so old by then."""
+        """Count a newer version of a catalogue that this process has applied after `lag_s`."""
         self._lag.labels(catalog).observe(lag_s)
 
     def answered(self, answer: Recommendation) -> None:
-        """A reader got an answer."""
+        """Count a recommendation, with its calls to models."""
         usage = answer.usage
         self._answers.labels(answer.catalog, answer.degraded_reason or "no").inc()
         for stage, spent in usage.stages.items():
@@ -85,16 +85,16 @@ class Metrics:
         self._cost.labels(answer.catalog).inc(usage.cost_usd)
 
     def watch(self, catalogs: Catalogs) -> None:
-        """Tell of the trees that this process has open."""
+        """Report the loaded trees of these catalogues."""
         self._trees.catalogs = catalogs
 
     def timed(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request with its duration."""
         self._seconds.labels(method, route, str(status)).observe(seconds)
 
 
 class _Trees(Collector):
-    """Read when somebody asks; nothing is loaded for it."""
+    """Metrics of loaded trees, read at each scrape; nothing is loaded for it."""
 
     catalogs: Catalogs | None = None
 
@@ -119,14 +119,14 @@ class Timing:
         status = 500
         began = time.perf_counter()
 
-        async def heard(message: Message) -> None:
+        async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, heard)
+            await self._app(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", _NO_ROUTE)
@@ -146,7 +146,7 @@ def _gauge(
 
 
 def install(app: FastAPI) -> Metrics:
-    """Let `app` count and time what it does."""
+    """Make `app` count and time its requests."""
     metrics = app.state.metrics = Metrics()
     app.add_middleware(Timing, metrics=metrics)
     return metrics
@@ -161,5 +161,5 @@ TheMetrics = Annotated[Metrics, Depends(_metrics)]
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)
 async def metrics(figures: TheMetrics) -> Response:
-    """The figures of this process, for Prometheus."""
+    """Get the metrics of this process, for Prometheus."""
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)

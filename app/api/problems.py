@@ -1,8 +1,9 @@
-"""Errors as `application/problem+json` (RFC 9457): the one place where they get a status.
+"""Errors as `application/problem+json` (RFC 9457): the only place where they get a status.
 
 A problem's `type` is always `about:blank`; clients tell problems apart by the stable `code`.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, TypeAlias
@@ -16,18 +17,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route
 
-from app.catalogs import InvalidCatalogName, UnknownCatalog
+from app.api.headers import SAFE_HEADERS
+from app.catalogs import BeingDeleted, InvalidCatalogName, UnknownCatalog
 from app.curate import TooManyWrites
 from app.jobs import JobRunning
 from app.llm import AnswerDegraded, ModelRejected
+from app.recommend.fields import FilterTooLarge
 from app.recommend.recommender import DeadlineExceeded
+from app.throttled_log import ThrottledLog
 from tree.errors import (
+    CatalogDeleted,
     CorruptSnapshot,
     EmbedderUnavailable,
     EmbedderUnusable,
     InvalidEdit,
     StaleVersion,
+    StoreBusy,
+    StoreFull,
     StoreUnavailable,
+    TooManyDomains,
     UnknownNode,
     UnknownVersion,
 )
@@ -36,22 +44,32 @@ Source: TypeAlias = Literal["body", "query", "path"]
 
 PROBLEM_JSON = "application/problem+json"
 
+_outages = ThrottledLog(logging.getLogger(__name__))
+
+SHOWN_ERRORS = 100
 _RETRY_AFTER_S = 1
-_STORE_IS_FULL = "the store is full"
+_LONGEST_DETAIL = 1_000  # a detail may quote the request
+_LONGEST_STEP = 100  # of a pointer: field names may be of any length
 
 _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     UnknownCatalog: (HTTPStatus.NOT_FOUND, "unknown_catalog"),
+    CatalogDeleted: (HTTPStatus.NOT_FOUND, CatalogDeleted.code),
+    BeingDeleted: (HTTPStatus.CONFLICT, "being_deleted"),
     InvalidCatalogName: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
     UnknownNode: (HTTPStatus.NOT_FOUND, UnknownNode.code),
     UnknownVersion: (HTTPStatus.NOT_FOUND, UnknownVersion.code),
     TooManyWrites: (HTTPStatus.TOO_MANY_REQUESTS, "too_many_writes"),
     JobRunning: (HTTPStatus.CONFLICT, "job_running"),
     InvalidEdit: (HTTPStatus.CONFLICT, InvalidEdit.code),
+    TooManyDomains: (HTTPStatus.UNPROCESSABLE_ENTITY, TooManyDomains.code),
     StaleVersion: (HTTPStatus.CONFLICT, StaleVersion.code),
+    StoreFull: (HTTPStatus.INSUFFICIENT_STORAGE, StoreFull.code),
+    StoreBusy: (HTTPStatus.SERVICE_UNAVAILABLE, StoreBusy.code),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, StoreUnavailable.code),
     CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, CorruptSnapshot.code),
     EmbedderUnusable: (HTTPStatus.BAD_GATEWAY, EmbedderUnusable.code),
     EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
+    FilterTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "filter_too_large"),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
     AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),
     ModelRejected: (HTTPStatus.BAD_GATEWAY, "model_rejected"),
@@ -63,7 +81,7 @@ _CODE_OF_STATUS = {
 }
 
 
-class Flaw(BaseModel):
+class FieldError(BaseModel):
     """One thing that is wrong with a request."""
 
     model_config = ConfigDict(frozen=True)
@@ -99,12 +117,12 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
-    errors: list[Flaw] | None = None
+    errors: list[FieldError] | None = None
     job_id: str | None = None
 
 
-class Refused(Exception):
-    """A request that is answered with a problem."""
+class ApiError(Exception):
+    """A request is answered with a problem."""
 
     def __init__(
         self,
@@ -112,7 +130,7 @@ class Refused(Exception):
         code: str,
         detail: str,
         *,
-        errors: Sequence[Flaw] = (),
+        errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -122,69 +140,80 @@ class Refused(Exception):
         self.headers = dict(headers or {})
 
 
-def invalid(flaws: Iterable[Flaw]) -> Refused:
-    """422 for a request that can be read but not be accepted."""
-    errors = list(flaws)
-    noun = "flaw" if len(errors) == 1 else "flaws"
-    return Refused(
+def invalid(flaws: Iterable[FieldError]) -> ApiError:
+    """422 for a request that can be parsed but is not valid."""
+    found = list(flaws)
+    noun = "flaw" if len(found) == 1 else "flaws"
+    left = len(found) - SHOWN_ERRORS
+    rest = f"the first {SHOWN_ERRORS} are listed" if left > 0 else "see errors"
+    return ApiError(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",
-        f"the request has {len(errors)} {noun}: see errors",
-        errors=errors,
+        f"the request has {len(found):,} {noun}: {rest}",
+        errors=found[:SHOWN_ERRORS],
     )
 
 
-def unknown_item(item_id: str) -> Refused:
+def unknown_item(item_id: str) -> ApiError:
     """404 for an item that the catalogue does not hold."""
-    return Refused(HTTPStatus.NOT_FOUND, "unknown_item", f"no item {item_id!r} in this catalogue")
+    return ApiError(HTTPStatus.NOT_FOUND, "unknown_item", f"no item {item_id!r} in this catalogue")
 
 
-def unknown_job(job_id: str) -> Refused:
-    """404 for a job that is not there, or not any more."""
-    return Refused(HTTPStatus.NOT_FOUND, "unknown_job", f"no job {job_id!r}, or not any more")
+def unknown_job(job_id: str) -> ApiError:
+    """404 for a job that does not exist, or no longer."""
+    return ApiError(
+        HTTPStatus.NOT_FOUND, "unknown_job", f"there is no job {job_id!r}, or no longer"
+    )
 
 
-def flaws_of(
+def field_errors(
     errors: Iterable[ErrorDetails], source: Literal["body", "query", "path"]
-) -> list[Flaw]:
-    """pydantic's findings, without the input that they quote."""
+) -> list[FieldError]:
+    """The errors of pydantic, without the input that they quote."""
     return [
-        Flaw(source=source, pointer=_pointer(error["loc"]), message=_message(error))
+        FieldError(source=source, pointer=pointer(error["loc"]), message=_message(error))
         for error in errors
     ]
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that answers an error, where no response can carry it any more."""
-    if isinstance(error, Refused):
+    """The problem for an error in a stream whose status is already sent."""
+    if isinstance(error, ApiError):
         return _problem(error)
     if isinstance(error, tuple(_STATUS)):
         return _problem(_translated(error))
     return _problem(_unexpected())
 
 
+def answer_to(error: Exception) -> JSONResponse:
+    """The response to an error that was raised before any route was called."""
+    return response(error if isinstance(error, ApiError) else _translated(error))
+
+
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Answer every error of `app`, which has these `routes`, with a problem."""
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refused)
-        return _response(error)
+        assert isinstance(error, ApiError)
+        return response(error)
 
     async def listed(_: Request, error: Exception) -> JSONResponse:
-        return _response(_translated(error))
+        return response(_translated(error))
 
     async def parameters(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return _response(invalid(_flaw(found) for found in error.errors()))
+        return response(invalid(_field_error(found) for found in error.errors()))
 
     async def unrouted(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return _response(_unrouted(request, error, routes))
+        return response(_unrouted(request, error, routes))
 
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - logged by the server
-        return _response(_unexpected())
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the server logs it
+        problem = _unexpected()
+        problem.headers |= SAFE_HEADERS  # no middleware adds them to this answer
+        return response(problem)
 
-    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(ApiError, refused)
     app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Exception, unexpected)
@@ -192,34 +221,39 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         app.add_exception_handler(kind, listed)
 
 
-def _translated(error: Exception) -> Refused:
+def _translated(error: Exception) -> ApiError:
     status, code = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
     headers = {}
-    if isinstance(error, StoreUnavailable) and _STORE_IS_FULL in str(error):
-        status, code = HTTPStatus.INSUFFICIENT_STORAGE, "store_full"
-    elif isinstance(error, AnswerDegraded) and error.reason == "llm_timeout":
+    if isinstance(error, AnswerDegraded) and error.reason == "llm_timeout":
         status = HTTPStatus.GATEWAY_TIMEOUT
     elif isinstance(error, AnswerDegraded) and error.reason == "budget":
-        pass  # another try would cost as much
-    elif status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        pass  # a retry would cost as much
+    elif isinstance(error, BeingDeleted) or status in (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    ):
         headers["Retry-After"] = str(_RETRY_AFTER_S)
-    translated = Refused(status, code, str(error), headers=headers)
+    detail = str(error)
+    if isinstance(error, StoreUnavailable):
+        _outages.warning("a request was refused: %s", error)
+        detail = error.advice
+    translated = ApiError(status, code, detail, headers=headers)
     translated.__cause__ = error
     return translated
 
 
-def _unrouted(request: Request, error: HTTPException, routes: Sequence[BaseRoute]) -> Refused:
+def _unrouted(request: Request, error: HTTPException, routes: Sequence[BaseRoute]) -> ApiError:
     status = HTTPStatus(error.status_code)
     code = _CODE_OF_STATUS.get(status, status.name.lower())
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if status is HTTPStatus.NOT_FOUND:
-        detail = f"there is no {request.url.path}: /docs lists what there is"
+        detail = f"there is no {request.url.path[:_LONGEST_STEP]}: /docs lists all routes"
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names the methods of the first route of the path only.
         headers["Allow"] = ", ".join(_methods(request, routes)) or headers.get("Allow", "GET")
-        detail = f"{request.method} is not for this path: it takes {headers['Allow']}"
-    return Refused(status, code, detail, headers=headers)
+        detail = f"{request.method} is not allowed for this path: use {headers['Allow']}"
+    return ApiError(status, code, detail, headers=headers)
 
 
 def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
@@ -228,27 +262,29 @@ def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
         for route in routes
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     )
-    return sorted({method for route in here for method in route.methods or ()})
+    methods = {method for route in here for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-def _unexpected() -> Refused:
-    detail = "unexpected error; the log of the service has more"
-    return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
+def _unexpected() -> ApiError:
+    detail = "unexpected error: see the log of the service"
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
 
 
-def _problem(refused: Refused) -> Problem:
+def _problem(refused: ApiError) -> Problem:
     cause = refused.__cause__
     return Problem(
         title=refused.status.phrase,
         status=refused.status,
         code=refused.code,
-        detail=str(refused),
+        detail=str(refused)[:_LONGEST_DETAIL],
         errors=refused.errors,
         job_id=cause.job_id if isinstance(cause, JobRunning) else None,
     )
 
 
-def _response(refused: Refused) -> JSONResponse:
+def response(refused: ApiError) -> JSONResponse:
+    """The response for an error."""
     return JSONResponse(
         _problem(refused).model_dump(exclude_none=True),
         refused.status,
@@ -257,15 +293,21 @@ def _response(refused: Refused) -> JSONResponse:
     )
 
 
-def _flaw(error: ErrorDetails) -> Flaw:
-    """FastAPI's own finding, whose location starts with its source."""
+def _field_error(error: ErrorDetails) -> FieldError:
+    """An error of FastAPI; its location starts with its source."""
     source, *place = error["loc"]
     where: Source = "path" if source == "path" else "query"
-    return Flaw(source=where, pointer=_pointer(place), message=_message(error))
+    return FieldError(source=where, pointer=pointer(place), message=_message(error))
 
 
-def _pointer(place: Iterable[int | str]) -> str:
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in place)
+def pointer(place: Iterable[int | str]) -> str:
+    """A JSON pointer (RFC 6901) to a place in the request."""
+    return "".join(f"/{_step(str(step))}" for step in place)
+
+
+def _step(step: str) -> str:
+    shown = step if len(step) <= _LONGEST_STEP else f"{step[:_LONGEST_STEP]}…"
+    return shown.replace("~", "~0").replace("/", "~1")
 
 
 def _message(error: ErrorDetails) -> str:

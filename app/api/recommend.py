@@ -1,34 +1,44 @@
-"""Answers for readers: recommendations, how they came about, and neighbours of an item."""
+"""Recommendations, their traces, and similar items."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import TheCatalog
-from app.api.bodies import json_body
+from app.api.bodies import arrival_of, json_body
+from app.api.dependencies import TheCatalog, TheCatalogs, TheKeyBudget, TrustedCatalog
+from app.api.disconnects import unless_gone
 from app.api.metrics import TheMetrics
-from app.api.problems import Refused, problem_of
+from app.api.problems import ApiError, problem_of
 from app.api.schema import READS_JSON, problems, takes
+from app.catalogs import Catalog, Catalogs
+from app.limits import RECOMMEND_VALUES
 from app.recommend import Recommendation, RecommendRequest, SimilarItems
-from tree.item import ItemId
+from tree.errors import CatalogDeleted
+from tree.item import StoredId
+from tree.worker import Background, Closed
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["recommend"])
 
+_Answer = TypeVar("_Answer")
+
+
+_BODY = json_body(RecommendRequest, values=RECOMMEND_VALUES)
+
 
 class SimilarQuery(BaseModel):
-    """Whose neighbours, and how many."""
+    """Which item, and how many similar ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
-    item_id: ItemId
+    item_id: StoredId
     limit: int = Field(default=10, ge=1, le=100)
 
 
@@ -39,16 +49,26 @@ class SimilarQuery(BaseModel):
     openapi_extra=takes(RecommendRequest),
 )
 async def recommend(
-    catalog: TheCatalog,
+    http: Request,
+    catalogs: TheCatalogs,
+    catalog: TrustedCatalog,
     metrics: TheMetrics,
-    request: Annotated[RecommendRequest, Depends(json_body(RecommendRequest))],
+    shared_budget: TheKeyBudget,
+    request: Annotated[RecommendRequest, Depends(_BODY)],
 ) -> Recommendation:
-    """A short ranked list for a reader, each item with its path and reason.
+    """Get a short ranked list for a user, each item with its path and reason.
 
-    Unknown history ids are no error: `absent_items` reports them. An empty request is a reader of
-    whom nothing is known.
+    Unknown ids in the history are no error: see `absent_items`. An empty request is for a user
+    without any known data. When the client hangs up, the calls to the model stop.
     """
-    answer = await catalog.recommender.recommend(request)
+    work = _with_newest(
+        catalogs,
+        catalog,
+        lambda newest: newest.recommender.recommend(
+            request, shared_budget=shared_budget, arrived=arrival_of(http)
+        ),
+    )
+    answer = await unless_gone(http, work)
     metrics.answered(answer)
     return answer
 
@@ -61,43 +81,52 @@ async def recommend(
     openapi_extra=takes(RecommendRequest),
 )
 async def stream(
-    catalog: TheCatalog,
+    http: Request,
+    catalogs: TheCatalogs,
+    catalog: TrustedCatalog,
     metrics: TheMetrics,
-    request: Annotated[RecommendRequest, Depends(json_body(RecommendRequest))],
+    shared_budget: TheKeyBudget,
+    request: Annotated[RecommendRequest, Depends(_BODY)],
 ) -> AsyncIterator[ServerSentEvent]:
-    """The same as it comes about: `start`, `profile`, `node`…, `candidates`, `item`…, `usage`.
+    """Stream a recommendation: `start`, `profile`, `node`…, `candidates`, `item`…, `usage`.
 
-    The last event is always `done`, with the whole answer but its items, or `error`, with a
-    problem document. Whoever hangs up stops the calls to the model.
+    The last event is always `done`, with the whole answer except its items, or `error`, with a
+    problem document. When the client hangs up, the calls to the model stop.
     """
     events: asyncio.Queue[ServerSentEvent | None] = asyncio.Queue()
 
-    def tell(name: str, data: object) -> None:
+    def notify(name: str, data: object) -> None:
         events.put_nowait(ServerSentEvent(event=name, data=data))
 
     async def work() -> None:
         try:
-            answer = await catalog.recommender.recommend(request, tell)
+            answer = await _with_newest(
+                catalogs,
+                catalog,
+                lambda newest: newest.recommender.recommend(
+                    request, notify, shared_budget, arrival_of(http)
+                ),
+            )
             metrics.answered(answer)
             for item in answer.items:
-                tell("item", item)
-            tell("usage", answer.usage)
-            tell("done", answer.model_dump(exclude={"items"}))
-        except Exception as error:  # the status is already sent: the stream has to say it
+                notify("item", item)
+            notify("usage", answer.usage)
+            notify("done", answer.model_dump(exclude={"items"}))
+        except Exception as error:  # the status is already sent: the error becomes an event
             problem = problem_of(error)
             if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 logger.exception("a streamed recommendation failed")
-            tell("error", problem.model_dump(exclude_none=True))
+            notify("error", problem.model_dump(exclude_none=True))
         finally:
             events.put_nowait(None)
 
-    task = asyncio.create_task(work())
+    background = Background("a streamed recommendation")
+    background.start(work())
     try:
         while (event := await events.get()) is not None:
             yield event
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await background.aclose()
 
 
 @router.get(
@@ -106,22 +135,39 @@ async def stream(
     responses=problems(HTTPStatus.GONE),
 )
 async def trace(catalog: TheCatalog, recommendation_id: str) -> dict[str, object]:
-    """How an answer came about. 410 once it is no longer kept."""
+    """Get the trace of a recommendation. 410 after it has expired."""
     found = await catalog.recommender.trace(recommendation_id)
     if found is None:
-        detail = f"{recommendation_id!r} is not kept, or not any more"
-        raise Refused(HTTPStatus.GONE, "recommendation_gone", detail)
+        detail = f"there is no trace of {recommendation_id!r}, or no longer"
+        raise ApiError(HTTPStatus.GONE, "recommendation_gone", detail)
     return found
 
 
 @router.get("/similar", operation_id="similar_items", responses=problems())
-async def similar(catalog: TheCatalog, query: Annotated[SimilarQuery, Query()]) -> SimilarItems:
-    """The nearest neighbours of an item, over the tree, without a model.
+async def similar(
+    catalogs: TheCatalogs, catalog: TrustedCatalog, query: Annotated[SimilarQuery, Query()]
+) -> SimilarItems:
+    """Get the items most similar to an item, without a model.
 
-    404 also for an item that is hidden or has expired: to readers it is gone.
+    404 also for an item that is hidden or has expired.
     """
-    found = await catalog.recommender.similar(query.item_id, query.limit)
+    found = await _with_newest(
+        catalogs, catalog, lambda newest: newest.recommender.similar(query.item_id, query.limit)
+    )
     if found is None:
-        detail = f"no item {query.item_id!r} that may be shown: it is not there, hidden or expired"
-        raise Refused(HTTPStatus.NOT_FOUND, "unknown_item", detail)
+        detail = f"there is no item {query.item_id!r}, or it is hidden or expired"
+        raise ApiError(HTTPStatus.NOT_FOUND, "unknown_item", detail)
     return found
+
+
+async def _with_newest(
+    catalogs: Catalogs, trusted: Catalog, ask: Callable[[Catalog], Awaitable[_Answer]]
+) -> _Answer:
+    """The answer of a catalogue; after its deletion, of the one that has its name now."""
+    try:
+        return await ask(trusted)
+    except CatalogDeleted:
+        return await ask(await catalogs.get(trusted.name))
+    except Closed:
+        await catalogs.check_exists(trusted)
+        raise

@@ -1,4 +1,4 @@
-"""Versions of a tree that were published whole: listed, compared, put back into use."""
+"""Published versions of a tree: list, compare, activate."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,32 +8,32 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import TheCatalog, TheJobs
+from app.api.dependencies import TheCatalog, TheJobs
 from app.api.schema import problems
 from app.jobs import Job
-from tree.inspect import Comparison, Statistics, compare, statistics
+from tree.inspect import Comparison, Statistics, compare, run_in_view_thread, statistics
 from tree.snapshot import SemanticTree
-from tree.store.protocol import TreeStore
+from tree.store.protocol import TreeReader
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}/tree/versions", tags=["tree"])
 
-_PATIENCE_S = 20.0
+_WAIT_S = 20.0
 
-_Number = Annotated[int, Path(ge=0, alias="version", description="As the list tells it.")]
+_Number = Annotated[int, Path(ge=0, alias="version", description="A version of the list.")]
 
 
 class VersionBrief(BaseModel):
-    """A version that is kept; what was written since it was published belongs to it."""
+    """A stored version, including the writes since it was published."""
 
     version: int
-    items: int = Field(description="When it was published.")
+    items: int = Field(description="Items at its publication.")
     built_at: datetime
-    note: str = Field(description="What made it.")
+    note: str = Field(description="The reason for the version.")
     active: bool
 
 
 class VersionList(BaseModel):
-    """Versions that are kept, the newest first."""
+    """The stored versions, the newest first."""
 
     catalog: str
     tree_version: int
@@ -41,17 +41,17 @@ class VersionList(BaseModel):
 
 
 class VersionQuery(BaseModel):
-    """With what a version is compared."""
+    """What to compare a version with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     against: int | None = Field(
-        default=None, ge=0, description="Another version that is kept; else the tree in use."
+        default=None, ge=0, description="Another stored version; default: the tree in use."
     )
 
 
 class VersionView(BaseModel):
-    """The shape of two versions, and what they have in common."""
+    """The shapes of two versions, and their comparison."""
 
     catalog: str
     version: int
@@ -63,8 +63,8 @@ class VersionView(BaseModel):
 
 @router.get("", operation_id="list_versions", responses=problems())
 async def list_versions(catalog: TheCatalog) -> VersionList:
-    """The versions that can be put back into use."""
-    kept = await catalog.store.versions()
+    """List the versions that can be activated."""
+    stored = await catalog.store.versions()
     return VersionList(
         catalog=catalog.name,
         tree_version=(await catalog.store.load()).version,
@@ -76,19 +76,19 @@ async def list_versions(catalog: TheCatalog) -> VersionList:
                 note=one.note,
                 active=at == 0,
             )
-            for at, one in enumerate(kept)
+            for at, one in enumerate(stored)
         ],
     )
 
 
-@router.get("/{version}", operation_id="compare_version", responses=problems())
+@router.get("/{version:segment}", operation_id="compare_version", responses=problems())
 async def compare_version(
     catalog: TheCatalog, number: _Number, query: Annotated[VersionQuery, Query()]
 ) -> VersionView:
-    """A version that is kept beside another one, or beside the tree in use."""
+    """Compare a version with another one, or with the tree in use."""
     tree = await catalog.store.version(number)
     other = await _other(catalog.store, query.against)
-    shape, other_shape, comparison = await asyncio.to_thread(
+    shape, other_shape, comparison = await run_in_view_thread(
         lambda: (statistics(tree), statistics(other), compare(tree, other))
     )
     return VersionView(
@@ -102,30 +102,30 @@ async def compare_version(
 
 
 @router.post(
-    "/{version}:activate",
+    "/{version:segment}:activate",
     operation_id="activate_version",
     responses={
         **problems(HTTPStatus.CONFLICT),
-        202: {"model": Job, "description": "It takes a while: follow the job"},
+        202: {"model": Job, "description": "Not finished yet: follow the job"},
     },
 )
 async def activate_version(
     response: Response, catalog: TheCatalog, jobs: TheJobs, number: _Number
 ) -> Job:
-    """Put the shape of a version back into use, with the items of now, in one atomic step.
+    """Activate the tree of an earlier version, with the current items, in one atomic step.
 
-    It becomes the newest version, with the locked labels of now; the job's `result` names in
-    `labels_lost` those that found no node. 409, with its `job_id`, while the tree is being built.
+    It becomes the newest version, with the current locked labels; the job's `result` lists labels
+    without a node in `labels_lost`. 409, with its `job_id`, while the tree is being built.
     """
     job = await catalog.curator.start_activation(number)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_WAIT_S):
             return await jobs.wait(job.id)
     except TimeoutError:
         response.status_code = HTTPStatus.ACCEPTED
         return await jobs.get(job.id) or job
 
 
-async def _other(store: TreeStore, number: int | None) -> SemanticTree:
+async def _other(store: TreeReader, number: int | None) -> SemanticTree:
     return await store.load() if number is None else await store.version(number)

@@ -2,7 +2,18 @@
 
 import typer
 
-from app.cli import doctor, evaluate, feeding, reading, running, transfer, trees, versions
+from app.cli import (
+    backups,
+    doctor,
+    evaluate,
+    events,
+    keys,
+    recommend,
+    serve,
+    transfer,
+    trees,
+    versions,
+)
 
 commands = typer.Typer(
     name="unillmrec",
@@ -12,20 +23,24 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands.command("serve")(running.serve)
+commands.command("serve")(serve.serve)
 commands.command("import")(transfer.import_file)
 commands.command("export")(transfer.export)
-commands.command("events")(feeding.events)
-commands.command("recommend")(reading.recommend)
+commands.command("events")(events.events)
+commands.command("recommend")(recommend.recommend)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)
 commands.command("versions")(versions.versions)
 commands.command("activate")(versions.activate)
+commands.command("backup")(backups.backup)
+commands.command("restore")(backups.restore)
+commands.command("compact")(backups.compact)
 commands.command("doctor")(doctor.doctor)
+commands.add_typer(keys.commands, name="keys")
 commands.add_typer(evaluate.commands, name="evaluate")
-commands.command("version")(running.version)
+commands.command("version")(serve.version)
 
 
 def main() -> None:
-    """Run a command: 0 when it did what it was asked, 1 when it could not, 2 on a wrong call."""
+    """Run a command; exit code 0 on success, 1 on failure, 2 for wrong arguments."""
     commands()

@@ -1,4 +1,4 @@
-"""What `doctor` says of one thing that it has looked at."""
+"""`Check`: the result of one check of `doctor`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: Literal["ok", "warn", "fail"]

@@ -1,4 +1,4 @@
-"""The thorough part of `doctor`: every catalogue piece by piece, and what is missing by name."""
+"""`doctor --deep`: checks every stored part of every catalogue, and names what is damaged."""
 
 import asyncio
 from collections import Counter
@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.cli.check import Check
-from tree.embedders import EmbedderCache
+from app.embedders import EmbedderCache
 from tree.errors import TreeError
 from tree.inspect import violations
 from tree.item import Item
-from tree.node import LEXICAL
 from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix, alike
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tree.store.documents import Documents
+    from app.catalogs import Catalogs
+    from app.storage.documents import Documents
     from tree.store.protocol import TreeStore
 
 _NAMED_AT_MOST = 100
 _SHOWN = 3
 _READ = 2_000
 _RESTORE = (
-    "restore the store's data from a backup; or save what can be read (unillmrec export --records "
-    "-c {name} -o FILE), DELETE /v1/catalogs/{name}, create it again and import the file"
+    "restore a backup of it (unillmrec restore FILE -c {name} --overwrite); or save what can be "
+    "read (unillmrec export --records -c {name} -o FILE), DELETE "
+    "/v1/catalogs/{name}?confirm={name}, create it again and import the file"
 )
 _ADVICE = {
     "head": _RESTORE,
@@ -40,24 +41,26 @@ _ADVICE = {
     "records": "put these items again, or delete them",
 }
 
+_PART_NAMES = {"strays": "records that have an item", "records": "items that have their record"}
+
 
 class _Findings:
-    """What was found in the parts of a catalogue: how much was looked at, and flaws by part."""
+    """The flaws of a catalogue by part, and how much of each part was checked."""
 
     def __init__(self, bar: "Progress", label: str) -> None:
         self._bar = bar
         self._row = bar.add_task(label, total=None, unit="pieces")
-        self.looked: Counter[str] = Counter()
+        self.checked: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.flaws: dict[str, list[str]] = {}
 
     def expect(self, pieces: int) -> None:
-        """That many pieces are still to be looked at."""
-        self._bar.update(self._row, total=self.looked.total() + pieces)
+        """`pieces` more pieces will be checked."""
+        self._bar.update(self._row, total=self.checked.total() + pieces)
 
     def add(self, part: str, count: int, flaws: Iterable[str] = ()) -> None:
-        self.looked[part] += count
-        self._bar.update(self._row, completed=self.looked.total())
+        self.checked[part] += count
+        self._bar.update(self._row, completed=self.checked.total())
         for flaw in flaws:
             self.counts[part] += 1
             named = self.flaws.setdefault(part, [])
@@ -72,7 +75,7 @@ async def catalogue_checks(name: str, store: "TreeStore", bar: "Progress") -> As
     """One check per damaged part of a catalogue; a single one when it is whole."""
     found = _Findings(bar, name)
     try:
-        async for looked in store.survey():
+        async for looked in store.check_integrity():
             found.add(looked.part, looked.count, looked.flaws)
         await _tree(store, found)
     except TreeError as error:
@@ -88,16 +91,20 @@ async def catalogue_checks(name: str, store: "TreeStore", bar: "Progress") -> As
             flaws=flaws,
         )
     if not found.flaws:
-        counts = ", ".join(f"{part} {count:,}" for part, count in found.looked.items() if count)
+        counts = ", ".join(
+            f"{_PART_NAMES.get(part, part)} {count:,}"
+            for part, count in found.checked.items()
+            if count
+        )
         yield Check(
             name=f"catalogue {name}, in depth",
             status="ok",
-            finding=f"whole, piece by piece: {counts}",
+            finding=f"all parts are whole: {counts}",
         )
 
 
 async def document_check(documents: "Documents") -> Check:
-    """Whether every document can be read."""
+    """The check that every document can be read."""
     looked, flaws = 0, list[str]()
     async for count, some in documents.flaws():
         looked += count
@@ -107,21 +114,45 @@ async def document_check(documents: "Documents") -> Check:
             name="documents",
             status="fail",
             finding=summary(len(flaws), flaws),
-            advice="the settings of a catalogue: remove the key and create the catalogue again, "
-            "its items stay; whatever else: it expires by itself",
+            advice="the settings of a catalogue: PUT /v1/catalogs/NAME replaces them, and its "
+            "items stay; other documents expire by themselves",
             flaws=flaws[:_NAMED_AT_MOST],
         )
     return Check(name="documents", status="ok", finding=f"all {looked:,} can be read")
 
 
+async def stray_check(catalogs: "Catalogs", *, remove: bool) -> Check:
+    """The check that every lasting key in the store belongs to an existing catalogue."""
+    strays = await catalogs.registry.strays()
+    flaws = [f"{keys:,} keys of {one!r}" for one, keys in strays.items()]
+    if remove:
+        for one in strays:
+            await catalogs.remove(one)
+        return Check(
+            name="strays",
+            status="ok",
+            finding=f"removed: {summary(len(flaws), flaws) or 'nothing'}",
+        )
+    if flaws:
+        return Check(
+            name="strays",
+            status="fail",
+            finding=f"they belong to no catalogue: {summary(len(flaws), flaws)}",
+            advice="a deletion of an older release was cut short: unillmrec doctor --deep "
+            "--remove-strays removes them for good",
+            flaws=flaws[:_NAMED_AT_MOST],
+        )
+    return Check(name="strays", status="ok", finding="every key belongs to a catalogue")
+
+
 def summary(count: int, flaws: Sequence[str]) -> str:
-    """The first flaws, and how many there are."""
+    """The first flaws, and their number."""
     shown = "; ".join(flaws[:_SHOWN])
     return shown if count <= _SHOWN else f"{count:,} flaws: {shown}; …"
 
 
 async def _tree(store: "TreeStore", found: _Findings) -> None:
-    """The tree by its own rules, and the record of every item in it."""
+    """Check the invariants of the tree, and the record of every item in it."""
     try:
         tree = await store.load()
     except TreeError as error:
@@ -134,7 +165,7 @@ async def _tree(store: "TreeStore", found: _Findings) -> None:
     ids = tree.item_ids()
     while some := list(islice(ids, _READ)):
         flaws = await _record_flaws(store, tree, some, embedders)
-        if flaws:  # unless somebody has written or deleted these items meanwhile
+        if flaws:  # these items may have been written or deleted meanwhile
             now = await store.load()
             left = [item_id for item_id in flaws if item_id in now]
             flaws = await _record_flaws(store, now, left, embedders)
@@ -144,25 +175,22 @@ async def _tree(store: "TreeStore", found: _Findings) -> None:
 async def _record_flaws(
     store: "TreeStore", tree: SemanticTree, ids: Sequence[str], embedders: EmbedderCache
 ) -> dict[str, str]:
-    """What is wrong with the records of items of the tree: gone, damaged, or of another time."""
+    """The flaws of records of items in the tree, by id: missing, damaged, or another version."""
     if not ids:
         return {}
     records = await store.items(ids)
     flaws: dict[str, str] = {}
     if absent := [item_id for item_id in ids if item_id not in records]:
-        flaws = await store.flaws(absent)
+        flaws = await store.record_flaws(absent)
     items = list(records.values())
     vectors: Sequence[Int8Matrix | None] = [None] * len(items)
-    if tree.space.embedder == LEXICAL:  # others take a rebuild's time, and may cost as much
-        embedder = embedders.of(tree.space)
+    embedder = embedders.of(tree.space)
+    if embedder.is_fast:  # others take as long as a rebuild, and may cost as much
         texts = [item.text for item in items]
         vectors = list(await asyncio.to_thread(embedder.encode, texts))
     for item, vector in zip(items, vectors, strict=True):
         if other := ", ".join(_differences(tree, item, vector)):
-            flaws[item.id] = (
-                f"the record of item {item.id!r} is not the one that its place was made for: "
-                f"another {other}"
-            )
+            flaws[item.id] = f"the record of item {item.id!r} differs from the tree in: {other}"
     return flaws
 
 

@@ -1,18 +1,18 @@
-"""`import` and `export`: whole catalogues in and out."""
+"""`import` and `export` of whole catalogues."""
 
 import asyncio
-import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
-from rich.table import Table
 
+from app.cli.progress import bar, check_success, watch
+from app.cli.remote import KeyFileOption, UrlOption, refusal, service
 from app.cli.session import (
     CatalogOption,
     Failed,
@@ -22,25 +22,19 @@ from app.cli.session import (
     out,
     print_json,
     run,
+    table,
 )
-from app.cli.watching import bar, ended_well, watch
 
 if TYPE_CHECKING:
-    import httpx2
-
     from app.jobs import Job
 
 _PIECE_BYTES = 262_144
 _COPIED_AT_ONCE = 1_048_576
 _GZIP_MAGIC = b"\x1f\x8b"
 
-_UrlOption = Annotated[
-    str | None, typer.Option("--url", help="A running service; else straight to the store.")
-]
-
 
 class OnError(StrEnum):
-    """What becomes of bad lines."""
+    """What to do with bad lines."""
 
     SKIP = "skip"
     ABORT = "abort"
@@ -52,9 +46,10 @@ def import_file(
         typer.Argument(exists=True, dir_okay=False, help="JSON Lines, gzipped or not."),
     ],
     catalog: CatalogOption = "default",
-    url: _UrlOption = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
     on_error: Annotated[
-        OnError, typer.Option(help="Leave bad lines out, or import nothing if there is one.")
+        OnError, typer.Option(help="Skip bad lines, or import nothing if there is one.")
     ] = OnError.SKIP,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
     as_json: JsonOption = False,
@@ -63,7 +58,7 @@ def import_file(
     if url is None:
         work = _import_here(file, catalog, on_error, dry_run, quiet=as_json)
     else:
-        work = _import_there(url, file, catalog, on_error, dry_run, quiet=as_json)
+        work = _import_there(url, key_file, file, catalog, on_error, dry_run, quiet=as_json)
     job = run(work)
     if as_json:
         print_json(job)
@@ -75,13 +70,11 @@ def import_file(
 def export(
     catalog: CatalogOption = "default",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Else to stdout.")
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="A file. Default: stdout.")
     ] = None,
     records: Annotated[
         bool,
-        typer.Option(
-            "--records", help="Whatever record can be read, also where the tree is damaged."
-        ),
+        typer.Option("--records", help="Every readable record, also when the tree is damaged."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,18 +87,19 @@ def export(
 
 
 async def _settled(job: "Job") -> None:
-    ended_well(job)
+    check_success(job)
 
 
 async def _import_here(
     file: Path, catalog: str, on_error: OnError, dry_run: bool, *, quiet: bool
 ) -> "Job":
     from app.curate import ImportParams
-    from app.curate.uploads import arriving
+    from app.curate.imports.uploads import new_upload
 
-    async with opened(catalog) as (parts, found):
-        with arriving(parts.settings.uploads) as upload, file.open("rb") as source:
-            await asyncio.to_thread(shutil.copyfileobj, source, upload.file, _COPIED_AT_ONCE)
+    async with opened(catalog, create=True) as (parts, found):
+        with new_upload(parts.settings.uploads) as upload, file.open("rb") as source:
+            while piece := await asyncio.to_thread(source.read, _COPIED_AT_ONCE):
+                await asyncio.to_thread(upload.file.write, piece)
             path = upload.finish()  # the job removes it
         try:
             params = ImportParams(upload=path.name, on_error=on_error.value, dry_run=dry_run)
@@ -118,21 +112,22 @@ async def _import_here(
         except asyncio.CancelledError as error:
             await parts.jobs.cancel(job.id)
             await parts.jobs.wait(job.id)
-            raise Interrupted(_told(await found.curator.imported(job))) from error
+            raise Interrupted(_interrupted(await found.curator.imported(job))) from error
 
 
-def _told(stored: int) -> str:
+def _interrupted(stored: int) -> str:
     if not stored:
         return "stopped; nothing was imported"
     return (
-        f"stopped; {stored:,} lines are stored. Items without a place in the tree get it from the "
-        "next `unillmrec serve` or `unillmrec rebuild`; to go on, import the file again: what is "
-        "stored is replaced by the same"
+        f"stopped; {stored:,} lines are stored. The next `unillmrec serve` or `unillmrec rebuild` "
+        "places items without a place in the tree. To continue, import the file again: stored "
+        "items are replaced by the same"
     )
 
 
 async def _import_there(
     url: str,
+    key_file: Path | None,
     file: Path,
     catalog: str,
     on_error: OnError,
@@ -142,7 +137,7 @@ async def _import_there(
 ) -> "Job":
     from app.jobs import Job
 
-    async with _service(url) as client:
+    async with service(url, key_file) as client:
         with file.open("rb") as source:
             zipped = source.read(2) == _GZIP_MAGIC
             source.seek(0)
@@ -153,30 +148,24 @@ async def _import_there(
                 headers={"Content-Type": "application/gzip" if zipped else "application/x-ndjson"},
             )
         if reply.status_code != HTTPStatus.ACCEPTED:
-            raise Failed(_refusal(reply))
+            raise Failed(refusal(reply))
 
         async def read(job_id: str) -> Job | None:
             reply = await client.get(f"/v1/jobs/{job_id}")
             if reply.status_code == HTTPStatus.NOT_FOUND:
                 return None
             if reply.status_code != HTTPStatus.OK:
-                raise Failed(_refusal(reply))
+                raise Failed(refusal(reply))
             return Job.model_validate_json(reply.content)
 
-        return await watch(Job.model_validate_json(reply.content), read, quiet=quiet)
-
-
-@asynccontextmanager
-async def _service(url: str) -> AsyncIterator["httpx2.AsyncClient"]:
-    """A client of a running service. Raises Failed where it does not answer."""
-    import httpx2
-
-    try:
-        timeout = httpx2.Timeout(30.0, write=None)
-        async with httpx2.AsyncClient(base_url=url, timeout=timeout) as client:
-            yield client
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise Failed(f"{url} does not answer ({str(error) or type(error).__name__})") from error
+        job = Job.model_validate_json(reply.content)
+        try:
+            return await watch(job, read, quiet=quiet)
+        except asyncio.CancelledError as error:
+            raise Interrupted(
+                f"stopped watching; the service continues job {job.id}. To end it: "
+                f"curl -X POST {url}/v1/jobs/{job.id}:cancel"
+            ) from error
 
 
 async def _pieces(source: BinaryIO, size: int, *, quiet: bool) -> AsyncIterator[bytes]:
@@ -185,13 +174,6 @@ async def _pieces(source: BinaryIO, size: int, *, quiet: bool) -> AsyncIterator[
         while piece := await asyncio.to_thread(source.read, _PIECE_BYTES):
             yield piece
             progress.advance(task, len(piece))
-
-
-def _refusal(reply: "httpx2.Response") -> str:
-    try:
-        return f"the service refused: {reply.json()['detail']}"
-    except (ValueError, LookupError, TypeError):
-        return f"the service answered {reply.status_code}: is this its address?"
 
 
 def _report(job: "Job") -> None:
@@ -207,10 +189,10 @@ def _report(job: "Job") -> None:
     errors = result.get("errors")
     if not isinstance(errors, list) or not errors:
         return
-    table = Table("line", "id", "problem", title="Rejected")
+    rows = table("line", "id", "problem", title="Rejected")
     for row in errors:
-        table.add_row(str(row["line"]), row.get("id") or "", row["problem"])
-    out.print(table, markup=False)
+        rows.add_row(str(row["line"]), row.get("id") or "", row["problem"])
+    out.print(rows, markup=False)
 
 
 async def _export(catalog: str, output: Path | None, *, records: bool) -> int:
@@ -227,7 +209,7 @@ async def _export(catalog: str, output: Path | None, *, records: bool) -> int:
 
 @contextmanager
 def _written(output: Path | None) -> Iterator[BinaryIO]:
-    """Stdout, or a file that gets its name once it is whole."""
+    """Stdout, or a file that gets its name when it is complete."""
     if output is None:
         yield sys.stdout.buffer
         return

@@ -1,4 +1,4 @@
-"""`tree` and `rebuild`: a catalogue's tree drawn, and built anew."""
+"""`tree` draws the tree of a catalogue; `rebuild` rebuilds it."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
+from app.cli.facts import rebuild_facts, tree_facts
+from app.cli.progress import check_success, watch
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
-from app.cli.watching import ended_well, watch
 
 if TYPE_CHECKING:
     from app.curate import RebuildParams
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _ROOT = 0  # tree.node.ROOT, without numpy
 
 
-class Format(StrEnum):
+class PrintFormat(StrEnum):
     """How a tree is printed."""
 
     TEXT = "text"
@@ -36,7 +37,7 @@ class EngineName(StrEnum):
 
 
 class Mode(StrEnum):
-    """What is built anew."""
+    """What to rebuild."""
 
     FULL = "full"
     RELABEL = "relabel"
@@ -47,58 +48,67 @@ def show(
     catalog: CatalogOption = "default",
     depth: Annotated[int, typer.Option(min=0, max=64, help="Levels below the root.")] = 2,
     root: Annotated[int, typer.Option(min=0, help="The node to start at.")] = _ROOT,
-    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
+    form: Annotated[
+        PrintFormat, typer.Option("--format", help="How to print it.")
+    ] = PrintFormat.TEXT,
     as_json: JsonOption = False,
 ) -> None:
     """Draw the top levels of the tree, with how many items each node holds."""
-    run(_show(catalog, root, depth, Format.JSON if as_json else form))
+    run(_show(catalog, root, depth, PrintFormat.JSON if as_json else form))
 
 
 def rebuild(
     catalog: CatalogOption = "default",
-    mode: Annotated[Mode, typer.Option(help="What to build anew.")] = Mode.FULL,
+    mode: Annotated[Mode, typer.Option(help="What to rebuild.")] = Mode.FULL,
     root: Annotated[int | None, typer.Option(min=0, help="The node of mode subtree.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="Give the catalogue another embedder (mode full).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
     max_cost_usd: Annotated[
-        float | None, typer.Option(min=0, help="Most that a model may cost which writes labels.")
+        float | None, typer.Option(min=0, help="Most that the labels may cost.")
     ] = None,
     engine: Annotated[
-        EngineName | None, typer.Option(help="Where to build it, if not as the settings say.")
+        EngineName | None, typer.Option(help="Where to build it. Default: as set.")
     ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="The Ray cluster: auto, host:6379 or ray://host:10001.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the tree anew; the catalogue can be used and changed meanwhile."""
+    """Rebuild the tree; the catalogue can be used and changed meanwhile."""
     if (mode is Mode.SUBTREE) != (root is not None):
         raise typer.BadParameter("mode subtree needs --root, and no other mode takes one")
+    if mode is not Mode.FULL and embedder is not None:
+        raise typer.BadParameter("only mode full takes --embedder")
     from app.curate import RebuildParams
 
-    params = RebuildParams(mode=mode.value, root=root, dry_run=dry_run, max_cost_usd=max_cost_usd)
+    params = RebuildParams(
+        mode=mode.value, root=root, embedder=embedder, dry_run=dry_run, max_cost_usd=max_cost_usd
+    )
     work = _rebuild(catalog, params, engine=engine, ray_address=ray_address, quiet=as_json)
     job = run(work)
     if as_json:
         print_json(job)
     elif job.result:
-        facts = ", ".join(f"{name} {value}" for name, value in job.result.items())
-        out.print(facts, markup=False)
+        for line in rebuild_facts(job.result):
+            out.print(line, markup=False, highlight=False)
 
 
-async def _show(catalog: str, root: int, depth: int, form: Format) -> None:
+async def _show(catalog: str, root: int, depth: int, form: PrintFormat) -> None:
     from tree.inspect import graphml, outline, statistics
 
     async with opened(catalog) as (_, found):
         tree = await found.store.load()
     match form:
-        case Format.TEXT:
+        case PrintFormat.TEXT:
             out.print(_drawn(outline(tree, root, depth)))
             out.print(_summary(tree), style="dim")
-        case Format.JSON:
+        case PrintFormat.JSON:
             facts = {"catalog": catalog, "tree_version": tree.version}
             shape = {"statistics": asdict(statistics(tree))}
             print_json({**facts, **shape, "tree": asdict(outline(tree, root, depth))})
-        case Format.GRAPHML:
+        case PrintFormat.GRAPHML:
             out.print(graphml(tree, root, depth), markup=False, soft_wrap=True)
 
 
@@ -115,12 +125,7 @@ def _drawn(node: "Outline") -> Tree:
 def _summary(tree: "SemanticTree") -> str:
     from tree.inspect import statistics
 
-    shape = statistics(tree)
-    return (
-        f"version {tree.version}: {shape.items:,} items in {shape.leaves:,} leaves "
-        f"({shape.smallest_leaf} to {shape.largest_leaf}, Gini {shape.gini:.2f}), "
-        f"{shape.depth} of at most {shape.depth_limit} levels"
-    )
+    return tree_facts({"tree_version": tree.version, **asdict(statistics(tree))})
 
 
 async def _rebuild(
@@ -132,7 +137,8 @@ async def _rebuild(
     quiet: bool,
 ) -> "Job":
     async with opened(catalog, build_engine=engine, ray_address=ray_address) as (parts, found):
+        parts.catalogs.check_embedder(params.embedder)
         job = await found.curator.start_rebuild(params)
         job = await watch(job, parts.jobs.get, quiet=quiet)
-    ended_well(job)
+    check_success(job)
     return job

@@ -1,13 +1,12 @@
-"""`versions` and `activate`: the trees that are kept, and one of them put back into use."""
+"""`versions` lists the stored versions of the tree; `activate` puts one back into use."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run
-from app.cli.watching import ended_well, watch
+from app.cli.progress import check_success, watch
+from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run, table
 
 if TYPE_CHECKING:
     from app.jobs import Job
@@ -15,28 +14,28 @@ if TYPE_CHECKING:
 
 
 def versions(catalog: CatalogOption = "default", as_json: JsonOption = False) -> None:
-    """List the versions of the tree that are kept; the first is in use."""
-    kept = run(_kept(catalog))
+    """List the stored versions of the tree; the first is in use."""
+    stored = run(_stored(catalog))
     if as_json:
-        rows = [
+        listed = [
             {"version": one.version, "items": one.items, "note": one.note, "built_at": _time(one)}
-            for one in kept
+            for one in stored
         ]
-        print_json({"catalog": catalog, "versions": rows})
+        print_json({"catalog": catalog, "versions": listed})
         return
-    table = Table("version", "items", "built", "made by", "in use")
-    for at, one in enumerate(kept):
+    rows = table("version", "items", "built", "made by", "in use")
+    for at, one in enumerate(stored):
         built = f"{datetime.fromtimestamp(one.built_at, UTC):%Y-%m-%d %H:%M} UTC"
-        table.add_row(str(one.version), f"{one.items:,}", built, one.note, "" if at else "✓")
-    out.print(table)
+        rows.add_row(str(one.version), f"{one.items:,}", built, one.note, "" if at else "✓")
+    out.print(rows)
 
 
 def activate(
-    version: Annotated[int, typer.Argument(min=0, help="As `versions` lists it.")],
+    version: Annotated[int, typer.Argument(min=0, help="A number from `versions`.")],
     catalog: CatalogOption = "default",
     as_json: JsonOption = False,
 ) -> None:
-    """Put a version that is kept back into use, with the items of now."""
+    """Put a stored version back into use, with the current items."""
     job = run(_activate(catalog, version, quiet=as_json))
     if as_json:
         print_json(job)
@@ -44,7 +43,7 @@ def activate(
         out.print(f"version {version} is in use again, as {job.result['tree_version']}")
 
 
-async def _kept(catalog: str) -> list["TreeVersion"]:
+async def _stored(catalog: str) -> list["TreeVersion"]:
     async with opened(catalog) as (_, found):
         return await found.store.versions()
 
@@ -53,7 +52,7 @@ async def _activate(catalog: str, version: int, *, quiet: bool) -> "Job":
     async with opened(catalog) as (parts, found):
         job = await found.curator.start_activation(version)
         job = await watch(job, parts.jobs.get, quiet=quiet)
-    ended_well(job)
+    check_success(job)
     return job
 
 

@@ -1,8 +1,16 @@
 """What curators do with a catalogue: put and delete items, import files, rebuild the tree."""
 
-from app.curate.curator import Curator, RebuildParams
-from app.curate.importer import ImportParams
-from app.curate.texts import TextReader
-from app.curate.writer import TooManyWrites
+from app.curate.batch_encoder import BatchEncoder
+from app.curate.curator import Curator
+from app.curate.imports import ImportParams, forget_upload
+from app.curate.job_runs import RebuildParams
+from app.curate.writes import TooManyWrites
 
-__all__ = ["Curator", "ImportParams", "RebuildParams", "TextReader", "TooManyWrites"]
+__all__ = [
+    "BatchEncoder",
+    "Curator",
+    "ImportParams",
+    "RebuildParams",
+    "TooManyWrites",
+    "forget_upload",
+]

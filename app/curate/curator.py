@@ -1,114 +1,100 @@
 """`Curator`: all changes of one catalogue go through here."""
 
-import asyncio
-import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from itertools import islice
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
-
+from app.curate.batch_encoder import BatchEncoder
 from app.curate.building import engine_for
-from app.curate.importer import Importer, ImportParams
-from app.curate.labels import LabelRefresher, ModelLabels
-from app.curate.naming import LeafNames
-from app.curate.reading import COMMIT_ITEMS
-from app.curate.rebuilder import Losses, Rebuilder
-from app.curate.texts import TextReader
-from app.curate.writer import Writer
-from app.jobs import Job, JobFailed, JobRunning, Jobs, Report
+from app.curate.growth import Growth
+from app.curate.imports import Importer, ImportParams, forget_upload
+from app.curate.job_runs import JobRuns, RebuildParams
+from app.curate.labels import LabelRefresher, LabelWriter
+from app.curate.leaf_labels import LeafLabels
+from app.curate.rebuilder import Rebuilder
+from app.curate.writes import COMMIT_ITEMS, Writer
+from app.embedders import EmbedderCache
+from app.jobs import Job, JobReport, JobRunning, Jobs
 from app.llm import Models
 from app.settings import Settings
-from tree import inspect
-from tree.edits import Edit, Relabel, Reshape
-from tree.embedders import EmbedderCache
-from tree.errors import EmbedderUnavailable, InvalidEdit, TreeError, UnknownVersion
+from app.storage.documents import MemoryDocuments
+from tree.edits import Edit, Reshape
+from tree.errors import EmbedderUnavailable, InvalidEdit, UnknownVersion
 from tree.item import Item
-from tree.node import ROOT, Node
+from tree.node import Node
 from tree.snapshot import SemanticTree
-from tree.store.documents import MemoryDocuments
-from tree.store.protocol import TreeStore
+from tree.store.protocol import WritableStore
+from tree.worker import Background, together
 
-logger = logging.getLogger(__name__)
-
-RebuildMode = Literal["full", "relabel", "subtree"]
-
-_CHORES_S = 5.0
-_NAMED_AT_MOST = 100  # damaged items, and lost labels, in the result of a rebuild
+_CLOSE_S = 2.0  # for what the last writes have started
 _ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
-_FIRST_FIT = 64  # items after which an unfitted catalogue is built for the first time
-_EMBEDDER_AGAIN_S = 30.0  # until what failed for want of the embedder begins by itself again
-
-
-class RebuildParams(BaseModel):
-    """What a rebuild was asked for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    mode: RebuildMode = "full"
-    root: int | None = None
-    dry_run: bool = False
-    max_cost_usd: float | None = None
+_EMBEDDER_PAUSE_S = 30.0  # after which jobs start again that an outage of the embedder stopped
 
 
 class Curator:
-    """Puts, deletes, imports and rebuilds for one catalogue; see `Worker` for its jobs.
+    """Puts, deletes, imports and rebuilds for one catalogue; see `JobWorker` for its jobs.
 
-    Any number of processes may curate the same catalogue at once.
+    Any number of processes may change the same catalogue at the same time.
     """
 
     def __init__(
         self,
-        catalog: str,
-        store: TreeStore,
+        catalog_id: str,
+        store: WritableStore,
         jobs: Jobs,
         embedders: EmbedderCache,
         settings: Settings,
         models: Models | None = None,
         language: str = "en",
-        texts: TextReader | None = None,
+        batch_encoder: BatchEncoder | None = None,
     ) -> None:
-        self._catalog = catalog
+        self._catalog = catalog_id
         self._store = store
         self._jobs = jobs
-        self._embedders = embedders
-        self._growth = settings.rebuild_growth
+        self._growth = Growth(embedders, settings.rebuild_growth)
         self._kept_versions = settings.kept_versions
         self._writer = Writer(
-            store, embedders, settings.commit_window_ms / 1000, self._look_after, texts
+            store, embedders, settings.commit_window_ms / 1000, self._after_commit, batch_encoder
         )
-        self._names = LeafNames(store, self._writer.relabel)
-        self._labels = ModelLabels(models or Models.none(MemoryDocuments()), settings, language)
-        self._refresher = LabelRefresher(store, self._labels, settings)
-        self._rebuilder = Rebuilder(store, embedders, self._labels, engine_for(settings))
-        self._importer = Importer(store, settings.uploads)
-        self._building = asyncio.Lock()
+        self._leaf_labels = LeafLabels(store, self._writer.relabel)
+        labels = LabelWriter(models or Models.none(MemoryDocuments()), settings, language)
+        self._refresher = LabelRefresher(store, labels, settings)
+        self._uploads = settings.uploads
+        self._importer = Importer(store, settings.uploads, settings.max_unpacked_bytes)
         self._paused_until = 0.0
-        self._chores: set[asyncio.Task[None]] = set()
+        # What fails here starts again after a later write.
+        self._background = Background(f"background work of catalogue {catalog_id}")
+        self._runs = JobRuns(
+            store,
+            self._writer,
+            self._importer,
+            Rebuilder(store, embedders, labels, engine_for(settings)),
+            labels,
+            self._growth,
+            self._background,
+            self._start_automatically,
+        )
 
     async def put(self, items: Sequence[Item]) -> dict[str, bool]:
-        """Create or replace items, of distinct ids; whether each was created.
+        """Create or replace items of distinct ids; per id whether it was created.
 
-        They can be recommended from the next request on. Raises StoreUnavailable.
+        The next request can recommend them. Raises StoreUnavailable, TooManyWrites.
         """
         return await self.apply_batch(items, ())
 
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
-        """Change an item by its newest record, whoever else writes it; None when it is not there.
+        """The item as `change` makes it from its newest record; None when there is no such item.
 
-        `change` may be called several times, and what it raises is raised here.
+        No other write is lost. `change` may be called several times; its errors are raised here.
         """
         return await self._writer.patch(item_id, change)
 
     async def delete(self, ids: Collection[str]) -> dict[str, bool]:
-        """Remove items, which are gone from the next request on; whether each was there."""
+        """Remove items before the next request; per id whether it was there."""
         return await self.apply_batch((), ids)
 
     async def apply_batch(self, puts: Sequence[Item], deletes: Collection[str]) -> dict[str, bool]:
-        """`put` and `delete` in one step, of disjoint ids."""
+        """`put` and `delete` of disjoint ids; in one commit up to a thousand items."""
         results: dict[str, bool] = {}
         for start in range(0, max(len(puts), 1), COMMIT_ITEMS):
             some = {item.id: item for item in puts[start : start + COMMIT_ITEMS]}
@@ -116,40 +102,19 @@ class Curator:
             results |= await self._writer.write(some, gone)
         return results
 
-    def _look_after(self, tree: SemanticTree, edits: Sequence[Edit]) -> None:
-        """Name what a commit has reshaped; rebuild once the catalogue has outgrown its tree."""
+    def _after_commit(self, tree: SemanticTree, edits: Sequence[Edit]) -> None:
+        """Label the nodes that a commit has reshaped; rebuild an outgrown tree."""
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
-            self._names.note(fresh)
+            self._leaf_labels.note(fresh)
             self._refresher.note(tree, edits)
-        paused = self._building.locked() or time.monotonic() < self._paused_until
-        if not paused and self._outgrown(tree):
-            self._in_background(self._start_by_itself(RebuildParams()))
+        paused = self._runs.is_building or time.monotonic() < self._paused_until
+        if not paused and self._growth.outgrown(tree):
+            self._background.start(self._start_automatically(RebuildParams()))
 
-    def _outgrown(self, tree: SemanticTree, more: int = 0) -> bool:
-        """Whether as many items have come since the build as double (say) a catalogue.
-
-        Also where others left: a vector space that was fitted to items that are gone tells those
-        that came less well apart. `more` are about to come.
-        """
-        built_of = self._embedders.of(tree.space).population
-        arrived = tree.arrived + more
-        return len(tree) + more >= _FIRST_FIT and arrived >= (self._growth - 1) * built_of
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(self._done_or_told(work))
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-
-    async def _done_or_told(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except TreeError as error:  # nobody waits for a chore; the next write brings it up again
-            logger.warning("a chore of catalogue %s is left undone: %s", self._catalog, error)
-
-    async def _start_by_itself(self, params: RebuildParams) -> None:
+    async def _start_automatically(self, params: RebuildParams) -> None:
         with suppress(JobRunning):
-            await self.start_rebuild(params, unasked=True)
+            await self.start_rebuild(params, automatic=True)
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """Give a node another label, or lock the one it has. Raises UnknownNode."""
@@ -158,195 +123,97 @@ class Curator:
     # -- jobs
 
     async def start_import(self, params: ImportParams) -> Job:
-        """Import an uploaded JSONL file, gzipped or not, as a job that removes it at its end.
+        """A job that imports an uploaded JSONL file, gzipped or not, and removes the file.
 
-        `skip` leaves bad lines out; `abort` imports nothing if there is one. What was read is
-        durable before it has its place in the tree, and keeps it when the import fails or is
-        cancelled half-way.
+        `skip` leaves bad lines out; `abort` imports nothing if there is one. Items that were read
+        are durable, and get their place in the tree even if the import fails or is cancelled.
         """
         return await self._jobs.start("import", self._catalog, params.model_dump(mode="json"))
 
     async def imported(self, job: Job) -> int:
-        """How many lines of an import are durable by now, whether or not they have their place."""
+        """How many lines of an import are durable so far, with or without a place in the tree."""
         return (await self._importer.stored(job.id)).accepted
 
     async def start_rebuild(
         self,
         params: RebuildParams = RebuildParams(),  # noqa: B008
         *,
-        unasked: bool = False,
+        automatic: bool = False,
     ) -> Job:
-        """Build the tree anew, or a subtree, or only its labels, as a job.
+        """A job that builds the tree, a subtree or only the labels anew.
 
-        Ingestion and deletes go on meanwhile and are carried over. Raises JobRunning,
-        UnknownNode.
+        Writes go on meanwhile and are carried over. Raises JobRunning, UnknownNode.
         """
         if params.root is not None:
             (await self._store.load()).node(params.root)
-        asked = params.model_dump(mode="json")
-        return await self._jobs.start("rebuild", self._catalog, asked, unasked=unasked)
+        body = params.model_dump(mode="json")
+        return await self._jobs.start("rebuild", self._catalog, body, automatic=automatic)
 
     async def start_activation(self, version: int) -> Job:
-        """Put a version that is kept back into use, as a job: its shape, with the items of now.
+        """A job that puts the shape of a kept version into use again, with the items of now.
 
-        Raises JobRunning, UnknownVersion, and InvalidEdit for the one that is in use.
+        Raises JobRunning, UnknownVersion, and InvalidEdit for the version in use.
         """
         kept = [one.version for one in await self._store.versions()]
         why = f": {_ONLY_ONE_KEPT}" if self._kept_versions == 1 else ""
         if version not in kept:
-            raise UnknownVersion(f"version {version} is not kept, but {kept} are{why}")
+            raise UnknownVersion(f"version {version} is not kept, but {_list_of(kept)}{why}")
         if version == kept[0]:
             raise InvalidEdit(f"version {version} is in use{why}")
         return await self._jobs.start("activation", self._catalog, {"version": version})
 
     async def resume(self) -> None:
-        """Place what was stored by an import that nobody is at."""
-        if await self._jobs.under_way("import", self._catalog):
+        """Place the items that an import has left without a place."""
+        if await self._jobs.is_running("import", self._catalog):
             return
-        if await anext(aiter(self._store.staged(batch=1)), None):
+        if await anext(aiter(self._store.staged_ids(batch=1)), None):
             with suppress(JobRunning):
                 await self._jobs.start("placement", self._catalog, {})
 
-    async def tend(self) -> None:
-        """See Worker."""
+    async def housekeep(self) -> None:
+        """See JobWorker."""
         if time.monotonic() >= self._paused_until:
             await self.resume()
 
-    async def ended(self, job: Job) -> None:
-        """See Worker."""
-        if job.type == "import":
-            self._importer.path(ImportParams.model_validate(job.params)).unlink(missing_ok=True)
+    async def on_ended(self, job: Job) -> None:
+        """See JobWorker."""
+        forget_upload(self._uploads, job)
 
-    async def able(self, job: Job) -> bool:
-        """See Worker. An upload lies in the data folder of the process that took it."""
+    async def stored_result(self, job: Job) -> dict[str, object] | None:
+        """See JobWorker."""
+        if job.type != "import":
+            return None
+        return await self._importer.partial_result(job.id, ImportParams.model_validate(job.params))
+
+    async def can_run(self, job: Job) -> bool:
+        """See JobWorker. An upload is in the data folder of the process that received it."""
         if job.type != "import":
             return True
         return self._importer.path(ImportParams.model_validate(job.params)).exists()
 
-    async def work(self, job: Job, report: Report) -> dict[str, object]:
-        """See Worker. What needs the embedder while it cannot be had fails, and begins anew by
-        itself where it is a placement or an outgrown tree."""
+    async def work(self, job: Job, report: JobReport) -> dict[str, object]:
+        """See JobWorker. A job fails during an outage of the embedder; placements and automatic
+        rebuilds start again later."""
         try:
-            return await self._worked(job, report)
+            return await self._runs.run(job, report)
         except EmbedderUnavailable:
-            self._paused_until = time.monotonic() + _EMBEDDER_AGAIN_S
+            self._paused_until = time.monotonic() + _EMBEDDER_PAUSE_S
             raise
-
-    async def _worked(self, job: Job, report: Report) -> dict[str, object]:
-        match job.type:
-            case "import":
-                return await self._import(job, report)
-            case "placement":
-                await self.place_staged(report)
-                return {"items": len(await self._store.load())}
-            case "rebuild":
-                return await self._rebuild(RebuildParams.model_validate(job.params), report)
-            case "activation":
-                losses = Losses()
-                async with self._building:
-                    number = TypeAdapter(int).validate_python(job.params["version"])
-                    after = await self._rebuilder.activate(number, report, losses)
-                return {
-                    "tree_version": after.version,
-                    "items": len(after),
-                    "labels_lost": losses.labels[:_NAMED_AT_MOST],
-                }
-
-    async def _import(self, job: Job, report: Report) -> dict[str, object]:
-        params = ImportParams.model_validate(job.params)
-        try:
-            outcome = await self._importer.run(job.id, params, report)
-            if not params.dry_run:
-                await self.place_staged(report)
-        except JobFailed:  # what was read before is durable: it gets its place all the same
-            await self.place_staged(report)
-            raise
-        except asyncio.CancelledError:
-            if not report.goes_on:
-                self._in_background(self.place_staged(Report.unwatched()))
-            raise
-        if params.dry_run:
-            return {**outcome.result(), "dry_run": True}
-        tree = await self._store.load()
-        return {**outcome.result(), "items": len(tree), "tree_version": tree.version}
-
-    async def place_staged(self, report: Report) -> None:
-        """Give every staged item its place: one by one, or by a rebuild where they are many.
-
-        Memory does not depend on how many they are.
-        """
-        if await self._staged_outgrow():
-            async with self._building:
-                if await self._staged_outgrow():
-                    await self._rebuilder.full(report)
-                    self._write_labels_later()
-        total = sum([len(ids) async for ids in self._store.staged()])
-        report.phase("placing", total)
-        placed = True
-        while placed:
-            placed = False
-            async for ids in self._store.staged(batch=COMMIT_ITEMS):
-                count = await self._writer.place(ids)
-                report.advance(count)
-                placed = placed or count > 0
-
-    def _write_labels_later(self) -> None:
-        """Whoever waits for the items does not wait for a model."""
-        if self._labels.configured:
-            self._in_background(self._start_by_itself(RebuildParams(mode="relabel")))
-
-    async def _staged_outgrow(self) -> bool:
-        """Whether the tree should be built anew for what waits."""
-        tree = await self._store.load()
-        fresh = waiting = 0
-        async for ids in self._store.staged():
-            waiting += len(ids)
-            fresh += sum(item_id not in tree for item_id in ids)
-        return waiting > 0 and self._outgrown(tree, fresh)
-
-    async def _rebuild(self, params: RebuildParams, report: Report) -> dict[str, object]:
-        top = ROOT if params.root is None else params.root
-        publish = not params.dry_run
-        relabelled: list[Relabel] = []
-        losses = Losses()
-        async with self._building:
-            match params.mode:
-                case "full":
-                    tree = await self._rebuilder.full(report, publish=publish, losses=losses)
-                case "subtree":
-                    tree = await self._rebuilder.subtree(
-                        top, report, publish=publish, losses=losses
-                    )
-                case "relabel":
-                    tree, relabelled = await self._rebuilder.relabelled(report)
-            result: dict[str, object] = {"dry_run": params.dry_run}
-            if self._labels.configured and params.dry_run:
-                nodes = None if top == ROOT else [node.id for node in tree.walk(top)]
-                estimate = await self._labels.estimate(tree, nodes, self._store.items)
-                result["labels"] = asdict(estimate)
-            elif self._labels.configured:
-                labels = await self._rebuilder.written(tree, top, report, params.max_cost_usd)
-                relabelled += labels.edits
-                result["labels"] = labels.result()
-            if publish and relabelled:
-                tree = await self._rebuilder.publish_labels(relabelled, report)
-        figures = await asyncio.to_thread(inspect.statistics, tree)
-        return {
-            **result,
-            "tree_version": tree.version,
-            **asdict(figures),
-            "damaged": len(losses.damage),
-            "damaged_items": dict(islice(losses.damage.items(), _NAMED_AT_MOST)),
-            "labels_lost": losses.labels[:_NAMED_AT_MOST],
-        }
 
     async def aclose(self) -> None:
-        """Finish what was begun after the last writes, or leave it to the next start."""
-        await self._refresher.aclose()
-        await self._names.aclose(_CHORES_S)
-        await self._writer.aclose(_CHORES_S)
-        if self._chores:
-            _, pending = await asyncio.wait(self._chores, timeout=_CHORES_S)
-            for chore in pending:
-                chore.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        """Finish within two seconds what writes have started; the next start does the rest."""
+        await together(
+            [self._refresher.aclose(), self._background.aclose(_CLOSE_S), self._close_writing()]
+        )
+
+    async def _close_writing(self) -> None:
+        await self._leaf_labels.aclose(_CLOSE_S)  # before the writer, which commits the labels
+        await self._writer.aclose(_CLOSE_S)
+
+
+def _list_of(versions: Sequence[int]) -> str:
+    """The kept versions, as the end of a sentence."""
+    names = [str(version) for version in versions]
+    if len(names) > 1:
+        return f"versions {', '.join(names[:-1])} and {names[-1]} are"
+    return f"version {names[0]} is" if names else "none is"

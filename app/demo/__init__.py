@@ -1,1 +1,1 @@
-"""The bundled catalogue of books and films, its example readers, and a tour of both."""
+"""The bundled catalogue of books and films, example users, and a demonstration of both."""

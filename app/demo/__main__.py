@@ -1,7 +1,6 @@
-"""`make demo`: start the service, load the bundled catalogue, and ask for each example reader.
+"""`make demo`: start the service, load the bundled catalogue, and recommend to each example user.
 
-Everything goes over HTTP, as any caller would do it, against a server on a free port with a data
-folder of its own that is removed at the end.
+Everything goes over HTTP, to a server on a free port with a temporary data folder.
 """
 
 import json
@@ -21,7 +20,7 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-_Json = dict[str, Any]  # what the service answered
+_Json = dict[str, Any]  # an answer of the service
 
 _HERE = Path(__file__).parent
 _CATALOG = "demo"
@@ -30,16 +29,14 @@ _JOB_S = 120.0
 
 
 def main() -> int:
-    """The tour; 0 when every reader was answered."""
+    """The exit status: 0 when every user got recommendations."""
     console = Console(width=max(100, Console().width))
     with tempfile.TemporaryDirectory(prefix="unillmrec-demo-") as folder:
         console.print("Starting the service (embedded store, embedded ranker) …")
         with _service(Path(folder)) as client:
             _load(client, console)
-            readers = json.loads((_HERE / "readers.json").read_text(encoding="utf-8"))
-            unanswered = [
-                reader["name"] for reader in readers if not _show(client, console, reader)
-            ]
+            users = json.loads((_HERE / "users.json").read_text(encoding="utf-8"))
+            unanswered = [user["name"] for user in users if not _show(client, console, user)]
     if unanswered:
         console.print(f"[red]No recommendations for {', '.join(unanswered)}.[/red]")
         return 1
@@ -52,7 +49,7 @@ def main() -> int:
 
 @contextmanager
 def _service(folder: Path) -> Iterator[httpx2.Client]:
-    """A client of a service that runs as long as the block does."""
+    """A client of a service that runs until the block ends."""
     port = _free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
     environment["UNILLMREC_DATA_DIR"] = str(folder / "data")
@@ -95,12 +92,12 @@ def _await_ready(client: httpx2.Client, server: subprocess.Popen[bytes], log: Pa
             pass
         time.sleep(0.1)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-    raise SystemExit("The service did not start. Its last words:\n  " + "\n  ".join(lines))
+    raise SystemExit("The service did not start. Its last log lines:\n  " + "\n  ".join(lines))
 
 
 def _load(client: httpx2.Client, console: Console) -> None:
     _checked(client.put(f"/v1/catalogs/{_CATALOG}", json={}))
-    began = time.perf_counter()
+    start = time.perf_counter()
     with (_HERE / "catalogue.jsonl").open("rb") as lines:
         job = _checked(
             client.post(
@@ -117,16 +114,16 @@ def _load(client: httpx2.Client, console: Console) -> None:
         raise SystemExit(f"The import ended as {job['state']}: {job['problem']}")
     result = job["result"]
     console.print(
-        f"Imported {result['accepted']} works ({result['rejected']} rejected), "
-        f"tree built, in {time.perf_counter() - began:.1f} s.\n"
+        f"Imported {result['accepted']} items ({result['rejected']} rejected), "
+        f"tree built, in {time.perf_counter() - start:.1f} s.\n"
     )
 
 
-def _show(client: httpx2.Client, console: Console, reader: _Json) -> int:
-    request = {**reader["request"], "fields": ["title", "creator", "year"]}
+def _show(client: httpx2.Client, console: Console, user: _Json) -> int:
+    request = {**user["request"], "fields": ["title", "creator", "year"]}
     answer = _checked(client.post(f"/v1/catalogs/{_CATALOG}/recommend", json=request))
     table = Table(
-        title=f"[bold]{reader['name']}[/bold]: {reader['about']}",
+        title=f"[bold]{user['name']}[/bold]: {user['about']}",
         title_justify="left",
         caption=f"{answer['timing_ms']['total']:.1f} ms, tree version {answer['tree_version']}",
         caption_justify="right",

@@ -1,1 +1,1 @@
-"""How good the recommendations are: measured on a user's own data, or on public formats."""
+"""Offline evaluation of recommendations, on your own data or on public data sets."""

@@ -1,22 +1,22 @@
-"""`Case`: one question of an evaluation, and `System`: who answers it."""
+"""`Case`: one query of an evaluation with its targets. `System`: what answers queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.evaluation.dataset import Reader
+from app.evaluation.dataset import DatasetUser
 from tree.item import Item
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a system is asked. It never holds what the reader did next.
+class Query:
+    """What a system gets to know about one user. It never contains a target.
 
-    Items of the history are never recommended. `candidates` bound the answer where a protocol has
-    them: they are fixed before anyone looks at a target. `excluded` items are not to be answered.
+    Items of the history and `excluded` items may not be answered. Where a protocol has
+    `candidates`, the answer must be among them; they are chosen without knowledge of the targets.
     """
 
-    reader: str
+    user: str
     history: tuple[str, ...]  # oldest first
     profile: str = ""
     candidates: tuple[str, ...] | None = None
@@ -25,34 +25,34 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question, and what the reader did next."""
+    """A query, and the items that the user chose next."""
 
-    question: Question
+    query: Query
     targets: frozenset[str]
-    bucket: str = ""  # by which the results are told apart: a length of history, a domain
+    bucket: str = ""  # groups the results: a history length or a domain
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What trained systems may learn from: nothing of it is a target of any case."""
+    """What systems may learn from. It contains no target of any case."""
 
     items: Sequence[Item]
-    readers: Sequence[Reader]
+    users: Sequence[DatasetUser]
 
 
 class System(Protocol):
-    """Someone who recommends. `fit` is called once, before the first question."""
+    """A recommender under evaluation. `fit` is called once, before the first `rank`."""
 
     name: str
 
     async def fit(self, training: Training) -> None:
-        """Learn. Zero-shot systems look at the items only."""
+        """Learn from the training data. Zero-shot systems use the items only."""
         ...
 
-    async def rank(self, questions: Sequence[Question], limit: int) -> list[list[str]]:
-        """For every question the ids of at most `limit` items, best first."""
+    async def rank(self, queries: Sequence[Query], limit: int) -> list[list[str]]:
+        """For each query, the ids of at most `limit` items, best first."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of processes and connections."""
+        """Release processes and connections."""
         ...

@@ -1,4 +1,4 @@
-"""What an evaluation can be told to do, and does unless told otherwise."""
+"""Options of an evaluation, and their defaults."""
 
 from enum import StrEnum
 
@@ -10,8 +10,8 @@ CUTOFFS = (1, 5, 10, 20, 50)
 PER_LEAF = (1, 3, 5, 8, 10)
 
 
-class Format(StrEnum):
-    """The formats that can be evaluated on."""
+class DataFormat(StrEnum):
+    """Formats of data sets."""
 
     PLAIN = "plain"
     MIND = "mind"
@@ -20,14 +20,14 @@ class Format(StrEnum):
 
 
 class DomainBy(StrEnum):
-    """What tells domains apart."""
+    """How the domain of an item is determined."""
 
     DOMAIN = "domain"
-    CATEGORY = "category"  # the broadest one, for data of a single domain
+    CATEGORY = "category"  # the broadest category, for data of a single domain
 
 
 class Protocol(StrEnum):
-    """Who is asked what, of whom the truth is known."""
+    """How a data set is split into training data and cases."""
 
     LEAVE_LAST_OUT = "leave-last-out"
     TEMPORAL = "temporal"

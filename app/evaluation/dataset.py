@@ -1,4 +1,4 @@
-"""`Dataset`: a catalogue and what its readers did, whatever files it came from."""
+"""`Dataset`: a catalogue and the events of its users, in one form for all file formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,33 +7,33 @@ from tree.item import Item
 
 
 class DataError(Exception):
-    """A file cannot be evaluated. The message names file, line and what was expected."""
+    """A file cannot be used. The message names the file, the line and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """What a reader was shown at once, and what of it they chose."""
+    """Items that were shown to a user together, and those the user chose."""
 
     shown: tuple[str, ...]
     chosen: frozenset[str]
-    seen_before: int  # how many events of the reader came before
+    seen_before: int  # number of earlier events of the user
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """What one reader did, oldest first, each item once: at its last event."""
+class DatasetUser:
+    """The events of one user, oldest first. Each item occurs once, at its last event."""
 
     id: str
     history: tuple[str, ...]
-    times: tuple[float, ...] = ()  # seconds since the epoch, one per event; or none at all
-    profile: str = ""  # a sentence about them, where the data has one
+    times: tuple[float, ...] = ()  # seconds since the epoch, one per event; or empty
+    profile: str = ""  # a sentence about the user, if the data have one
     impressions: tuple[Impression, ...] = ()
-    candidates: tuple[str, ...] = ()  # that the data set itself gives to rank, if it does
+    candidates: tuple[str, ...] = ()  # items to rank, if the data set states them
 
 
 @dataclass(slots=True)
 class Skipped:
-    """Rows that were left out: how many for each reason, and where the first of them stood."""
+    """Rows that were left out: their number for each reason, and the place of the first."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
@@ -46,10 +46,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """All that is evaluated on. Events of items that the catalogue lacks are left out, counted."""
+    """Items and users. Events of items that the catalogue lacks are left out and counted."""
 
     name: str
     items: Sequence[Item]
-    readers: Sequence[Reader]
+    users: Sequence[DatasetUser]
     skipped: Skipped
-    checksums: dict[str, str]  # SHA-256 of every file that was read, by its name
+    checksums: dict[str, str]  # SHA-256 of each file that was read, by name

@@ -1,7 +1,7 @@
-"""A stand-in for a model, which picks by shared words.
+"""A stand-in for a model: it picks options by the words they share with the user's history.
 
-It reads the real prompts and answers in the form they ask for, so that what they cost can be
-counted where no model is configured. How good a model would be it does not tell.
+It reads the real prompts and replies in the required form, so that the tokens of prompts can be
+counted where no model is configured. It says nothing about the quality of a real model.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import cast
 from app.llm import STAGES, Models, ReplyMode, StageModel
 from app.llm.chat import JsonSchema, Reply, ScriptedChat, TokenUsage, Turn
 from app.llm.tokens import estimated_tokens
-from tree.store.documents import MemoryDocuments
+from app.storage.documents import MemoryDocuments
 
 _OPTION = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _WORD = re.compile(r"\w{3,}")
@@ -23,10 +23,10 @@ NAME = "word-overlap (stand-in)"
 
 
 def stand_in() -> ScriptedChat:
-    """A model for the reply mode `json_schema`. Its usage is counted as tokens are before a call.
+    """A model for the reply mode `json_schema`. Its usage is estimated.
 
-    An option's mark is the number of words that it shares with the lines about the person, a
-    word worth less the more options have it.
+    The score of an option sums the words that it shares with the lines about the person; a word
+    counts 1/n where n options have it.
     """
     return ScriptedChat(_answer, NAME)
 
@@ -40,25 +40,25 @@ def models() -> Models:
 def _answer(turn: Turn) -> Reply:
     if not isinstance(turn.form, JsonSchema):
         raise TypeError("the stand-in is asked in the reply mode json_schema only")
-    asked = [message.content for message in turn.messages]
-    options, _, person = asked[-1].partition("\n\n")
+    contents = [message.content for message in turn.messages]
+    options, _, person = contents[-1].partition("\n\n")
     fields = cast(Mapping[str, Mapping[str, int]], turn.form.schema["properties"])
-    said: dict[str, object] = {}
+    reply: dict[str, object] = {}
     if "topics" in fields:
-        listed = person if "picks" in fields else asked[-1]
-        said |= {"topics": _topics(listed), "avoid": []}
+        listed = person if "picks" in fields else contents[-1]
+        reply |= {"topics": _topics(listed), "avoid": []}
     if "picks" in fields:
-        wanted = fields["picks"]["maxItems"]
+        most = fields["picks"]["maxItems"]
         items = cast(Mapping[str, Mapping[str, object]], fields["picks"]["items"])
-        picks = _picks(options, person, wanted)
-        apart = "for" in items["properties"]
-        said["picks"] = [{**pick, "for": 1} if apart else pick for pick in picks]
-    text = json.dumps(said)
-    return Reply(text, usage=TokenUsage(estimated_tokens(*asked), estimated_tokens(text)))
+        picks = _picks(options, person, most)
+        by_interest = "for" in items["properties"]
+        reply["picks"] = [{**pick, "for": 1} if by_interest else pick for pick in picks]
+    text = json.dumps(reply)
+    return Reply(text, usage=TokenUsage(estimated_tokens(*contents), estimated_tokens(text)))
 
 
 def _topics(person: str) -> list[dict[str, object]]:
-    """The most common words of what was chosen, and the choices that have them."""
+    """The most common words of the chosen items, and the choices that contain them."""
     choices = {int(number): _words(line) for number, line in _OPTION.findall(person)}
     counts = Counter(word for words in choices.values() for word in sorted(words))
     topics = [word for word, _ in counts.most_common(_TOPICS)] or ["anything"]
@@ -72,17 +72,17 @@ def _topics(person: str) -> list[dict[str, object]]:
     ]
 
 
-def _picks(options: str, person: str, wanted: int) -> list[dict[str, int]]:
+def _picks(options: str, person: str, most: int) -> list[dict[str, int]]:
     lines = {int(number): _words(line) for number, line in _OPTION.findall(options)}
     common = Counter(word for words in lines.values() for word in words)
     about = _words(person)
-    marks = {
+    scores = {
         number: sum(1 / common[word] for word in sorted(words & about))
         for number, words in lines.items()
     }
-    best = max(marks.values(), default=0.0) or 1.0
-    order = sorted(marks, key=lambda number: (-marks[number], number))[:wanted]
-    return [{"n": number, "score": 10 + round(90 * marks[number] / best)} for number in order]
+    best = max(scores.values(), default=0.0) or 1.0
+    order = sorted(scores, key=lambda number: (-scores[number], number))[:most]
+    return [{"n": number, "score": 10 + round(90 * scores[number] / best)} for number in order]
 
 
 def _words(text: str) -> frozenset[str]:

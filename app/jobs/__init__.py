@@ -1,17 +1,20 @@
-"""Long work that a caller can watch, and that outlives the process that began it."""
+"""Long work that a caller can watch, and that survives the process that began it."""
 
 from app.jobs.job import Job, JobFailed, JobRunning, JobState, JobType, Progress
-from app.jobs.jobs import Jobs, Worker
-from app.jobs.report import Report
+from app.jobs.job_report import JobReport
+from app.jobs.job_worker import JobWorker
+from app.jobs.jobs import Jobs
+from app.jobs.times import JobTimes
 
 __all__ = [
     "Job",
     "JobFailed",
+    "JobReport",
     "JobRunning",
     "JobState",
+    "JobTimes",
     "JobType",
+    "JobWorker",
     "Jobs",
     "Progress",
-    "Report",
-    "Worker",
 ]

@@ -1,4 +1,4 @@
-"""`Job`: long work as the API shows it and as the store keeps it."""
+"""`Job`: long work, as the API shows it and as it is stored."""
 
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -6,15 +6,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from tree.store.keys import catalog_id, creation_of, name_of
+
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 JobType = Literal["import", "placement", "rebuild", "activation"]
 
 _ENDED = ("succeeded", "failed", "cancelled")
+_LISTS = frozenset({"errors", "errors_not_shown", "damaged_items", "labels_lost"})
 _LOST_AFTER = timedelta(seconds=30)
 
 
 class Progress(BaseModel):
-    """How far a job is. `total` is null while it is not known."""
+    """How far a job is. `total` is null while it is unknown."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +36,9 @@ class Job(BaseModel):
     id: str
     type: JobType
     catalog: str
+    creation: str = Field(
+        default="", description="Tells apart catalogues that had the same name at different times."
+    )
     params: dict[str, JsonValue] = Field(default={}, description="What was asked for.")
     state: JobState = "queued"
     progress: Progress = Progress()
@@ -48,24 +54,37 @@ class Job(BaseModel):
     )
 
     @classmethod
-    def new(cls, kind: JobType, catalog: str, params: dict[str, JsonValue]) -> "Job":
-        """A job that nobody has begun."""
+    def new(cls, kind: JobType, catalog_id: str, params: dict[str, JsonValue]) -> "Job":
+        """A new job that no process has begun."""
         now = datetime.now(UTC)
         return cls(
             id=f"job_{token_hex(8)}",
             type=kind,
-            catalog=catalog,
+            catalog=name_of(catalog_id),
+            creation=creation_of(catalog_id),
             params=params,
             created_at=now,
             heartbeat_at=now,
         )
 
     @property
+    def catalog_id(self) -> str:
+        """The id of the catalogue it works on; another catalogue of that name has another id."""
+        return catalog_id(self.catalog, self.creation)
+
+    @property
     def ended(self) -> bool:
         return self.state in _ENDED
 
+    def brief(self) -> "Job":
+        """The job as a list shows it: its result without lists of errors and items."""
+        if self.result is None:
+            return self
+        result = {name: value for name, value in self.result.items() if name not in _LISTS}
+        return self.model_copy(update={"result": result})
+
     def shown(self) -> "Job":
-        """The job for somebody who asks: one whose process is gone says so."""
+        """The job as a client sees it; when its process is gone, its problem says so."""
         if self.ended or datetime.now(UTC) - self.heartbeat_at < _LOST_AFTER:
             return self
         problem = {
@@ -81,12 +100,12 @@ class JobRunning(Exception):
     """Another job of this kind works on the catalogue."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id} is already at it: wait for it, or cancel it")
+        super().__init__(f"job {job_id} already runs: wait for it, or cancel it")
         self.job_id = job_id
 
 
 class JobFailed(Exception):
-    """The job cannot go on; the message is for whoever started it."""
+    """The job cannot continue; the message is for the user who started it."""
 
     def __init__(self, code: str, detail: str, result: dict[str, object] | None = None) -> None:
         super().__init__(detail)

@@ -1,8 +1,6 @@
 """Models: one protocol, one function that calls them, and the forms of their replies."""
 
-from app.llm.access import Models, works
-from app.llm.account import STAGES, Account, AnswerDegraded, Degraded, Stage, StageModel
-from app.llm.ask import Line, Price, Spent, ask
+from app.llm.ask import CallContext, Price, UsageTotals, ask
 from app.llm.chat import (
     ChatModel,
     Message,
@@ -13,16 +11,17 @@ from app.llm.chat import (
     Turn,
 )
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
+from app.llm.ledger import STAGES, AnswerDegraded, Degraded, RequestLedger, Stage, StageModel
+from app.llm.models import Models, works
 from app.llm.slates import ReplyMode
 
 __all__ = [
     "STAGES",
-    "Account",
     "AnswerDegraded",
+    "CallContext",
     "ChatModel",
     "Degraded",
     "InvalidReply",
-    "Line",
     "Message",
     "ModelError",
     "ModelRejected",
@@ -32,12 +31,13 @@ __all__ = [
     "Price",
     "Reply",
     "ReplyMode",
+    "RequestLedger",
     "ScriptedChat",
-    "Spent",
     "Stage",
     "StageModel",
     "TokenUsage",
     "Turn",
+    "UsageTotals",
     "ask",
     "works",
 ]

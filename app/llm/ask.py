@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from app.budget import Budget, BudgetExceeded, Claim
+from app.budget import Budget, BudgetExceeded, Claim, SharedBudget, SharedClaim
 from app.llm.chat import ChatModel, Choice, Decisions, Reply, TokenUsage, Turn
-from app.llm.errors import Flaw, InvalidReply, ModelRejected, ModelUnavailable
+from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, ReplyFlaw
 from app.llm.tokens import estimated_tokens
 
 _T = TypeVar("_T")
-_TRIES = 3  # of a call that a passing fault of the provider has spoilt
+_TRIES = 3  # of a call, while the provider has a passing fault
 _TOKENS_PER_CHOICE = 4  # of a decision: its number, as JSON
-_SHORTEST_CALL_S = 0.05  # what no model answers within
+_SHORTEST_CALL_S = 0.05  # no model answers faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Price:
 
     input_usd: float = 0.0
     output_usd: float = 0.0
-    cached_usd: float | None = None  # of input that the provider had cached; None: as other input
+    cached_usd: float | None = None  # for input from the provider's cache; None: as for other input
 
     def of(self, usage: TokenUsage) -> float:
-        """What a call costs."""
+        """The cost of a call in dollars."""
         cached = self.input_usd if self.cached_usd is None else self.cached_usd
         fresh = usage.input_tokens - usage.cached_tokens
         return (
@@ -40,8 +40,8 @@ FREE = Price()
 
 
 @dataclass(slots=True)
-class Spent:
-    """What one stage has asked of models so far."""
+class UsageTotals:
+    """The calls and tokens of one stage so far."""
 
     calls: int = 0
     rounds: int = 0
@@ -50,7 +50,7 @@ class Spent:
     cached_tokens: int = 0
     cost_usd: float = 0.0
     fallbacks: int = 0
-    flaws: Counter[Flaw] = field(default_factory=Counter)
+    flaws: Counter[ReplyFlaw] = field(default_factory=Counter)
     between_rounds: bool = True
 
     def add(self, usage: TokenUsage, cost_usd: float) -> None:
@@ -65,95 +65,123 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Whom a stage asks, what that costs, and on whose account."""
+class CallContext:
+    """What a call needs: the model, its price, the budgets, and the totals to add to."""
 
     model: ChatModel
     price: Price
     budget: Budget
-    spent: Spent
+    totals: UsageTotals
+    shared_budget: SharedBudget | None = None  # several requests share it
 
 
 async def ask(
-    line: Line, turn: Turn, read: Callable[[Reply], _T], *, again: Callable[[], Turn] | None = None
+    context: CallContext,
+    turn: Turn,
+    read: Callable[[Reply], _T],
+    *,
+    again: Callable[[], Turn] | None = None,
 ) -> _T:
-    """What `read` makes of the model's reply.
+    """The value that `read` returns for the model's reply.
 
-    Every call is claimed from the budget before and settled after it. A passing fault of the
-    provider is waited out and tried again while the budget's deadline allows; a reply that
-    `read` refuses is asked for once more, with the turn of `again`, which may be shorter.
+    Every call is claimed from the budget before, and settled after. A passing fault of the
+    provider is retried while the budget's deadline allows. A reply that `read` rejects is asked
+    for once more, with the turn of `again`, which may be shorter.
     Raises ModelUnavailable, InvalidReply, ModelRejected, BudgetExceeded.
     """
     try:
-        return await _read(line, turn, read)
+        return await _read(context, turn, read)
     except InvalidReply:
         if again is None:
             raise
-    return await _read(line, again(), read)
+    return await _read(context, again(), read)
 
 
-async def _read(line: Line, turn: Turn, read: Callable[[Reply], _T]) -> _T:
+async def _read(context: CallContext, turn: Turn, read: Callable[[Reply], _T]) -> _T:
     try:
-        reply = await _call(line, turn)
+        reply = await _call(context, turn)
         value = read(reply)
     except InvalidReply as error:
-        line.spent.flaws[error.flaw] += 1
+        context.totals.flaws[error.flaw] += 1
         raise
     if reply.keep is not None:
         await reply.keep()
     return value
 
 
-async def _call(line: Line, turn: Turn) -> Reply:
+async def _call(context: CallContext, turn: Turn) -> Reply:
     for attempt in range(1, _TRIES + 1):
         try:
-            return await _once(line, turn)
+            return await _once(context, turn)
         except ModelUnavailable as error:
             wait = error.retry_after_s
             if wait is None or attempt == _TRIES:
                 raise
             wait *= attempt
-            if wait + _SHORTEST_CALL_S >= line.budget.seconds_left:
+            if wait + _SHORTEST_CALL_S >= context.budget.seconds_left:
                 raise
             await asyncio.sleep(wait)
     raise AssertionError
 
 
-async def _once(line: Line, turn: Turn) -> Reply:
+async def _once(context: CallContext, turn: Turn) -> Reply:
     estimate = TokenUsage(_estimated_input(turn), turn.max_output_tokens)
-    claim = line.budget.claim(
-        estimate.input_tokens + estimate.output_tokens,
-        line.price.of(estimate),
-        seconds=_SHORTEST_CALL_S,
-    )
-    timeout_s = min(turn.timeout_s, line.budget.seconds_left)
+    claim = await _claimed(context, estimate)
+    timeout_s = min(turn.timeout_s, context.budget.seconds_left)
     try:
-        reply = await line.model.complete(replace(turn, timeout_s=timeout_s))
+        reply = await context.model.complete(replace(turn, timeout_s=timeout_s))
     except ModelUnavailable as error:
-        # A call that was given up may be charged all the same; one that was refused is not.
+        # A provider may charge for a call that timed out, but not for one that it refused.
         if error.asked:
             used = TokenUsage(estimate.input_tokens) if error.timed_out else TokenUsage()
-            _settle(line, claim, used)
+            await _settle(context, claim, used)
         else:
-            claim.release()
+            await _release(claim)
         raise
     except ModelRejected:
-        _settle(line, claim, TokenUsage())
+        await _settle(context, claim, TokenUsage())
         raise
     except BaseException:
-        _settle(line, claim, TokenUsage(estimate.input_tokens))
+        await _settle(context, claim, TokenUsage(estimate.input_tokens))
         raise
-    if reply.kept:
-        claim.release()
+    if reply.cached:
+        await _release(claim)
     else:
-        _settle(line, claim, reply.usage or _guessed(turn, reply))
+        await _settle(context, claim, reply.usage or _estimated_usage(turn, reply))
     return reply
 
 
-def _settle(line: Line, claim: Claim, usage: TokenUsage) -> None:
-    cost = line.price.of(usage)
+_Claims = tuple[Claim, SharedClaim | None]
+
+
+async def _claimed(context: CallContext, estimate: TokenUsage) -> _Claims:
+    """The claims of a call: on the request's budget, and on the shared budget."""
+    cost = context.price.of(estimate)
+    tokens = estimate.input_tokens + estimate.output_tokens
+    claim = context.budget.claim(tokens, cost, seconds=_SHORTEST_CALL_S)
+    if context.shared_budget is None or not cost:
+        return claim, None
+    try:
+        return claim, await context.shared_budget.claim(cost)
+    except BaseException:
+        claim.release()
+        raise
+
+
+async def _settle(context: CallContext, claims: _Claims, usage: TokenUsage) -> None:
+    claim, shared = claims
+    cost = context.price.of(usage)
     claim.settle(usage.input_tokens + usage.output_tokens, cost)
-    line.spent.add(usage, cost)
+    context.totals.add(usage, cost)
+    if shared is not None:
+        await shared.settle(cost)
+
+
+async def _release(claims: _Claims) -> None:
+    claim, shared = claims
+    claim.release()
+    if shared is not None:
+        await shared.settle(0.0)
 
 
 def _estimated_input(turn: Turn) -> int:
@@ -165,9 +193,9 @@ def _estimated_input(turn: Turn) -> int:
     return estimated_tokens(*asked)
 
 
-def _guessed(turn: Turn, reply: Reply) -> TokenUsage:
-    """For a provider that does not tell."""
+def _estimated_usage(turn: Turn, reply: Reply) -> TokenUsage:
+    """The usage of a call when the provider does not report it."""
     return TokenUsage(_estimated_input(turn), estimated_tokens(reply.text))
 
 
-__all__ = ["BudgetExceeded", "Line", "Price", "Spent", "ask"]
+__all__ = ["BudgetExceeded", "CallContext", "Price", "UsageTotals", "ask"]

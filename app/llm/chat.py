@@ -29,7 +29,7 @@ class JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The reply is JSON of a schema, which is strict: every property required, none other."""
+    """The reply is JSON of a strict schema: every property is required, no other is allowed."""
 
     name: str
     schema: Mapping[str, object]
@@ -37,14 +37,14 @@ class JsonSchema:
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """The reply is one token; wanted are the chances of the `count` likeliest ones (at most 20)."""
+    """The reply is one token, with the probabilities of the `count` likeliest ones (at most 20)."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which of the options 1 … `options` (2 to 255) fits, as a chance for each."""
+    """A question which of the options 1 … `options` (2 to 255) fits: a probability for each."""
 
     instructions: str
     options: int
@@ -52,14 +52,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """How likely a statement is true."""
+    """A question how likely a statement is true."""
 
     instructions: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """No text: 1 to 400 questions about the conversation, answered by chances."""
+    """The reply is no text, but the probabilities for 1 to 400 questions."""
 
     questions: tuple[Choice | Predicate, ...]
 
@@ -69,7 +69,7 @@ Form: TypeAlias = Text | JsonObject | JsonSchema | Letters | Decisions
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is asked in one call."""
+    """One call to a model."""
 
     messages: tuple[Message, ...]
     form: Form
@@ -89,19 +89,21 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back; which field is filled depends on the form that was asked for.
+    """The reply of a model; which fields are set depends on the form of the turn.
 
-    `letters` maps tokens to log-probabilities. `decisions` has an entry per question: the chances
-    of the options (one for a predicate), None where the model declined.
+    `letters` maps tokens to log-probabilities. `decisions` has an entry per question: the
+    probabilities of the options (one for a predicate), or None when the model declined.
     """
 
     text: str = ""
     letters: Mapping[str, float] = field(default_factory=dict)
     decisions: tuple[Mapping[int, float] | None, ...] = ()
-    usage: TokenUsage | None = None  # None where the provider does not tell
-    complete: bool = True  # False when the reply was cut off at its longest
-    kept: bool = False  # came from a cache: no call was made
-    keep: Callable[[], Awaitable[None]] | None = None  # to be called once it has proved usable
+    usage: TokenUsage | None = None  # None when the provider does not report it
+    complete: bool = True  # False when the reply was cut off at `max_output_tokens`
+    cached: bool = False  # from our cache: no call was made
+    keep: Callable[[], Awaitable[None]] | None = (
+        None  # stores the reply in the cache; call it once the reply has proved usable
+    )
 
 
 class ChatModel(Protocol):
@@ -109,17 +111,20 @@ class ChatModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What the provider calls the model; part of cache keys."""
+        """The name of the model at the provider; part of cache keys."""
         ...
 
     async def complete(self, turn: Turn) -> Reply:
-        """Raises ModelUnavailable, InvalidReply, ModelRejected, within the turn's timeout."""
+        """The reply, within the turn's timeout.
+
+        Raises ModelUnavailable, InvalidReply, ModelRejected.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OfflineChat:
-    """No model at all: a permanent outage, which every stage knows how to live with."""
+    """No model: every call fails, as in an outage, which every stage can handle."""
 
     name: str = "none"
 
@@ -130,12 +135,12 @@ class OfflineChat:
 
 @dataclass(frozen=True, slots=True)
 class ScriptedChat:
-    """A model whose replies are computed: for tests and measurements."""
+    """A model whose replies a function computes, for tests and measurements."""
 
     script: Callable[[Turn], Reply | Awaitable[Reply]]
     name: str = "scripted"
 
     async def complete(self, turn: Turn) -> Reply:
-        """See ChatModel; raises whatever the script does."""
+        """See ChatModel. Raises what the script raises."""
         reply = self.script(turn)
         return reply if isinstance(reply, Reply) else await reply

@@ -1,4 +1,4 @@
-"""`Circuit`: who asks an endpoint that fails hears so at once."""
+"""`Circuit`: calls to an endpoint that keeps failing fail at once."""
 
 import logging
 import time
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 class Circuit:
-    """After `failures` in a row, a pause in which no call is tried; then one goes first.
+    """Counts failures; after `failures` in a row, calls fail at once for `pause_s`.
 
-    An outage then costs one caller a timeout every `pause_s`. `counted` are the errors that are
-    failures: any other answer ends the pause. A call that had less than `fair_s` and ran out of
-    time tells nothing; those that were under way together count once. Several threads may use it.
+    After each pause one call is tried, so an outage costs one caller a timeout every `pause_s`.
+    Only errors of the types `counted` are failures; any other answer ends the pause. A timeout
+    below `fair_s` is not counted, and concurrent failures count as one. Thread-safe.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Circuit:
 
     @contextmanager
     def watching(self, timeout_s: float) -> Iterator[None]:
-        """Around a call that may take so long. Raises ModelUnavailable in the pause."""
+        """Watch a call with this timeout. Raises ModelUnavailable during a pause."""
         began = time.monotonic()
         self._enter(began)
         try:
@@ -49,12 +49,12 @@ class Circuit:
             if isinstance(error, self._counted):
                 self._note(error, timeout_s, began)
             else:
-                self._failures = 0  # it answers, if nothing that can be used
+                self._failures = 0  # the endpoint answers, though not usefully
             raise
         self.answered()
 
     def answered(self) -> None:
-        """The endpoint works, as somebody else has seen."""
+        """Note that the endpoint has answered."""
         if self._failures >= self._limit:
             logger.warning("%s answers again", self._name)
         self._failures = 0
@@ -67,7 +67,7 @@ class Circuit:
                 raise ModelUnavailable(
                     f"it failed {self._failures} times in a row: pausing", asked=False
                 )
-            self._closed_until = now + self._pause_s  # this one tries, the others wait for it
+            self._closed_until = now + self._pause_s  # this call is tried, the others still fail
 
     def _note(self, error: ModelError, timeout_s: float, began: float) -> None:
         if isinstance(error, ModelUnavailable):

@@ -29,7 +29,7 @@ from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, Unsupp
 logger = logging.getLogger(__name__)
 
 _BACKOFF_S = 0.25
-_MAX_TEXT = 65_536  # characters of a reply that are looked at; a slate's reply has some 500
+_MAX_TEXT = 65_536  # characters of a reply that are read; the reply to a slate has about 500
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _OPTIONAL = ("temperature", "seed", "max_tokens", "logprobs", "response_format")
@@ -51,46 +51,47 @@ _SHORTEST_KEY = 4
 def connect(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
     """A client for an endpoint; no connection is made yet. The caller closes it.
 
-    aiohttp carries the calls: a third of the CPU time of the default transport. Retries are left
-    to `ask`, which knows the request's deadline and budget.
+    The transport is aiohttp: a third of the CPU time of the default one. Retries are made by
+    `ask`, which knows the request's deadline and budget. Redirects are not followed: they could
+    send keys and prompts to any address.
     """
     return AsyncOpenAI(
         base_url=base_url,
-        api_key=api_key or "none",  # local servers take any, the client demands one
+        api_key=api_key or "none",  # local servers accept any key, and the client requires one
         max_retries=0,
         timeout=60,
-        http_client=DefaultAioHttpClient(),
+        http_client=DefaultAioHttpClient(follow_redirects=False),
     )
 
 
 class OpenAIChat:
     """See ChatModel. The caller owns and closes `client`.
 
-    Replies are read by our own small structs: 1 ms of CPU per call against 3 ms by the client's
-    models and 5 ms by its `parse`.
+    Replies are decoded into our own small structs: 1 ms of CPU per call, against 3 ms with the
+    client's models and 5 ms with its `parse`.
     """
 
     def __init__(self, client: AsyncOpenAI, model: str) -> None:
         self._client = client
         self._name = model
-        self._works = False  # has answered once: a 400 is then about one prompt
-        self._refused: frozenset[str] = frozenset()  # parameters that this endpoint does not take
+        self._works = False  # after its first answer, a 400 is about one prompt
+        self._refused: frozenset[str] = frozenset()  # parameters that this endpoint rejects
 
     @property
     def name(self) -> str:
         return self._name
 
     async def complete(self, turn: Turn) -> Reply:
-        """See ChatModel. Learns which optional parameters the endpoint refuses."""
+        """See ChatModel. Learns which optional parameters the endpoint rejects."""
         try:
-            async with asyncio.timeout(turn.timeout_s):  # the client's own is per read
+            async with asyncio.timeout(turn.timeout_s):  # the client's own timeout is per read
                 while True:
                     try:
                         reply = await self._once(turn)
                         self._works = True
                         return reply
                     except openai.BadRequestError as error:
-                        self._give_up(_refused_parameter(error), error)
+                        self._stop_sending(_refused_parameter(error), error)
         except TimeoutError as error:
             raise _timed_out(turn.timeout_s) from error
         except openai.OpenAIError as error:
@@ -99,11 +100,11 @@ class OpenAIChat:
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
 
-    def _give_up(self, parameter: str | None, error: openai.BadRequestError) -> None:
+    def _stop_sending(self, parameter: str | None, error: openai.BadRequestError) -> None:
         if parameter is None or parameter in self._refused:
             raise error
         if parameter in ("response_format", "logprobs"):
-            raise UnsupportedReplyMode(f"the endpoint does not take {parameter}") from error
+            raise UnsupportedReplyMode(f"the endpoint does not support {parameter}") from error
         self._refused |= {parameter}
 
     async def _once(self, turn: Turn) -> Reply:
@@ -146,7 +147,7 @@ def _chat_body(model: str, turn: Turn, refused: frozenset[str]) -> dict[str, obj
             pass
     for name in refused & body.keys():
         value = body.pop(name)
-        if name == "max_tokens":  # reasoning models know it by another name
+        if name == "max_tokens":  # reasoning models have another name for it
             body["max_completion_tokens"] = value
     return body
 
@@ -179,7 +180,7 @@ class _Details(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _ChatUsage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
@@ -198,20 +199,20 @@ class _Logprobs(msgspec.Struct):
     content: list[_Position] | None = None
 
 
-class _Said(msgspec.Struct):
+class _ReplyMessage(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
 
 
 class _Candidate(msgspec.Struct):
-    message: _Said
+    message: _ReplyMessage
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
 
 class _Completion(msgspec.Struct):
     choices: list[_Candidate]
-    usage: _Usage | None = None
+    usage: _ChatUsage | None = None
 
 
 class _Probability(msgspec.Struct):
@@ -260,8 +261,10 @@ def _read_completion(content: bytes) -> Reply:
         }
     usage = None
     if found.usage is not None:
-        told = found.usage
-        usage = _usage(told.prompt_tokens, told.completion_tokens, told.prompt_tokens_details)
+        reported = found.usage
+        usage = _usage(
+            reported.prompt_tokens, reported.completion_tokens, reported.prompt_tokens_details
+        )
     return Reply(
         text=(first.message.content or "")[:_MAX_TEXT],
         letters=letters,
@@ -275,17 +278,17 @@ def _read_decision(content: bytes, form: Decisions) -> Reply:
         found = _decision.decode(content)
     except _UNREADABLE as error:
         raise InvalidReply(f"the endpoint's answer is not a decision: {error}") from error
-    answers = [_chances(answer) for answer in found.answers[: len(form.questions)]]
+    answers = [_probabilities(answer) for answer in found.answers[: len(form.questions)]]
     answers += [None] * (len(form.questions) - len(answers))
     usage = None
     if found.usage is not None:
-        told = found.usage
-        usage = _usage(told.input_tokens, told.output_tokens, told.input_tokens_details)
+        reported = found.usage
+        usage = _usage(reported.input_tokens, reported.output_tokens, reported.input_tokens_details)
     return Reply(decisions=tuple(answers), usage=usage)
 
 
-def _chances(answer: _Answer) -> Mapping[int, float] | None:
-    """By option; a predicate's under 1. None for a refusal."""
+def _probabilities(answer: _Answer) -> Mapping[int, float] | None:
+    """Probabilities by option; that of a predicate under 1. None when the model declined."""
     if answer.type == "predicate" and answer.probability is not None:
         return {1: answer.probability}
     if answer.type == "choice":
@@ -298,7 +301,7 @@ def _chances(answer: _Answer) -> Mapping[int, float] | None:
 
 
 def _usage(read: int | None, written: int | None, details: _Details | None) -> TokenUsage | None:
-    """What a provider tells, as far as it can be true; None when it does not say."""
+    """The usage that a provider reports, with plausible values; None when it reports none."""
     if read is None or read < 0:
         return None
     cached = (details.cached_tokens or 0) if details is not None else 0
@@ -311,16 +314,17 @@ def _usage(read: int | None, written: int | None, details: _Details | None) -> T
 def translated(
     error: openai.OpenAIError, name: str, key: str, *, about_prompt: bool
 ) -> ModelUnavailable | ModelRejected | InvalidReply:
-    """Ours, in our own words: what a provider says may hold keys, prompts and addresses.
+    """The error of this package for one of the client.
 
-    `about_prompt`: whether a refusal is one of this prompt, since the endpoint takes others.
+    Its message is our own: that of a provider may hold keys, prompts and addresses. With
+    `about_prompt`, a rejection concerns this prompt, as the endpoint has accepted others.
     """
     if isinstance(error, openai.APIStatusError):
-        said = _without_key(" ".join(error.message.split())[:500], key)
-        logger.warning("%s: the endpoint answers %d: %s", name, error.status_code, said)
+        message = _without_key(" ".join(error.message.split())[:500], key)
+        logger.warning("%s: the endpoint answers %d: %s", name, error.status_code, message)
         return _of_status(error, about_prompt=about_prompt)
     cause = error.__cause__ or error
-    # aiohttp's transport calls a refused connection a timeout, too.
+    # aiohttp's transport reports a refused connection as a timeout.
     refused = isinstance(cause, httpx2.ConnectTimeout)
     if isinstance(error, openai.APITimeoutError) and not refused:
         return ModelUnavailable("the model did not answer in time", timed_out=True)
@@ -339,9 +343,11 @@ def _of_status(
         return ModelUnavailable("the account at the endpoint is used up")
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ModelUnavailable(f"the endpoint answers {named}", retry_after_s=_wait(error))
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return ModelRejected(f"the endpoint answers {named}: it has moved; set its new address")
     if code in _ABOUT_PROMPT or error.type in _ABOUT_PROMPT:
         return InvalidReply(f"the endpoint does not take this prompt: {named}")
-    if about_prompt and status in _UNACCEPTABLE:  # what it took before, it takes
+    if about_prompt and status in _UNACCEPTABLE:  # it accepts other prompts
         return InvalidReply(f"the endpoint does not take this prompt: {named}")
     return ModelRejected(f"the endpoint answers {named}: check its address, the key and the model")
 
@@ -351,11 +357,11 @@ def _timed_out(timeout_s: float) -> ModelUnavailable:
 
 
 def _wait(error: openai.APIStatusError) -> float:
-    """Seconds that the endpoint asks to wait, by `Retry-After` where it says so."""
+    """Seconds to wait before a retry: `Retry-After` of the endpoint, or our own."""
     given = error.response.headers.get("retry-after", "")
     try:
         wait = float(given)
-    except ValueError:  # absent, or a date, which no model endpoint sends
+    except ValueError:  # missing, or a date, which no model endpoint sends
         return _BACKOFF_S
     return wait if wait >= 0 else _BACKOFF_S
 
@@ -365,7 +371,7 @@ def _without_key(text: str, key: str) -> str:
 
 
 def _refused_parameter(error: openai.BadRequestError) -> str | None:
-    """Which of the optional parameters a 400 is about; None when it is about something else."""
+    """The optional parameter that a 400 is about; None when it is about something else."""
     if error.param in _OPTIONAL:
         return error.param
     found = _COMPLAINT.search(error.message)

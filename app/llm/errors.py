@@ -1,19 +1,19 @@
-"""What can go wrong with a model, by whose fault it is."""
+"""Errors of models, by whose fault they are."""
 
 from typing import Literal
 
-Flaw = Literal["wrong_format", "repeated", "out_of_range", "missing"]
+ReplyFlaw = Literal["wrong_format", "repeated", "out_of_range", "missing"]
 
 
 class ModelError(Exception):
-    """A model gave no answer that can be used."""
+    """A model gave no usable answer."""
 
 
 class ModelUnavailable(ModelError):
-    """The provider's fault, and passing: an outage, a limit, a timeout. Degrades the answer.
+    """The provider's fault, for a time: an outage, a limit, a timeout. Degrades the answer.
 
-    `retry_after_s` is how long to wait before another try may help; None when it will not.
-    `asked` is False when no call was made at all.
+    `retry_after_s` is how long to wait before a retry; None when a retry will not help. `asked`
+    is False when no call was made.
     """
 
     def __init__(
@@ -31,19 +31,19 @@ class ModelUnavailable(ModelError):
 
 
 class InvalidReply(ModelError):
-    """The model's fault: a reply from which nothing can be taken. Another try may do better."""
+    """The model's fault: a reply with nothing usable in it. A retry may help."""
 
-    def __init__(self, reason: str, flaw: Flaw = "wrong_format") -> None:
+    def __init__(self, reason: str, flaw: ReplyFlaw = "wrong_format") -> None:
         super().__init__(reason)
-        self.flaw: Flaw = flaw
+        self.flaw: ReplyFlaw = flaw
 
 
 class ModelRejected(ModelError):
-    """Our fault: a wrong key, an unknown model, a request that the endpoint does not take.
+    """Our fault: a wrong key, an unknown model, a request that the endpoint rejects.
 
     Never degrades an answer: a wrong key must not look like an outage.
     """
 
 
 class UnsupportedReplyMode(ModelRejected):
-    """The endpoint does not take this form of reply."""
+    """The endpoint does not support this form of reply."""

@@ -1,8 +1,7 @@
-"""`Recorded` and `Replayed`: what models said in one run, kept in a file, said again in another.
+"""`Recorded` and `Replayed`: the replies of models in one run, stored in a file for another run.
 
-One line of JSON per question: its key and what came back, an error of the model included. Asked
-twice, a question is answered twice with the same: so a replay is equal to its recording whatever
-order the questions come in.
+The file has one line of JSON per question: its key, and the reply or the error. The same question
+always gets the same reply, so a replay equals its recording in any order of the questions.
 """
 
 import asyncio
@@ -22,10 +21,10 @@ _OUTAGES = frozenset({"unavailable", "timed_out"})
 
 
 class RecordingError(Exception):
-    """A recording cannot be used. The message names the file, and the line where there is one."""
+    """A recording cannot be used. The message names the file, and the line if there is one."""
 
 
-class _Said(msgspec.Struct, omit_defaults=True):
+class _RecordedReply(msgspec.Struct, omit_defaults=True):
     """A line of the file."""
 
     key: str
@@ -40,20 +39,21 @@ class _Said(msgspec.Struct, omit_defaults=True):
 
 
 class Recorder:
-    """The file of a recording, which it goes on with; a context manager.
+    """The file of a recording, which is continued; a context manager.
 
-    A line that was cut off (the process was killed) is made again, and what a model was not there
-    to answer is asked again: the later line is the one that counts. Raises RecordingError when
-    the file is something else.
+    A line that was cut off (the process was killed) is written again. A question that met an
+    outage is asked again: the later line counts. Raises RecordingError for another kind of file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._under_way: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def __enter__(self) -> Self:
         known, whole = _read(self._path, torn=True) if self._path.exists() else ({}, 0)
-        self._known = {key: said for key, said in known.items() if said.failure not in _OUTAGES}
+        self._known = {
+            key: recorded for key, recorded in known.items() if recorded.failure not in _OUTAGES
+        }
         self._file = self._path.open("ab")
         self._file.truncate(whole)
         return self
@@ -66,20 +66,20 @@ class Recorder:
     ) -> None:
         self._file.close()
 
-    async def said(self, model: ChatModel, turn: Turn) -> _Said:
-        """What a model says, asked once: who asks the same meanwhile waits for that."""
+    async def reply(self, model: ChatModel, turn: Turn) -> _RecordedReply:
+        """The reply of a model, asked once; others with the same question wait for it."""
         key = _key(model.name, turn)
-        async with self._under_way.setdefault(key, asyncio.Lock()):
-            if (said := self._known.get(key)) is None:
-                said = self._known[key] = await _asked(model, key, turn)
-                self._file.write(msgspec.json.encode(said) + b"\n")
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if (recorded := self._known.get(key)) is None:
+                recorded = self._known[key] = await _answered(model, key, turn)
+                self._file.write(msgspec.json.encode(recorded) + b"\n")
                 self._file.flush()
-        self._under_way.pop(key, None)
-        return said
+        self._locks.pop(key, None)
+        return recorded
 
 
 class Recorded:
-    """See ChatModel. Asks the model what the recording does not hold, and writes it down."""
+    """See ChatModel. Asks the model only what the recording does not hold, and records it."""
 
     def __init__(self, model: ChatModel, recorder: Recorder) -> None:
         self._model = model
@@ -91,51 +91,51 @@ class Recorded:
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
-        return _reply(await self._recorder.said(self._model, turn))
+        return _reply(await self._recorder.reply(self._model, turn))
 
 
 class Replayed:
-    """See ChatModel. Only what a recording holds: nothing is asked, nothing is paid.
+    """See ChatModel. Replies from a recording; no model is asked.
 
-    Raises RecordingError for a question that is not in it: something else than the recording was
-    run. The file is read when this is made.
+    Raises RecordingError for a question that the recording does not hold, and from the
+    constructor, which reads the file.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self._said, _ = _read(path)
+        self._replies, _ = _read(path)
         self.name = name
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
-        said = self._said.get(_key(self.name, turn))
-        if said is None:
+        recorded = self._replies.get(_key(self.name, turn))
+        if recorded is None:
             raise RecordingError(
                 f"{self._path} does not hold a question that this run asks of {self.name}: replay "
                 "with the data, the seed, the systems and the options of the recording"
             )
-        return _reply(said)
+        return _reply(recorded)
 
 
 def recorded_models(path: Path) -> set[str]:
     """The names of the models in a recording. Raises RecordingError."""
-    said, _ = _read(path)
-    return {one.model for one in said.values()}
+    recorded, _ = _read(path)
+    return {one.model for one in recorded.values()}
 
 
-async def _asked(model: ChatModel, key: str, turn: Turn) -> _Said:
-    """Raises ModelRejected: our own mistakes are not worth a record."""
+async def _answered(model: ChatModel, key: str, turn: Turn) -> _RecordedReply:
+    """The reply or failure of a model. Raises ModelRejected: our own mistakes are not recorded."""
     try:
         reply = await model.complete(turn)
     except ModelRejected:
         raise
     except ModelUnavailable as error:
         failure: Failure = "timed_out" if error.timed_out else "unavailable"
-        return _Said(key, model.name, failure=failure, reason=str(error))
+        return _RecordedReply(key, model.name, failure=failure, reason=str(error))
     except InvalidReply as error:
-        return _Said(key, model.name, failure="invalid", reason=str(error))
+        return _RecordedReply(key, model.name, failure="invalid", reason=str(error))
     usage = reply.usage
-    return _Said(
+    return _RecordedReply(
         key,
         model.name,
         reply.text,
@@ -146,17 +146,17 @@ async def _asked(model: ChatModel, key: str, turn: Turn) -> _Said:
     )
 
 
-def _reply(said: _Said) -> Reply:
-    if said.failure is not None:
-        raise _error(said)
-    usage = TokenUsage(*said.tokens) if said.tokens else None
-    return Reply(said.text, said.letters, said.decisions, usage, said.complete)
+def _reply(recorded: _RecordedReply) -> Reply:
+    if recorded.failure is not None:
+        raise _error(recorded)
+    usage = TokenUsage(*recorded.tokens) if recorded.tokens else None
+    return Reply(recorded.text, recorded.letters, recorded.decisions, usage, recorded.complete)
 
 
-def _error(said: _Said) -> ModelError:
-    if said.failure == "invalid":
-        return InvalidReply(said.reason)
-    return ModelUnavailable(said.reason, timed_out=said.failure == "timed_out")
+def _error(recorded: _RecordedReply) -> ModelError:
+    if recorded.failure == "invalid":
+        return InvalidReply(recorded.reason)
+    return ModelUnavailable(recorded.reason, timed_out=recorded.failure == "timed_out")
 
 
 def _key(model: str, turn: Turn) -> str:
@@ -164,10 +164,10 @@ def _key(model: str, turn: Turn) -> str:
     return sha256(msgspec.json.encode((*asked, turn.seed))).hexdigest()[:32]
 
 
-def _read(path: Path, *, torn: bool = False) -> tuple[dict[str, _Said], int]:
-    """What is in a file by key, and how many bytes of it are whole lines."""
-    decoder = msgspec.json.Decoder(_Said)
-    said: dict[str, _Said] = {}
+def _read(path: Path, *, torn: bool = False) -> tuple[dict[str, _RecordedReply], int]:
+    """The replies in a file by key, and how many of its bytes are whole lines."""
+    decoder = msgspec.json.Decoder(_RecordedReply)
+    recorded: dict[str, _RecordedReply] = {}
     whole = 0
     try:
         with path.open("rb") as lines:
@@ -180,8 +180,8 @@ def _read(path: Path, *, torn: bool = False) -> tuple[dict[str, _Said], int]:
                     raise RecordingError(
                         f"{path}:{number}: not a line of a recording ({error})"
                     ) from error
-                said[one.key] = one
+                recorded[one.key] = one
                 whole += len(line)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error}") from error
-    return said, whole
+    return recorded, whole

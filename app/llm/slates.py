@@ -1,4 +1,4 @@
-"""A slate of numbered options, put to a model in any reply mode and read back as one `Scored`."""
+"""Slates: numbered options that a model scores, in any reply mode; read back as `Scored`."""
 
 import math
 import re
@@ -27,19 +27,19 @@ from app.llm.chat import (
     Text,
     Turn,
 )
-from app.llm.errors import Flaw, InvalidReply
+from app.llm.errors import InvalidReply, ReplyFlaw
 from prompts import Prompt, numbered, phrase
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
-SLATE_WIDTH = 64  # ranking is where a model earns most, on a modest slate
+SLATE_WIDTH = 64  # models rank better on slates of moderate size
 _MAX_SCORE = 100
-_LOG_SPAN = 8.0  # chances below e^-8 are all the same
+_LOG_SPAN = 8.0  # probabilities below e^-8 count as equal
 _TOKENS_PER_PICK = 20
 
 
 class ReplyMode(StrEnum):
-    """How a model is made to answer."""
+    """The form in which a model must reply."""
 
     JSON_SCHEMA = "json_schema"
     JSON_OBJECT = "json_object"
@@ -50,12 +50,12 @@ class ReplyMode(StrEnum):
 
     @property
     def width(self) -> int:
-        """Most options of a slate: providers tell the chances of 20 tokens at most."""
+        """Most options of a slate: providers return the probabilities of at most 20 tokens."""
         return 20 if self is ReplyMode.LOGPROBS else SLATE_WIDTH
 
     @property
     def for_text(self) -> "ReplyMode":
-        """The mode for questions that no choice among options can answer."""
+        """The mode for questions that are not a choice among options."""
         match self:
             case ReplyMode.LOGPROBS:
                 return ReplyMode.TEXT
@@ -67,10 +67,10 @@ class ReplyMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """Options to be judged for a person, at most `mode.width` of them.
+    """Options to be scored for a user, at most `mode.width` of them.
 
-    `need` is the description of the person, ready to be read; with `interests` every option may
-    be judged for each of them. `wanted` is how many options are worth a score.
+    `need` is the description of the user, as text for the prompt; with `interests`, an option may
+    have a score for each of them. `wanted` is how many options the model is asked to score.
     """
 
     prompt: Prompt
@@ -87,14 +87,14 @@ class Slate:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """float32[options, interests], 0 … 1, NaN where the model said nothing; and what was wrong."""
+    """float32[options, interests], 0 … 1, NaN without a score; and the flaws of the reply."""
 
     values: FloatArray
-    flaws: Counter[Flaw]
+    flaws: Counter[ReplyFlaw]
 
 
 def turn_of(slate: Slate, mode: ReplyMode, *, timeout_s: float, seed: int) -> Turn:
-    """The call that asks for a slate's scores."""
+    """The call that asks for the scores of a slate."""
     labels = ascii_uppercase[: len(slate.options)] if mode is ReplyMode.LOGPROBS else None
     system, user = slate.prompt.render(
         options=numbered(slate.options, slate.max_chars, labels), need=slate.need
@@ -105,9 +105,9 @@ def turn_of(slate: Slate, mode: ReplyMode, *, timeout_s: float, seed: int) -> Tu
 
 
 def read(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
-    """The scores in a reply. Raises InvalidReply when there is not one that can be used.
+    """The scores in a reply. Raises InvalidReply when none is usable.
 
-    What can be used is: numbers nobody offered, repetitions and broken lines are only counted.
+    Unknown numbers, repetitions and broken lines are counted as flaws, and ignored.
     """
     match mode:
         case ReplyMode.JSON_SCHEMA | ReplyMode.JSON_OBJECT:
@@ -125,7 +125,7 @@ def read(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
 
 
 def _form(slate: Slate, mode: ReplyMode) -> tuple[Form, str, int]:
-    """The form of the reply, the words that ask for it, and how many tokens it may take."""
+    """The form of the reply, the text that asks for it, and how many tokens it may take."""
     suffix = "_interests" if slate.interests else ""
     longest = 32 + _TOKENS_PER_PICK * slate.wanted
     match mode:
@@ -149,22 +149,22 @@ def _form(slate: Slate, mode: ReplyMode) -> tuple[Form, str, int]:
 
 
 def _choices(slate: Slate) -> Iterable[Choice]:
-    options = max(2, len(slate.options))  # an endpoint takes no choice of one
+    options = max(2, len(slate.options))  # endpoints reject a choice of one
     if slate.columns == 1:
         yield Choice(phrase("choice"), options)
         return
-    for number in range(1, slate.columns + 1):  # whose words stay in the user's part
+    for number in range(1, slate.columns + 1):  # the interests themselves stand in the user part
         yield Choice(phrase("choice_interest", number=number), options)
 
 
 @lru_cache(maxsize=256)
 def picks_schema(interests: int, wanted: int) -> JsonSchema:
-    """The strict schema of picks; the same for every slate, so that providers compile it once."""
+    """The strict schema of picks; equal for all slates, so providers compile it once."""
     return JsonSchema("picks", closed({"picks": pick_list(interests, wanted)}))
 
 
 def pick_list(interests: int, wanted: int) -> dict[str, object]:
-    """The schema of a list of picks; where there are interests each names the one it serves."""
+    """The schema of a list of picks; with interests, each pick names its interest."""
     fields: dict[str, object] = {
         "n": {"type": "integer", "minimum": 1, "maximum": SLATE_WIDTH},
         "score": {"type": "integer", "minimum": 0, "maximum": _MAX_SCORE},
@@ -175,7 +175,7 @@ def pick_list(interests: int, wanted: int) -> dict[str, object]:
 
 
 def closed(fields: dict[str, object]) -> dict[str, object]:
-    """An object schema as strict mode wants it: all properties required, no others."""
+    """An object schema for strict mode: all properties required, no others allowed."""
     return {
         "type": "object",
         "properties": fields,
@@ -188,7 +188,7 @@ def closed(fields: dict[str, object]) -> dict[str, object]:
 
 
 class Pick(msgspec.Struct):
-    """One option as a model names it."""
+    """One option that a model has picked."""
 
     n: int
     score: float = math.nan
@@ -203,8 +203,8 @@ _picks = msgspec.json.Decoder(_Picks)
 _pick = msgspec.json.Decoder(Pick, strict=False)
 _OBJECT = re.compile(r"\{[^{}]{1,200}\}")
 _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
-# "7: 85 (1)", and what models make of it: bullets, bold, table rows, "85 %", "85/100", commas.
-# Counts are bounded, so that no text takes quadratic time.
+# "7: 85 (1)", and variants that models write: bullets, bold, table rows, "85 %", "85/100", commas.
+# Repetitions are bounded, so no text takes quadratic time.
 _LINE = re.compile(
     r"(?:^|[,;])[^\w\n]{0,8}(\d{1,4})(?=[^\w\n]{0,6}[:=.)|\-\u2013])[^\w\n]{1,8}"
     r"(\d{1,3}(?:\.\d{1,9})?)(?:/100\b)?(?:[^\w\n/]{1,8}(\d{1,4})\b(?!\s*[:=\-\u2013]))?",
@@ -213,8 +213,8 @@ _LINE = re.compile(
 _NUMBER = re.compile(r"\b\d{1,4}\b")
 
 
-def picks_in_json(text: str) -> tuple[list[Pick], Counter[Flaw]]:
-    """The picks in a reply; out of a broken one, those that are whole. Raises InvalidReply."""
+def picks_in_json(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+    """The picks in a reply; from broken JSON, the whole picks. Raises InvalidReply."""
     try:
         return _picks.decode(text).picks, Counter()
     except _UNREADABLE:
@@ -229,7 +229,7 @@ def picks_in_json(text: str) -> tuple[list[Pick], Counter[Flaw]]:
     return found, _flaw("wrong_format")
 
 
-def _picks_in_text(text: str) -> tuple[list[Pick], Counter[Flaw]]:
+def _picks_in_text(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
     lines = [
         Pick(int(number), float(score), int(interest or 1))
         for number, score, interest in _LINE.findall(text)
@@ -243,8 +243,8 @@ def _picks_in_text(text: str) -> tuple[list[Pick], Counter[Flaw]]:
     return ranked, _flaw("wrong_format")
 
 
-def scored(picks: Sequence[Pick], flaws: Counter[Flaw], options: int, columns: int) -> Scored:
-    """Picks as a matrix. Raises InvalidReply when none of them is of an option."""
+def scored(picks: Sequence[Pick], flaws: Counter[ReplyFlaw], options: int, columns: int) -> Scored:
+    """Picks as a matrix. Raises InvalidReply when no pick is an option of the slate."""
     values = np.full((options, columns), np.nan, np.float32)
     for rank, pick in enumerate(picks):
         interest = pick.interest or 1
@@ -262,7 +262,7 @@ def scored(picks: Sequence[Pick], flaws: Counter[Flaw], options: int, columns: i
         else:
             flaws["repeated"] += 1
     if not picks:
-        flaws["missing"] += 1  # "none of them" is an answer too
+        flaws["missing"] += 1  # "none of them" is a valid answer
     elif np.isnan(values).all():
         raise InvalidReply("no pick is of an option that was offered", "out_of_range")
     return Scored(values, flaws)
@@ -276,16 +276,16 @@ def _from_letters(slate: Slate, reply: Reply) -> Scored:
     letters = ascii_uppercase[: len(slate.options)]
     if not any(letter in chances for letter in letters):
         raise InvalidReply("none of the likeliest tokens is the letter of an option")
-    column = [_of_chance(chances.get(letter, 0.0)) for letter in letters]
-    unsaid = sum(letter not in chances for letter in letters)
+    column = [_log_scaled(chances.get(letter, 0.0)) for letter in letters]
+    missing = sum(letter not in chances for letter in letters)
     values = np.repeat(np.array(column, np.float32)[:, None], slate.columns, axis=1)
-    return Scored(values, _flaw("missing", unsaid))
+    return Scored(values, _flaw("missing", missing))
 
 
 def _from_decisions(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
     options = len(slate.options)
     values = np.full((options, slate.columns), np.nan, np.float32)
-    flaws: Counter[Flaw] = Counter()
+    flaws: Counter[ReplyFlaw] = Counter()
     for at, chances in enumerate(reply.decisions):
         if chances is None:
             flaws["missing"] += 1
@@ -295,7 +295,7 @@ def _from_decisions(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
         elif at < slate.columns:
             for number, chance in chances.items():
                 if 1 <= number <= options:
-                    values[number - 1, at] = _of_chance(chance)
+                    values[number - 1, at] = _log_scaled(chance)
                 elif number != 2:
                     flaws["out_of_range"] += 1
     if np.isnan(values).all():
@@ -303,13 +303,13 @@ def _from_decisions(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
     return Scored(values, flaws)
 
 
-def _flaw(kind: Flaw, count: int = 1) -> Counter[Flaw]:
-    flaws: Counter[Flaw] = Counter()
+def _flaw(kind: ReplyFlaw, count: int = 1) -> Counter[ReplyFlaw]:
+    flaws: Counter[ReplyFlaw] = Counter()
     if count:
         flaws[kind] = count
     return flaws
 
 
-def _of_chance(chance: float) -> float:
-    """A chance on a scale where adding an offset means multiplying it."""
+def _log_scaled(chance: float) -> float:
+    """A probability on a log scale, 0 … 1: an added offset multiplies the probability."""
     return 1 + math.log(min(max(chance, math.exp(-_LOG_SPAN)), 1.0)) / _LOG_SPAN

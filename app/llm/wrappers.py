@@ -1,4 +1,4 @@
-"""Models around models: a limit, a pause after failures, a cache, a record of what was asked."""
+"""Models that wrap a model: a limit, a pause after failures, a cache, a trace of calls."""
 
 import asyncio
 import logging
@@ -14,16 +14,16 @@ import msgspec
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.circuit import Circuit
 from app.llm.errors import ModelError, ModelUnavailable
+from app.storage.documents import Documents
 from tree.errors import StoreUnavailable
-from tree.store.documents import Documents
 
 logger = logging.getLogger(__name__)
 
-_FAIR_S = 2.0  # a model that does not answer within this has failed
+_FAIR_S = 2.0  # a shorter timeout is no failure of the model
 
 
 class Limited:
-    """See ChatModel. Calls wait until `free` lets them; waiting counts as time of the turn."""
+    """See ChatModel. Limits concurrent calls; waiting counts towards the turn's timeout."""
 
     def __init__(self, model: ChatModel, free: asyncio.Semaphore) -> None:
         self._model = model
@@ -53,7 +53,7 @@ class Limited:
 
 
 class Breaker:
-    """See ChatModel. An outage costs one reader a timeout every `pause_s`: see Circuit."""
+    """See ChatModel. An outage costs one request a timeout every `pause_s`: see Circuit."""
 
     def __init__(self, model: ChatModel, *, failures: int = 5, pause_s: float = 5.0) -> None:
         self._model = model
@@ -69,16 +69,16 @@ class Breaker:
             return await self._model.complete(turn)
 
 
-class _Kept(msgspec.Struct):
+class _CachedReply(msgspec.Struct):
     text: str
     letters: dict[str, float]
     decisions: tuple[Mapping[int, float] | None, ...]
 
 
 class Cached:
-    """See ChatModel. Replies that could be used are kept in the store, by what they depend on.
+    """See ChatModel. Caches usable replies in the store, under everything they depend on.
 
-    A reply from the cache has no usage to pay for.
+    A reply from the cache has no usage.
     """
 
     def __init__(
@@ -96,16 +96,16 @@ class Cached:
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Raises StoreUnavailable too."""
         key = _key(self._endpoint, self._model.name, turn)
-        if (kept := await self._documents.get("reply", key)) is not None:
-            with suppress(msgspec.DecodeError):  # kept by another release
-                found = msgspec.json.decode(kept, type=_Kept)
-                return Reply(found.text, found.letters, found.decisions, TokenUsage(), kept=True)
+        if (stored := await self._documents.get("reply", key)) is not None:
+            with suppress(msgspec.DecodeError):  # written by another release
+                found = msgspec.json.decode(stored, type=_CachedReply)
+                return Reply(found.text, found.letters, found.decisions, TokenUsage(), cached=True)
         reply = await self._model.complete(turn)
-        data = msgspec.json.encode(_Kept(reply.text, dict(reply.letters), reply.decisions))
+        data = msgspec.json.encode(_CachedReply(reply.text, dict(reply.letters), reply.decisions))
         return replace(reply, keep=partial(self._keep, key, data) if reply.complete else None)
 
     async def _keep(self, key: str, data: bytes) -> None:
-        with suppress(StoreUnavailable):  # a cache that cannot be written is only not warm
+        with suppress(StoreUnavailable):  # the reply is usable without the cache
             await self._documents.put("reply", key, data, self._ttl_s)
 
 
@@ -116,7 +116,7 @@ def _key(endpoint: str, model: str, turn: Turn) -> str:
 
 
 class Traced:
-    """See ChatModel. Tells `record` of every call."""
+    """See ChatModel. Calls `record` after every call to the model."""
 
     def __init__(
         self, model: ChatModel, record: Callable[[Turn, float, str, Reply | None], None]

@@ -2,18 +2,17 @@
 
 from app.ranking.embedded import (
     EmbeddedRanker,
-    Interest,
-    Need,
     Ranking,
     SharedScans,
     diversified,
-    no_need,
     strongest,
 )
 from app.ranking.fusion import calibrated, reciprocal_rank
-from app.ranking.model import ModelRanker, Question
+from app.ranking.model_ranker import ModelRanker, Question
+from app.ranking.need import Direction, Interest, Need
 
 __all__ = [
+    "Direction",
     "EmbeddedRanker",
     "Interest",
     "ModelRanker",
@@ -23,7 +22,6 @@ __all__ = [
     "SharedScans",
     "calibrated",
     "diversified",
-    "no_need",
     "reciprocal_rank",
     "strongest",
 ]

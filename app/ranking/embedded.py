@@ -1,60 +1,30 @@
-"""The embedded ranker: what a reader needs as directions, how near items are, how unlike.
+"""The embedded ranker: scores of items and branches by vectors.
 
 It serves every stage without a model, and any stage whose model fails.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from app.signals import Evidence
+from app.ranking.need import Need
+from tree.beam_search import SimilarityScorer, rows_below, search
 from tree.node import Node
 from tree.rows import IntArray
-from tree.scan import scan, scores_of
-from tree.search import Similarity, rows_below, search
+from tree.scan import is_fast, off_loop, scan, scores_of
 from tree.snapshot import SemanticTree
-from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, cosines, inverse_norms
+from tree.vectors import FloatArray, cosines, inverse_norms
+from tree.worker import Closed, Worker
 
 _SCANS_AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """One line of a reader's interests.
-
-    `said` when the name is the reader's own words (a wish, a title from elsewhere) and not a
-    path of the tree.
-    """
-
-    name: str
-    weight: float
-    said: Literal["wish", "title"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What is asked for: interests, and the weighted directions that stand for them.
-
-    `directions` is int8[n, dimensions]; `weights` sums to 1; `owner[i]` is the interest of
-    direction i. A reader of whom nothing is known has no directions. `evidence` is what others
-    did who had what this reader had; None where there are no events.
-    """
-
-    interests: tuple[Interest, ...]
-    directions: Int8Matrix
-    weights: FloatArray
-    owner: npt.NDArray[np.int64]
-    sources: tuple[str, ...]  # what each direction came from: an item's id, or words
-    dislikes: tuple[str, ...] = ()  # normalised; what must not be offered
-    evidence: Evidence | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return not len(self.directions)
+_SPARSE = 4  # where at most one row in so many is allowed, only the allowed rows are scored
+_INLINE_ROWS = 2_000  # gathering and scoring more would hold up the event loop
+_MOST_SCANS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,50 +39,67 @@ class Ranking:
     levels: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scan:
+    tree: SemanticTree
+    scorer: SimilarityScorer
+    done: asyncio.Future[FloatArray]
+
+
 class SharedScans:
-    """Full scans that wait for a core at the same time are done in one pass over the vectors."""
+    """Does full scans that wait at the same time in one pass over the vectors."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[SemanticTree, Similarity, asyncio.Future[FloatArray]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._worker = Worker[_Scan](
+            "scans", self._work, most=_MOST_SCANS, full="refuse", pick=_of_one_tree
+        )
 
-    async def scores(self, tree: SemanticTree, scorer: Similarity) -> FloatArray:
-        """float32[tree.size]: the score of every row."""
-        done: asyncio.Future[FloatArray] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tree, scorer, done))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return await done
+    async def scores(self, tree: SemanticTree, scorer: SimilarityScorer) -> FloatArray:
+        """float32[tree.size]: the score of every row. Raises Closed."""
+        mine = _Scan(tree, scorer, asyncio.get_running_loop().create_future())
+        if not self._worker.put([mine]):
+            raise Closed
+        return await mine.done
 
-    async def _work(self) -> None:
-        while self._waiting:
-            tree = self._waiting[0][0]
-            same = [at for at, (of, _, _) in enumerate(self._waiting) if of is tree]
-            batch = [self._waiting.pop(at) for at in reversed(same[:_SCANS_AT_ONCE])]
-            try:
-                scores = await asyncio.to_thread(scan, tree, [scorer for _, scorer, _ in batch])
-            except Exception as error:  # noqa: BLE001 - belongs to those who wait
-                for _, _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
+    async def _work(self, batch: Sequence[_Scan]) -> None:
+        wanted = [one for one in batch if not one.done.done()]  # the others were cancelled
+        if not wanted:
+            return
+        found: list[FloatArray] | BaseException
+        try:
+            tree = batch[0].tree
+            work = partial(scan, tree, [one.scorer for one in wanted])
+            if is_fast(tree, sum(len(one.scorer.weights) for one in wanted)):
+                found = list(work())
             else:
-                for (_, _, done), row in zip(batch, scores, strict=True):
-                    if not done.done():
-                        done.set_result(row)
+                found = list(await off_loop(tree.size, work, inline=0))
+        except (Exception, asyncio.CancelledError) as error:
+            for one in wanted:
+                if not one.done.done():
+                    one.done.set_exception(error if isinstance(error, Exception) else Closed())
+            raise
+        for one, row in zip(wanted, found, strict=True):
+            if not one.done.done():
+                one.done.set_result(row)
+
+
+def _of_one_tree(waiting: Collection[_Scan]) -> Iterable[_Scan]:
+    tree = next(iter(waiting)).tree
+    return islice((one for one in waiting if one.tree is tree), _SCANS_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRanker:
     """Scores items by similarity, popularity and co-occurrence.
 
-    Score = blend of the cosines to the need's directions (see `tree.search.blend`)
+    Score = blend of the cosines to the need's directions (see `tree.beam_search.blend`)
     + `popularity_weight` · ln(1 + popularity + users who had it) + co-occurrence with the history
     (see `app.signals.Signals`). With no need at all, popularity alone, then order of the
     catalogue; with no events, similarity and stated popularity. The users who had it count
-    `Evidence.prior` times.
+    `EventScores.prior` times.
     """
 
-    sharpness: float
+    inverse_temperature: float
     popularity_weight: float
     exact_scan_items: int
     beam_leaves: int
@@ -128,16 +115,20 @@ class EmbeddedRanker:
     ) -> Ranking:
         """The best `wanted` allowed rows, best first; fewer only when fewer were found.
 
-        Small catalogues are scanned; in larger ones the leaves of a wide beam are, and more of
-        them while these hold too few allowed rows, and what goes together with the history,
-        wherever it lives. `allowed` is bool[tree.size].
+        All rows of a small catalogue are scored, and all allowed rows when they are few. Otherwise
+        the leaves of a wide beam are scored, more leaves while these hold too few allowed rows, and
+        the items that co-occur with the history anywhere in the tree. `allowed` is bool[tree.size].
         """
+        few = int(np.count_nonzero(allowed))
+        if few <= min(self.exact_scan_items, tree.size // _SPARSE):
+            return await self._ranked_alone(
+                tree, need, np.flatnonzero(allowed).astype(np.int32), wanted
+            )
         if need.is_empty or tree.size <= self.exact_scan_items:
-            scores = await self._all_scores(tree, need)
-            rows, best = _best(scores, allowed, wanted)
+            rows, best = await self._scanned(tree, need, allowed, wanted)
             return Ranking(rows, best, [], tree.size, 0, 0)
         leaves, breadth = self.beam_leaves, self.beam_breadth
-        scorer = self.similarity(need)
+        scorer = self.scorer(need)
         while True:
             found = await search(tree, scorer, leaves=leaves, breadth=breadth)
             reached = rows_below(found.leaves)
@@ -145,65 +136,84 @@ class EmbeddedRanker:
             if len(inside) >= wanted or len(reached) == len(tree):
                 break
             leaves, breadth = leaves * 4, breadth * 4
-        if need.evidence is not None:
-            known = need.evidence.rows
+        if need.event_scores is not None:
+            known = need.event_scores.rows
             inside = np.union1d(inside, known[allowed[known]])
         scores = self._with_prior(tree, need, scores_of(tree, scorer, inside), inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)
 
-    def similarity(self, need: Need) -> Similarity:
-        """The need as a scorer of nodes and rows."""
-        return Similarity(need.directions, need.weights, need.owner, self.sharpness)
+    async def _ranked_alone(
+        self, tree: SemanticTree, need: Need, rows: IntArray, wanted: int
+    ) -> Ranking:
+        """The best of some rows, all of which are scored."""
+        work = partial(self.scores, tree, need, rows)
+        scores = await off_loop(len(rows), work, inline=_INLINE_ROWS)
+        order, best = _best(scores, None, wanted)
+        return Ranking(rows[order], best, [], len(rows), 0, 0)
 
-    def near_nodes(self, tree: SemanticTree, need: Need, nodes: Sequence[Node]) -> FloatArray:
-        """float32[nodes, interests]: as near as the nearer of a node's facets; 0 without a need."""
+    def scorer(self, need: Need) -> SimilarityScorer:
+        """The need as a scorer of nodes and rows."""
+        return SimilarityScorer(
+            need.vectors, need.weights, need.interest_index, self.inverse_temperature
+        )
+
+    def node_similarity(self, tree: SemanticTree, need: Need, nodes: Sequence[Node]) -> FloatArray:
+        """float32[nodes, interests]: similarity of a node's nearer centroid; 0 without a need."""
         if need.is_empty:
             return np.zeros((len(nodes), 1), np.float32)
-        facets = np.concatenate([tree.facets_of(node) for node in nodes])
-        marks = cosines(facets, inverse_norms(facets), need.directions) * np.float32(self.sharpness)
-        own = need.owner[:, None] == np.arange(int(need.owner.max()) + 1)
+        centroids = np.concatenate([tree.centroids_of(node) for node in nodes])
+        scores = cosines(centroids, inverse_norms(centroids), need.vectors) * np.float32(
+            self.inverse_temperature
+        )
+        own = need.interest_index[:, None] == np.arange(int(need.interest_index.max()) + 1)
         shares = need.weights[:, None] * own
         with np.errstate(divide="ignore"):
-            near = np.log(np.exp(marks) @ shares) / np.float32(self.sharpness)
-        return near.reshape(len(nodes), -1, near.shape[1]).max(axis=1)
+            similarity = np.log(np.exp(scores) @ shares) / np.float32(self.inverse_temperature)
+        return similarity.reshape(len(nodes), -1, similarity.shape[1]).max(axis=1)
 
     def scores(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
         """float32[rows]: the ranker's own scores of some rows, in their order."""
         if need.is_empty or not len(rows):
             return self._with_prior(tree, need, np.zeros(len(rows), np.float32), rows)
-        return self._with_prior(tree, need, scores_of(tree, self.similarity(need), rows), rows)
+        return self._with_prior(tree, need, scores_of(tree, self.scorer(need), rows), rows)
 
-    async def _all_scores(self, tree: SemanticTree, need: Need) -> FloatArray:
-        if need.is_empty:
-            return self._with_prior(tree, need, np.zeros(tree.size, np.float32), slice(None))
-        scores = await self.scans.scores(tree, self.similarity(need))
-        return self._with_prior(tree, need, scores, slice(None))
+    async def _scanned(
+        self, tree: SemanticTree, need: Need, allowed: npt.NDArray[np.bool_], wanted: int
+    ) -> tuple[IntArray, FloatArray]:
+        """The best of all rows, and their scores."""
+        similarity = None if need.is_empty else await self.scans.scores(tree, self.scorer(need))
+
+        def work() -> tuple[IntArray, FloatArray]:
+            scores = np.zeros(tree.size, np.float32) if similarity is None else similarity
+            return _best(self._with_prior(tree, need, scores, slice(None)), allowed, wanted)
+
+        return await off_loop(tree.size, work)
 
     def _with_prior(
         self, tree: SemanticTree, need: Need, scores: FloatArray, rows: IntArray | slice
     ) -> FloatArray:
-        stated, evidence = tree.rows.popularity[: tree.size][rows], need.evidence
+        stated, event_scores = tree.rows.popularity[: tree.size][rows], need.event_scores
         weight = np.float32(self.popularity_weight)
-        if evidence is None:
+        if event_scores is None:
             if weight and stated.any():
                 scores += weight * np.log1p(stated)
             return scores
-        counts = evidence.counts[: tree.size][rows]
+        counts = event_scores.counts[: tree.size][rows]
         if weight:
             scores += weight * np.log1p(stated + counts)
-            if evidence.prior != 1:
-                scores += weight * np.float32(evidence.prior - 1) * np.log1p(counts)
-        evidence.add_to(scores, rows)
+            if event_scores.prior != 1:
+                scores += weight * np.float32(event_scores.prior - 1) * np.log1p(counts)
+        event_scores.add_to(scores, rows)
         return scores
 
 
 def strongest(
-    tree: SemanticTree, need: Need, rows: IntArray, sharpness: float
+    tree: SemanticTree, need: Need, rows: IntArray, inverse_temperature: float
 ) -> npt.NDArray[np.int64]:
     """For every row, the direction of the need that adds most to its score: int64[rows]."""
-    near = cosines(tree.rows.vectors[rows], tree.rows.scale[rows], need.directions)
-    return (near + np.log(need.weights) / sharpness).argmax(axis=1)
+    similarity = cosines(tree.rows.vectors[rows], tree.rows.scale[rows], need.vectors)
+    return (similarity + np.log(need.weights) / inverse_temperature).argmax(axis=1)
 
 
 def diversified(
@@ -240,17 +250,6 @@ def diversified(
         chosen.append(pick)
         closest = np.maximum(closest, alike[pick])
     return chosen
-
-
-def no_need() -> Need:
-    """The need of a reader of whom nothing is known."""
-    return Need(
-        (),
-        np.zeros((0, DIMENSIONS), np.int8),
-        np.zeros(0, np.float32),
-        np.zeros(0, np.int64),
-        (),
-    )
 
 
 def _best(

@@ -1,4 +1,4 @@
-"""Scores made comparable: over slates that were judged apart, and over rankers."""
+"""Scores made comparable: of slates that were judged apart, and of several rankers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,25 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 RANK_OFFSET = 60  # of reciprocal rank fusion, as published
-_UNSAID = 0.1  # below this an option is not worth a mention: what models are told
+_NOT_MENTIONED = 0.1  # prompts tell models to leave out options with a lower score
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SlateScores:
     """One slate's scores: `values` float32[options, interests] of the options at `indices`."""
 
     indices: Indices
     values: FloatArray
 
 
-def calibrated(slates: Sequence[Judged], count: int, anchors: Indices) -> FloatArray:
+def calibrated(slates: Sequence[SlateScores], count: int, anchors: Indices) -> FloatArray:
     """float32[count, interests]: all slates on one scale; NaN for options that were in none.
 
     `anchors` are options that every slate holds. Score = worth + offset of its slate; the least
     squares offsets that sum to zero are, in closed form, a slate's mean over the anchors less the
     mean of these means (LATTICE, arXiv 2510.13217, does the same by gradient descent). An anchor's
-    score is the mean of its scores. What a model left unsaid is worth half of the least it said.
+    score is the mean of its scores. An option that a model left out gets half
+    of the lowest score that it gave.
     """
     columns = slates[0].values.shape[1]
     total = np.zeros((count, columns), np.float32)
@@ -36,13 +37,13 @@ def calibrated(slates: Sequence[Judged], count: int, anchors: Indices) -> FloatA
     filled = [_filled(slate.values) for slate in slates]
     offsets = np.zeros(len(slates), np.float32)
     if len(slates) > 1 and len(anchors):
-        marks = np.stack(
+        scores = np.stack(
             [
                 values[_positions(slate.indices, anchors)]
                 for slate, values in zip(slates, filled, strict=True)
             ]
         ).max(axis=2)
-        offsets = (marks - marks.mean(axis=0)).mean(axis=1)
+        offsets = (scores - scores.mean(axis=0)).mean(axis=1)
     for slate, values, offset in zip(slates, filled, offsets, strict=True):
         total[slate.indices] += values - offset
         seen[slate.indices] += 1
@@ -67,9 +68,9 @@ def reciprocal_rank(
 
 
 def _filled(values: FloatArray) -> FloatArray:
-    said = values[~np.isnan(values)]
-    least = float(said.min()) if len(said) else 1.0
-    return np.where(np.isnan(values), np.float32(min(least, _UNSAID) / 2), values)
+    given = values[~np.isnan(values)]
+    least = float(given.min()) if len(given) else 1.0
+    return np.where(np.isnan(values), np.float32(min(least, _NOT_MENTIONED) / 2), values)
 
 
 def _positions(indices: Indices, wanted: Indices) -> Indices:

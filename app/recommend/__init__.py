@@ -1,12 +1,14 @@
 """The chain of recommendation: need → search → recall → re-rank → answer."""
 
-from app.recommend.answer import Recommendation, RecommendedItem, SimilarItems
-from app.recommend.reading import Manner
+from app.recommend.config import RecommendConfig
+from app.recommend.context import PromptConfig
 from app.recommend.recommender import Recommender
 from app.recommend.request import RecommendRequest
+from app.recommend.response import Recommendation, RecommendedItem, SimilarItems
 
 __all__ = [
-    "Manner",
+    "PromptConfig",
+    "RecommendConfig",
     "RecommendRequest",
     "Recommendation",
     "RecommendedItem",

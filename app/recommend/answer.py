@@ -1,89 +1,74 @@
-"""What a caller gets: the answers of the recommend and similar endpoints."""
+"""The last stage: candidates that may be shown become an answer."""
 
-from collections import Counter
-
-from pydantic import BaseModel, ConfigDict, Field
-
-from app.llm import STAGES, Degraded, Stage
-from app.llm.errors import Flaw
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class StageUsage(_Frozen):
-    """What one stage asked of a model."""
-
-    calls: int = 0
-    rounds: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    cost_usd: float = 0.0
-    fallbacks: int = Field(default=0, description="Slates that the embedded ranker answered.")
-    invalid_replies: dict[Flaw, int] = Field(
-        default={}, description="What was wrong with replies, by kind, repaired or not."
-    )
+from app.llm import Degraded
+from app.recommend.answer_fields import fields_of
+from app.recommend.candidates import CandidatePool, Candidates
+from app.recommend.config import AnswerConfig
+from app.recommend.context import ModelContext, RequestContext
+from app.recommend.reasons import reasons
+from app.recommend.rerank import spread
+from app.recommend.response import Recommendation, RecommendedItem
+from app.recommend.strategies import Outcome
+from app.recommend.traces import usage_of
+from tree.item import Item
+from tree.snapshot import SemanticTree
 
 
-class Usage(StageUsage):
-    """The sum over the stages, and each of them. All zero without a model."""
-
-    stages: dict[Stage, StageUsage] = Field(
-        default_factory=lambda: dict.fromkeys(STAGES, StageUsage())
-    )
-
-    @classmethod
-    def of(cls, stages: dict[Stage, StageUsage]) -> "Usage":
-        """The usage of some stages, added up."""
-        flaws: Counter[Flaw] = Counter()
-        for usage in stages.values():
-            flaws.update(usage.invalid_replies)
-        return cls(
-            stages=stages,
-            calls=sum(usage.calls for usage in stages.values()),
-            rounds=sum(usage.rounds for usage in stages.values()),
-            input_tokens=sum(usage.input_tokens for usage in stages.values()),
-            output_tokens=sum(usage.output_tokens for usage in stages.values()),
-            cached_tokens=sum(usage.cached_tokens for usage in stages.values()),
-            cost_usd=round(sum(usage.cost_usd for usage in stages.values()), 8),
-            fallbacks=sum(usage.fallbacks for usage in stages.values()),
-            invalid_replies=dict(flaws),
+async def answer(
+    context: RequestContext, pool: CandidatePool, config: AnswerConfig, catalog: str, found: Outcome
+) -> Recommendation:
+    """The first candidates that may be shown, with their fields, paths and reasons."""
+    request, tree, clock = context.request, context.tree, context.clock
+    candidates = found.candidates
+    with clock.stage("rerank"):
+        every = range(len(candidates.rows))
+        order = list(every) if found.is_final else spread(context, candidates)
+    with clock.stage("recall"):
+        rows = candidates.rows[order].tolist()
+        live = await pool.live(tree, rows, request.limit, request.filter)
+        chosen = [(order[at], item) for at, item in live]
+        shown = [int(candidates.rows[at]) for at, _ in chosen]
+        why = await reasons(
+            tree, found.need, shown, request.explain, pool.store, config.inverse_temperature
         )
-
-
-class RecommendedItem(_Frozen):
-    """One item of an answer."""
-
-    item_id: str
-    rank: int
-    score: float
-    fields: dict[str, object]
-    path: list[str]
-    reason: str | None
-
-
-class Recommendation(_Frozen):
-    """A ranked list, best first, of at most `limit` allowed items."""
-
-    recommendation_id: str
-    catalog: str
-    tree_version: int
-    items: list[RecommendedItem]
-    degraded: bool = False
-    degraded_reason: Degraded | None = None
-    absent_items: list[str] = Field(
-        default=[], description="History ids that the catalogue does not hold."
+    fields, warnings = fields_of([item for _, item in chosen], request.fields)
+    ledger = context.ledger if isinstance(context, ModelContext) else None
+    degraded: Degraded | None = context.degraded or (ledger.degraded if ledger else None)
+    return Recommendation(
+        recommendation_id=context.id,
+        catalog=catalog,
+        tree_version=tree.version,
+        items=[
+            recommended(tree, candidates, at, item, rank, values, reason)
+            for rank, ((at, item), values, reason) in enumerate(
+                zip(chosen, fields, why, strict=True), 1
+            )
+        ],
+        degraded=degraded is not None,
+        degraded_reason=degraded,
+        absent_items=list(context.resolved.absent),
+        warnings=[*context.warnings, *warnings],
+        usage=usage_of(ledger),
+        timing_ms=clock.timing(),
     )
-    usage: Usage
-    timing_ms: dict[str, float]
 
 
-class SimilarItems(_Frozen):
-    """The neighbours of an item, nearest first."""
-
-    catalog: str
-    tree_version: int
-    item_id: str
-    items: list[RecommendedItem]
+def recommended(
+    tree: SemanticTree,
+    found: Candidates,
+    at: int,
+    item: Item,
+    rank: int,
+    fields: dict[str, object],
+    reason: str | None,
+) -> RecommendedItem:
+    """One item of an answer: the candidate at a position."""
+    leaf = int(tree.rows.leaf[found.rows[at]])
+    return RecommendedItem(
+        item_id=item.id,
+        rank=rank,
+        score=round(float(found.scores[at]), 4),
+        fields=fields,
+        path=[node.label for node in tree.path(leaf)],
+        reason=reason,
+    )

@@ -1,15 +1,20 @@
-"""What a model may cost: three presets."""
+"""Limits of tokens and calls of models: three presets."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
+from app.options import EffortName
 from tree.snapshot import SemanticTree
 
-EffortName = Literal["economy", "balanced", "quality"]
-Branches = Literal["model", "embedded", "union"]
-
 _FILL = 0.7  # of a leaf, on average
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The most calls and tokens of a request."""
+
+    calls: int
+    tokens: int  # input and output
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +25,16 @@ class Effort:
     for candidates and less for branches serves small catalogues, the reverse large ones.
     """
 
-    levels: int  # slates of branches, one after the other, at most; none: no walk
+    levels: int  # slates of branches, one after the other, at most; 0: no tree search
     width: int  # branches in such a slate, or in several side by side
-    kept: int  # branches that go on
-    shelf: int  # items below them that need no further level
-    nearest: int  # candidates that the embedded ranker likes best, wherever they live
-    found: int  # candidates out of the branches
-    final: int  # of the candidates, in a last slate; 0: none
-    glances: int  # at the slates of candidates, each time in another order
-    looks: int  # at the last slate, likewise
-    calls: int
-    tokens: int  # input and output
+    branches_kept: int  # branches that go on
+    max_items_below: int  # items below them that need no further level
+    vector_candidates: int  # candidates that the embedded ranker scores best, from the whole tree
+    branch_candidates: int  # candidates from the branches
+    final: int  # candidates in the last slate; 0: there is none
+    recall_passes: int  # how often the slates of candidates are asked, each time in another order
+    rerank_passes: int  # the same for the last slate
+    limits: CallLimits
 
     def levels_of(self, tree: SemanticTree) -> int:
         """Slates of branches for a tree: the first covers its two upper levels."""
@@ -41,18 +45,18 @@ class Effort:
 
 EFFORTS: dict[EffortName, Effort] = {
     "economy": Effort(
-        levels=0, width=0, kept=0, shelf=0,
-        nearest=60, found=0, final=0, glances=1, looks=1,
-        calls=3, tokens=8_000,
+        levels=0, width=0, branches_kept=0, max_items_below=0,
+        vector_candidates=60, branch_candidates=0, final=0, recall_passes=1, rerank_passes=1,
+        limits=CallLimits(calls=3, tokens=8_000),
     ),
     "balanced": Effort(
-        levels=3, width=40, kept=8, shelf=200,
-        nearest=36, found=58, final=32, glances=1, looks=1,
-        calls=12, tokens=24_000,
+        levels=3, width=40, branches_kept=8, max_items_below=200,
+        vector_candidates=36, branch_candidates=58, final=32, recall_passes=1, rerank_passes=1,
+        limits=CallLimits(calls=12, tokens=24_000),
     ),
     "quality": Effort(
-        levels=3, width=128, kept=24, shelf=400,
-        nearest=240, found=240, final=64, glances=2, looks=3,
-        calls=60, tokens=120_000,
+        levels=3, width=128, branches_kept=24, max_items_below=400,
+        vector_candidates=240, branch_candidates=240, final=64, recall_passes=2, rerank_passes=3,
+        limits=CallLimits(calls=60, tokens=120_000),
     ),
 }  # fmt: skip

@@ -1,311 +1,193 @@
-"""The paper's user profile (§2.3.1): a model sums up in topics what a reader looks for."""
+"""The first stage: what a user looks for, in the words of a model where there is one."""
 
-import re
+import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
-from hashlib import sha256
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
-from app.llm.chat import Form, JsonObject, JsonSchema, Message, Reply, Text, Turn
-from app.llm.errors import InvalidReply
-from app.llm.slates import (
-    SLATE_WIDTH,
-    ReplyMode,
-    Scored,
-    closed,
-    pick_list,
-    picks_in_json,
-    scored,
+from app.budget import BudgetExceeded
+from app.llm import InvalidReply, ModelRejected, ModelUnavailable, ReplyMode, ask
+from app.ranking import Need, calibrated
+from app.ranking.fusion import FloatArray, SlateScores
+from app.recommend.candidates import CandidatePool
+from app.recommend.context import ModelContext
+from app.recommend.prompt_lines import need_lines
+from app.recommend.query_encoder import QueryEncoder
+from app.recommend.resolve import TextVectors
+from app.recommend.topics import (
+    MAX_TOPICS,
+    History,
+    Topics,
+    opening_turn,
+    profile_key,
+    read_opening,
+    read_topics,
+    regrouped,
+    topics_turn,
+    topics_without_directions,
 )
-from app.ranking import Interest, Need
-from app.recommend.lines import LINE_CHARS
-from app.recommend.need import Words
-from prompts import Perspective, load, numbered, one_line, phrase
+from prompts import load
+from tree.errors import EmbedderUnavailable, StoreUnavailable
+from tree.node import Node
 
-MAX_TOPICS = 5
-_TOPIC_CHARS = 80
-_HISTORY_CHARS = 100
-_OUTPUT_TOKENS = 400
-_AVOIDED = 5
-_LINE = re.compile(
-    r"^[^\w\n]*(\d{1,3})\s*[:.\-\u2013]\s*([^\n(]{2,120})(?:\(([\d,; ]*)\))?", re.MULTILINE
-)
+WANTED_BRANCHES = 24  # branches worth a score
+_RECENT = 5  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
 
 
-class Topic(msgspec.Struct, frozen=True):
-    """One line of interest, and which of the listed choices (from 1) show it."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a user looks for: the need, grouped by the topics of a model where it named some."""
 
-    topic: str
-    weight: float = 50.0
-    choices: tuple[int, ...] = ()
+    need: Need
+    topics: Topics | None = None
 
+    def interest_names(self) -> list[str]:
+        """The interests for which options are scored separately.
 
-class Topics(msgspec.Struct, frozen=True):
-    """What a reader looks for, the most important first, and what they avoid."""
+        A single one is named, too, so that the words that ask for it are the same for all users.
+        """
+        return [interest.name for interest in self.need.interests]
 
-    topics: tuple[Topic, ...]
-    avoid: tuple[str, ...] = ()
-
-
-class History(msgspec.Struct, frozen=True):
-    """What a model is told of a reader's past: the latest choices, and categories before them."""
-
-    choices: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    wishes: tuple[str, ...] = ()
-
-    def lines(self) -> str:
-        if not self.choices:
-            return phrase("nothing")
-        listed = numbered(self.choices, _HISTORY_CHARS)
-        if not self.categories:
-            return listed
-        before = "; ".join(one_line(name, _TOPIC_CHARS) for name in self.categories)
-        return f"{listed}\n{phrase('categories_before', categories=before)}"
-
-    def wish(self) -> str:
-        return "\n".join(f"- {one_line(wish, 500)}" for wish in self.wishes) or phrase("nothing")
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.choices and not self.wishes
+    def text(self, history: History) -> str:
+        """The description of the person, for the end of a prompt."""
+        interests = [(interest.name, interest.weight) for interest in self.need.interests]
+        avoid = [*self.need.dislikes, *(self.topics.avoid if self.topics else ())]
+        return need_lines(interests, history.choices[:_RECENT], history.wishes, avoid)
 
 
-def cache_key(
-    history: History,
-    model: tuple[str, str],
-    mode: ReplyMode,
-    perspective: Perspective,
-    language: str,
-) -> str:
-    """A name for a profile that changes with all that it depends on but the branches shown.
-
-    `model` is the endpoint and the name there.
-    """
-    prompts = [load(name, perspective).fingerprint for name in ("profile", "opening")]
-    asked = (history, model, mode, language, prompts, phrase("topics_json"), phrase("topics_text"))
-    return sha256(msgspec.json.encode(asked)).hexdigest()
-
-
-def turn_of(
-    history: History,
-    mode: ReplyMode,
-    *,
-    perspective: Perspective,
-    language: str,
-    timeout_s: float,
-) -> Turn:
-    """The call that asks for the topics. `mode` is one that writes text."""
-    system, user = load("profile", perspective).render(
-        history=history.lines(), wish=history.wish(), language=language
-    )
-    form: Form = Text()
-    how = phrase("topics_text")
-    if mode is not ReplyMode.TEXT:
-        how = phrase("topics_json")
-        form = _schema() if mode is ReplyMode.JSON_SCHEMA else JsonObject()
-    messages = (Message("system", f"{system}\n\n{how}"), Message("user", user))
-    return Turn(messages, form, _OUTPUT_TOKENS, timeout_s)
-
-
-def read(mode: ReplyMode, reply: Reply) -> Topics:
-    """The topics in a reply. Raises InvalidReply when there are none."""
-    if mode is ReplyMode.TEXT:
-        return _checked(_from_lines(reply.text))
-    return _checked(_decoded(reply.text))
-
-
-def opening_turn(
-    history: History,
-    options: Sequence[str],
-    mode: ReplyMode,
-    *,
-    perspective: Perspective,
-    language: str,
-    wanted: int,
-    timeout_s: float,
-) -> Turn:
-    """Topics and the first level of the tree in one call, for a reader who is new to us."""
-    system, user = load("opening", perspective).render(
-        options=numbered(options, LINE_CHARS),
-        history=history.lines(),
-        wish=history.wish(),
-        language=language,
-    )
-    form: Form = JsonObject() if mode is ReplyMode.JSON_OBJECT else _opening_schema(wanted)
-    how = phrase("opening_json", wanted=wanted)
-    messages = (Message("system", f"{system}\n\n{how}"), Message("user", user))
-    return Turn(messages, form, _OUTPUT_TOKENS + 16 * wanted, timeout_s)
-
-
-def read_opening(options: int, reply: Reply) -> tuple[Topics, Scored]:
-    """The topics, and float32[options, topics]. Raises InvalidReply unless both can be used."""
-    said = _decoded(reply.text)
-    topics = _checked(said)
-    picks, flaws = picks_in_json(reply.text)
-    place = {number: at for at, number in enumerate(_usable(said), 1)}  # blank topics have gone
-    for pick in picks:
-        pick.interest = place.get(pick.interest or 1, MAX_TOPICS)
-    return topics, scored(picks, flaws, options, len(topics.topics))
-
-
-def silent(need: Need, topics: Topics) -> list[str]:
-    """The topics to which no direction of the need belongs: `regrouped` wants their vectors."""
-    owners, _ = _owners(need, topics)
-    return [topic.topic for at, topic in enumerate(topics.topics) if at not in owners]
-
-
-def regrouped(need: Need, topics: Topics, words: Words) -> Need:
-    """The need with its directions under the model's topics.
-
-    A direction belongs to the first topic that names its choice, else to the topic of the nearest
-    one that does; a topic that names none gets a direction by its words, the vectors of which are
-    `words`, or is left out. What the reader said stays an interest of its own. `need.sources`
-    start with the listed choices, in their order.
-    """
-    if need.is_empty and not topics.topics:
-        return need
-    owners, said = _owners(need, topics)
-    directions, weights, sources = [*need.directions], [*need.weights], [*need.sources]
+def announced(context: ModelContext, profile: Profile) -> Profile:
+    """The same profile, after the listener has heard of it."""
+    context.record.need = profile.need
     interests = [
-        Interest(one_line(topic.topic, _TOPIC_CHARS), max(topic.weight, 1.0) / 100)
-        for topic in topics.topics
+        {"name": interest.name, "weight": round(interest.weight, 4)}
+        for interest in profile.need.interests
     ]
-    for at in np.flatnonzero(said).tolist():
-        owners[at] = len(interests)
-        interests.append(need.interests[int(need.owner[at])])
-    for at, topic in enumerate(topics.topics):
-        vector = words.get(topic.topic)
-        if at not in owners and vector is not None and vector.any():
-            directions.append(vector)
-            weights.append(np.float32(0.5 * max(topic.weight, 1.0) / 100))
-            sources.append(topic.topic)
-            owners.append(at)
-    return _packed(interests, directions, weights, owners, sources, need)
+    by = "embedded" if profile.topics is None else "model"
+    context.notify("profile", {"interests": interests, "by": by})
+    return profile
 
 
-def _owners(need: Need, topics: Topics) -> tuple[list[int], list[bool]]:
-    """For every direction its topic, and whether it is what the reader said."""
-    named = {
-        number - 1: at
-        for at, topic in reversed(list(enumerate(topics.topics)))
-        for number in topic.choices
-    }
-    said = [need.interests[int(owner)].said == "wish" for owner in need.owner]
-    owner = np.array([named.get(at, -1) for at in range(len(need.owner))], np.int64)
-    owner[said] = -1
-    return _nearest_named(need, owner, said), said
+class ProfileStage:
+    """Asks a model for the topics of users, and remembers them for `ttl_s`."""
+
+    def __init__(self, pool: CandidatePool, encoder: QueryEncoder, ttl_s: int) -> None:
+        self._pool = pool
+        self._encoder = encoder
+        self._ttl_s = ttl_s
+
+    async def run(
+        self, context: ModelContext, branches: Sequence[Node]
+    ) -> tuple[Profile, FloatArray | None]:
+        """The profile, and the scores of the branches where the same call gave them."""
+        profile, scores = Profile(context.need), None
+        if not context.history.is_empty:
+            key = _key(context)
+            stored = await context.documents.get("profile", key)
+            if stored is not None:
+                topics = msgspec.json.decode(stored, type=Topics)
+                profile = await self._apply_topics(context, topics)
+            else:
+                profile, scores = await self._profile_with_model(context, branches, key)
+        return announced(context, replace(profile, need=narrowed(profile.need))), scores
+
+    async def _profile_with_model(
+        self, context: ModelContext, branches: Sequence[Node], key: str
+    ) -> tuple[Profile, FloatArray | None]:
+        """The profile of a new user and, where the form allows it, the scores of the branches."""
+        mode = context.mode.for_text
+        context.ledger.begin_round("profile")
+        try:
+            if mode is not context.mode or mode is ReplyMode.TEXT:
+                topics, scores = await _topics(context, mode), None
+            else:
+                topics, scores = await self._topics_and_scores(context, branches, mode)
+        except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
+            context.ledger.fall_back("profile", error)
+            return Profile(context.need), None
+        except ModelRejected as error:
+            # An endpoint for decisions may write no text; the slates will tell of a wrong key.
+            if context.mode not in (ReplyMode.DECISIONS, ReplyMode.PREDICATES):
+                raise
+            context.ledger.fall_back("profile", error)
+            return Profile(context.need), None
+        with suppress(StoreUnavailable):  # the next request asks again
+            await context.documents.put("profile", key, msgspec.json.encode(topics), self._ttl_s)
+        return await self._apply_topics(context, topics), scores
+
+    async def _topics_and_scores(
+        self, context: ModelContext, branches: Sequence[Node], mode: ReplyMode
+    ) -> tuple[Topics, FloatArray]:
+        """The topics, and float32[branches, topics]."""
+        turn = opening_turn(
+            context.history,
+            [self._pool.branch(context.tree, branch) for branch in branches],
+            mode,
+            load("opening", context.perspective),
+            language=context.language,
+            wanted=WANTED_BRANCHES,
+            timeout_s=context.ledger.timeout_s,
+        )
+        topics, scored = await ask(
+            context.ledger.call_context("profile"),
+            turn,
+            lambda reply: read_opening(len(branches), reply),
+            again=lambda: replace(turn, seed=turn.seed + 1),
+        )
+        context.ledger.totals["profile"].flaws.update(scored.flaws)
+        every = np.arange(len(branches))
+        return topics, calibrated([SlateScores(every, scored.values)], len(branches), every[:0])
+
+    async def _apply_topics(self, context: ModelContext, topics: Topics) -> Profile:
+        """The need under the topics. A topic without a direction is encoded by its words."""
+        vectors: TextVectors = {}
+        try:
+            async with asyncio.timeout(max(0.0, context.ledger.budget.seconds_left)):
+                texts = topics_without_directions(context.need, topics)
+                vectors = await self._encoder.encode(context.tree, context.request, texts)
+        except (EmbedderUnavailable, TimeoutError):
+            # Topics that stand on the user's own choices are enough.
+            context.ledger.degrade("embedder_unavailable")
+        return Profile(regrouped(context.need, topics, vectors), topics)
 
 
-def _nearest_named(need: Need, owner: "np.ndarray", said: Sequence[bool]) -> list[int]:
-    wide = need.directions.astype(np.float32)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    unit = wide / np.maximum(lengths, 1e-9)
-    known = np.flatnonzero(owner >= 0)
-    found = owner.tolist()
-    for at, own in enumerate(found):
-        if own < 0 and not said[at]:
-            found[at] = int(owner[known[(unit[known] @ unit[at]).argmax()]]) if len(known) else 0
-    return found
-
-
-def _packed(
-    interests: Sequence[Interest],
-    directions: Sequence["np.ndarray"],
-    weights: Sequence[np.float32],
-    owners: Sequence[int],
-    sources: Sequence[str],
-    need: Need,
-) -> Need:
-    """Without the interests that no direction stands for."""
-    used = sorted(set(owners))
-    place = {old: new for new, old in enumerate(used)}
-    shares = np.array(weights, np.float32)
-    total = sum(interests[at].weight for at in used) or 1.0
-    return replace(
-        need,
-        interests=tuple(replace(interests[at], weight=interests[at].weight / total) for at in used),
-        directions=np.stack(directions) if directions else need.directions,
-        weights=shares / shares.sum() if len(shares) else shares,
-        owner=np.array([place[at] for at in owners], np.int64),
-        sources=tuple(sources),
+async def _topics(context: ModelContext, mode: ReplyMode) -> Topics:
+    turn = topics_turn(
+        context.history,
+        mode,
+        load("profile", context.perspective),
+        language=context.language,
+        timeout_s=context.ledger.timeout_s,
     )
+    call = context.ledger.call_context("profile")
+    again = replace(turn, seed=turn.seed + 1)  # the same again would be the same answer
+    return await ask(call, turn, lambda reply: read_topics(mode, reply), again=lambda: again)
 
 
-# -- the reply
+def _key(context: ModelContext) -> str:
+    model = (context.ledger.endpoint, context.ledger.models["profile"].model.name)
+    return profile_key(context.history, model, context.mode, context.perspective, context.language)
 
 
-@lru_cache(maxsize=1)
-def _schema() -> JsonSchema:
-    return JsonSchema("topics", closed(_topic_fields()))
+def narrowed(need: Need, most: int = MAX_TOPICS) -> Need:
+    """The need with at most `most` interests; the weakest are folded into the last that stays.
 
-
-@lru_cache(maxsize=64)
-def _opening_schema(wanted: int) -> JsonSchema:
-    fields: dict[str, object] = {**_topic_fields(), "picks": pick_list(MAX_TOPICS, wanted)}
-    return JsonSchema("opening", closed(fields))
-
-
-def _topic_fields() -> dict[str, object]:
-    topic: dict[str, object] = {
-        "topic": {"type": "string", "maxLength": _TOPIC_CHARS},
-        "weight": {"type": "integer", "minimum": 0, "maximum": 100},
-        "choices": {
-            "type": "array",
-            "maxItems": 10,
-            "items": {"type": "integer", "minimum": 1, "maximum": SLATE_WIDTH},
-        },
-    }
-    words = {"type": "string", "maxLength": 60}
-    return {
-        "topics": {"type": "array", "maxItems": MAX_TOPICS, "items": closed(topic)},
-        "avoid": {"type": "array", "maxItems": _AVOIDED, "items": words},
-    }
-
-
-def _decoded(text: str) -> Topics:
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        return msgspec.json.decode(text[start : end + 1], type=Topics, strict=False)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidReply(f"no topics in the reply: {error}") from error
-
-
-def _from_lines(text: str) -> Topics:
-    found = [
-        (int(weight), words.strip(), numbers) for weight, words, numbers in _LINE.findall(text)
-    ]
-    return Topics(
-        tuple(
-            Topic(words, weight, tuple(map(int, re.findall(r"\b\d{1,3}\b", numbers))))
-            for weight, words, numbers in found
-            if weight
-        ),
-        tuple(words for weight, words, _ in found if not weight),
+    A wish of the user is never folded away: it outweighs the past.
+    """
+    if len(need.interests) <= most:
+        return need
+    order = sorted(
+        range(len(need.interests)),
+        key=lambda at: (need.interests[at].origin != "wish", -need.interests[at].weight),
     )
-
-
-def _usable(topics: Topics) -> list[int]:
-    """Numbers, from 1, of the topics that say something; at most 5."""
-    numbers = (
-        number
-        for number, topic in enumerate(topics.topics, 1)
-        if one_line(topic.topic, _TOPIC_CHARS)
+    place = {old: min(new, most - 1) for new, old in enumerate(order)}
+    directions = tuple(
+        replace(direction, interest_index=place[direction.interest_index])
+        for direction in need.directions
     )
-    return list(numbers)[:MAX_TOPICS]
-
-
-def _checked(topics: Topics) -> Topics:
-    kept = tuple(topics.topics[number - 1] for number in _usable(topics))
-    if not kept:
-        raise InvalidReply("no topics in the reply", "missing")
-    return Topics(
-        tuple(
-            msgspec.structs.replace(topic, weight=min(max(0.0, topic.weight), 100.0))  # NaN: 0
-            for topic in kept
-        ),
-        topics.avoid[:_AVOIDED],
-    )
+    kept = [need.interests[at] for at in order[:most]]
+    rest = sum(need.interests[at].weight for at in order[most - 1 :])
+    kept[-1] = replace(kept[-1], weight=rest)
+    return replace(need, interests=tuple(kept), directions=directions)

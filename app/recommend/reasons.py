@@ -1,5 +1,6 @@
-"""Why an item was recommended, in a sentence: from interest and history, without a model."""
+"""Why an item was recommended, in one sentence, without a model."""
 
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from app.ranking import Need, strongest
 from tree.snapshot import SemanticTree
-from tree.store.protocol import TreeStore
+from tree.store.protocol import ItemRecords
 
 _LONGEST = 80
 
@@ -17,27 +18,31 @@ async def reasons(
     need: Need,
     rows: Sequence[int],
     explain: Literal["none", "brief", "full"],
-    store: TreeStore,
-    sharpness: float,
+    store: ItemRecords,
+    inverse_temperature: float,
 ) -> list[str | None]:
-    """One per row; None where none was asked for. `full` names the history item behind it."""
+    """One sentence per row; None if the request wants none.
+
+    `full` names the history item behind it, if that item may be shown.
+    """
     if explain == "none" or not rows:
         return [None] * len(rows)
     if need.is_empty:
         return ["a first suggestion from this catalogue"] * len(rows)
-    nearest = strongest(tree, need, np.array(rows, np.int32), sharpness).tolist()
-    known = {need.sources[at] for at in nearest if need.sources[at] in tree}
-    records = await store.items(known) if explain == "full" else {}
+    nearest = strongest(tree, need, np.array(rows, np.int32), inverse_temperature).tolist()
+    directions = [need.directions[at] for at in nearest]
+    known = {direction.source for direction in directions if direction.source in tree}
+    records, now = await store.items(known) if explain == "full" else {}, time.time()
     found: list[str | None] = []
-    for at in nearest:
-        interest, source = need.interests[int(need.owner[at])], need.sources[at]
-        if interest.said == "wish":
+    for direction in directions:
+        interest, source = need.interest_of(direction), direction.source
+        if interest.origin == "wish":
             reason = f"matches what you said: “{_cut(interest.name)}”"
-        elif interest.said == "title":
+        elif interest.origin == "title":
             reason = f"because you mentioned “{_cut(interest.name)}”"
         else:
             reason = f"because of your interest in {_cut(interest.name)}"
-            if source in records:
+            if source in records and records[source].is_shown(now):
                 reason += f"; closest to “{_cut(records[source].title)}” in your history"
         found.append(reason)
     return found

@@ -1,36 +1,45 @@
-"""How an answer came about: what the trace of a recommendation tells."""
-
-from collections.abc import Mapping
+"""The trace of a recommendation: how the answer was found."""
 
 import msgspec
 
-from app.llm import Account
-from app.ranking import Need
-from app.recommend.answer import Recommendation, StageUsage, Usage
+from app.llm import RequestLedger
 from app.recommend.candidates import Candidates
-from app.recommend.reading import Reading
+from app.recommend.context import ModelContext, RequestContext
+from app.recommend.response import Recommendation, StageUsage, Usage
 from prompts import load
 
 _LEAVES = 20
+_INTERESTS, _NAME_CHARS = 20, 200  # a wish of 4,000 characters is an interest, too
 
 
 def trace_of(
-    about: Mapping[str, object],
-    need: Need,
+    context: RequestContext,
+    catalog: str,
     found: Candidates | None,
-    answer: Recommendation | None,
-    reading: Reading | None,
-    timing_ms: Mapping[str, float],
+    answered: Recommendation | None,
+    outcome: str,
 ) -> bytes:
-    """A trace as JSON; a request that came to no answer has one too, with what it spent."""
+    """A trace as JSON; a request without an answer has one too, with its usage.
+
+    Of the need it has the strongest interests and the beginnings of their names.
+    """
+    request = context.request
+    asking = context if isinstance(context, ModelContext) else None
     trace: dict[str, object] = {
-        **about,
+        "recommendation_id": context.id,
+        "catalog": catalog,
+        "tree_version": context.tree.version,
+        "user_id": request.user_id,
+        "scenario": request.scenario,
+        "outcome": outcome,
+        "strategy": request.strategy if asking else "embedded",
+        "effort": request.effort if asking else None,
         "interests": [
-            {"name": interest.name, "weight": interest.weight, "said": interest.said}
-            for interest in need.interests
+            {"name": _cut(interest.name), "weight": interest.weight, "said": interest.origin}
+            for interest in context.record.need.interests[:_INTERESTS]
         ],
-        "usage": usage_of(reading.account if reading else None).model_dump(),
-        "timing_ms": timing_ms,
+        "usage": usage_of(asking.ledger if asking else None).model_dump(),
+        "timing_ms": context.clock.timing(),
     }
     if found is not None:
         ranking = found.ranking
@@ -42,27 +51,31 @@ def trace_of(
             "best_leaves": [leaf.id for leaf in ranking.leaves[:_LEAVES]],
             "items_scored": ranking.scored_items,
         }
-    if answer is not None:
-        trace["items"] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-    if reading is not None:
+    if answered is not None:
+        trace["items"] = [{"item_id": item.item_id, "score": item.score} for item in answered.items]
+    if asking is not None:
         trace |= {
-            "reply_mode": reading.mode,
-            "perspective": reading.perspective,
-            "degraded_reason": answer.degraded_reason if answer else reading.account.degraded,
-            "nodes": reading.offered,
-            "candidates": reading.candidates,
-            "calls": reading.account.calls,
+            "reply_mode": asking.mode,
+            "perspective": asking.perspective,
+            "degraded_reason": answered.degraded_reason if answered else asking.ledger.degraded,
+            "nodes": asking.record.nodes,
+            "candidates": asking.record.candidates,
+            "calls": asking.ledger.calls,
             "prompts": {
-                name: load(name, reading.perspective).fingerprint
+                name: load(name, asking.perspective).fingerprint
                 for name in ("profile", "opening", "search", "recall", "rerank")
             },
         }
     return msgspec.json.encode(trace)
 
 
-def usage_of(account: Account | None) -> Usage:
-    """What a request has asked of models, stage by stage; nothing without an account."""
-    if account is None:
+def _cut(text: str) -> str:
+    return text if len(text) <= _NAME_CHARS else text[: _NAME_CHARS - 1] + "…"
+
+
+def usage_of(ledger: RequestLedger | None) -> Usage:
+    """The calls, tokens and cost of a request, stage by stage; all zero without a ledger."""
+    if ledger is None:
         return Usage()
     return Usage.of(
         {
@@ -76,6 +89,6 @@ def usage_of(account: Account | None) -> Usage:
                 fallbacks=spent.fallbacks,
                 invalid_replies=dict(spent.flaws),
             )
-            for stage, spent in account.spent.items()
+            for stage, spent in ledger.totals.items()
         }
     )

@@ -1,20 +1,20 @@
 """What users did, as a part of the score: popularity, co-occurrence, freshness."""
 
-from app.signals.evidence import Evidence
-from app.signals.feeding import UserEvent, UserHistory, UserId, events_of, feed
+from app.signals.event_scores import EventScores
+from app.signals.events import UserEvent, UserHistory, count_events, events_of
 from app.signals.freshness import freshness
-from app.signals.owned import OwnedDocuments, erase
-from app.signals.signals import Signals
+from app.signals.signals import Signals, SignalsConfig
+from app.signals.user_documents import UserDocuments, erase
 
 __all__ = [
-    "Evidence",
-    "OwnedDocuments",
+    "EventScores",
     "Signals",
+    "SignalsConfig",
+    "UserDocuments",
     "UserEvent",
     "UserHistory",
-    "UserId",
+    "count_events",
     "erase",
     "events_of",
-    "feed",
     "freshness",
 ]

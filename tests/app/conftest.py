@@ -10,16 +10,16 @@ import pytest
 
 import app.demo
 from app.curate import Curator
-from app.curate.building import Listed, build
-from app.jobs import Job, Jobs, Report
-from app.recommend import Recommender
+from app.curate.building import ListSource, build
+from app.embedders import EmbedderCache, LexicalEmbedder
+from app.jobs import Job, JobReport, Jobs
+from app.recommend import RecommendConfig, Recommender
 from app.settings import Settings
-from tree.embedders import EmbedderCache, LexicalEmbedder
+from app.storage.redis_documents import RedisDocuments
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
-from tree.store.documents import RedisDocuments
-from tree.store.redis import RedisTreeStore
+from tree.store.redis_store import RedisTreeStore
 
 DEMO = Path(app.demo.__file__).parent
 
@@ -52,7 +52,7 @@ def demo_tree(demo_items: list[Item]) -> SemanticTree:
 
 async def built(items: list[Item], settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
     """The tree that a rebuild makes of some items."""
-    return await build(Listed(items), settings, Report.unwatched())
+    return await build(ListSource(items), settings, JobReport.unwatched())
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ async def shop(embedded_url, open_room, tmp_path) -> AsyncIterator[Shop]:
         settings.uploads.mkdir()
         jobs, embedders = Jobs(documents, 60), EmbedderCache()
         curator = Curator("shop", store, jobs, embedders, settings)
-        jobs.employ(curator)
+        jobs.set_worker(curator)
         yield Shop(
             store,
             documents,
             jobs,
             curator,
-            Recommender("shop", store, documents, embedders, settings),
+            Recommender("shop", store, documents, embedders, RecommendConfig.of(settings)),
             settings.uploads,
         )
         await jobs.aclose()
@@ -91,4 +91,4 @@ async def demo(shop: Shop, demo_items: list[Item], demo_tree: SemanticTree) -> S
 
 @pytest.fixture(scope="session")
 def readers() -> list[dict]:
-    return json.loads((DEMO / "readers.json").read_text(encoding="utf-8"))
+    return json.loads((DEMO / "users.json").read_text(encoding="utf-8"))

@@ -1,9 +1,10 @@
 """`make bench`: every figure beside its target, as tables or, with --json, a line each.
 
     make bench                          all of it (some 25 minutes)
-    make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest,
+    make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest, commits,
                                         churn, growth, rebuild, soak, size, models,
-                                        models-1m, signals
+                                        models-1m, signals, schema, cheap, catalogs, sigterm,
+                                        keys, backup
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -16,8 +17,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.benchmarks import (
+    backups,
+    catalogs,
+    cheap,
     churn,
+    commits,
     data,
+    description,
+    keyed,
     living,
     models,
     quality,
@@ -25,6 +32,7 @@ from tests.benchmarks import (
     serving,
     signals,
     size,
+    stopping,
 )
 from tests.benchmarks.figures import Figure, show
 
@@ -33,13 +41,24 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "serving": ("Over HTTP, 64,031 items", True, serving.real),
     "inserts": ("Over HTTP, 100,000 made-up items", False, serving.synthetic),
     "ingest": ("Ingestion over HTTP into 100,000 made-up items", False, living.ingest),
+    "commits": ("Processor time of commits into 100,000 made-up items", False, commits.costs),
     "churn": ("A tree whose items are all replaced", True, churn.real),
     "growth": ("Cost by size, made-up items", False, churn.growth),
     "rebuild": ("A rebuild beside readers, 1,000,000 made-up items", False, rebuilding.million),
+    "keys": ("What keys add to a recommendation", False, keyed.real),
     "signals": ("What users' events add", True, signals.real),
+    "catalogs": (
+        "Catalogues deleted and created under writes, processes killed",
+        True,
+        catalogs.real,
+    ),
+    "cheap": ("What costly requests hold up, 64,031 items", True, cheap.real),
+    "backup": ("Backup and restore, 16,859 items", True, backups.real),
     "soak": ("Steady writes and reads", False, living.soak),
     "size": ("Large catalogues", False, size.builds),
+    "schema": ("What the service answers against its description", False, description.described),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),
+    "sigterm": ("A service that is told to end while it is busy", False, stopping.sigterm),
     "models-1m": ("With a model, 1,000,000 made-up items", False, models.million),
 }
 

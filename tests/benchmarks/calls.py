@@ -1,4 +1,4 @@
-"""Single calls to a model: what they share, what they cost us, and what their faults do."""
+"""Single calls to a model: shared prefixes, our own time, and faults."""
 
 import asyncio
 import json
@@ -21,25 +21,25 @@ from app.llm import ModelUnavailable, Reply, ReplyMode, Turn
 from app.llm.client import OpenAIChat, connect
 from app.llm.slates import Slate, turn_of
 from app.llm.tokens import estimated_tokens
-from app.recommend.lines import branch_line, need_lines
+from app.recommend.prompt_lines import branch_line, need_lines
 from prompts import load
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.judged import Script
-from tests.benchmarks.readers import Asked, Catalogue, ask_all
+from tests.benchmarks.judged_chain import Script
+from tests.benchmarks.users import BenchAnswer, Catalogue, ask_all
 from tests.servers.decisions import DecisionsServer
-from tree.search import cut
+from tree.beam_search import cut
 
 _CONCURRENCY = 16
 _CALLS = 800
 _RUNS = 3
 _SLATE = 48
-_READERS = 60
-_FAULT_READERS = 200
+_USERS = 60
+_FAULT_USERS = 200
 
 
 async def shared_prefix(catalogue: Catalogue) -> list[Figure]:
-    """How much of the first two slates of branches a provider could have cached."""
-    asked = await ask_all(await catalogue.bench(), catalogue.readers[:_READERS])
+    """The share of the first two slates of branches that a provider could cache."""
+    asked = await ask_all(await catalogue.bench(), catalogue.users[:_USERS])
     figures = []
     by_all = by_two = every = 0
     for level in (1, 2):
@@ -48,41 +48,38 @@ async def shared_prefix(catalogue: Catalogue) -> list[Figure]:
             continue
         shared = len(texts) * estimated_tokens(_common_start(texts[0], texts[-1]))
         total = sum(estimated_tokens(text) for text in texts)
-        what = f"{catalogue.name}, level {level}: prompt tokens in a prefix of all readers"
+        what = f"{catalogue.name}, level {level}: prompt tokens in a prefix of all users"
         figures.append(Figure(what, shared / total))
         by_all, by_two, every = by_all + shared, by_two + _shared_by_two(texts), every + total
     what = f"{catalogue.name}, both levels: prompt tokens in a prefix of"
     return [
         *figures,
-        Figure(f"{what} all readers", by_all / every, "", "≥", 0.6),
-        Figure(f"{what} at least two readers", by_two / every),
+        Figure(f"{what} all users", by_all / every, "", "≥", 0.6),
+        Figure(f"{what} at least two users", by_two / every),
     ]
 
 
 def _shared_by_two(texts: Sequence[str]) -> int:
-    """Tokens that each text has in common with another from its start on; `texts` are sorted."""
+    """Tokens of the longest prefix that each text shares with another; `texts` are sorted."""
     starts = [_common_start(one, other) for one, other in pairwise(texts)]
     sides = zip(["", *starts], [*starts, ""], strict=True)
     return sum(estimated_tokens(max(both, key=len)) for both in sides)
 
 
 def _common_start(one: str, other: str) -> str:
-    """Of the first and the last of sorted texts: what all of them start with."""
+    """The common prefix of two texts; of the first and last of sorted texts, that of all."""
     ends = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return one[: next(ends, min(len(one), len(other)))]
 
 
-def _search_prompts(asked: Asked) -> list[str]:
+def _search_prompts(asked: BenchAnswer) -> list[str]:
     contents = [[message.content for message in turn.messages] for turn in asked.prompts]
     return ["\n\n".join(parts) for parts in contents if parts[-1].startswith("Branches:")]
 
 
-# -- our own time
-
-
 @dataclass(slots=True)
 class _Timed:
-    """A script, and the seconds within it: of the clock, and of the processor."""
+    """A script with the wall and processor seconds that it takes."""
 
     script: Script
     wall_s: float = 0.0
@@ -100,26 +97,26 @@ class _Timed:
 
 
 async def overhead(catalogue: Catalogue) -> list[Figure]:
-    """What a balanced request takes beside its calls to the model."""
+    """The time of a balanced request without its calls to the model."""
     timers: list[_Timed] = []
 
-    def around(script: Script) -> Script:
+    def wrap(script: Script) -> Script:
         timers.append(_Timed(script))
         return timers[-1]
 
-    bench = await catalogue.bench(around=around)
-    readers = catalogue.readers[:_READERS]
-    await ask_all(bench, readers)  # profiles and lines are warm now
+    bench = await catalogue.bench(wrap=wrap)
+    users = catalogue.users[:_USERS]
+    await ask_all(bench, users)  # profiles and lines are cached now
     timer = timers[0]
     walls, cpus = [], []
-    for reader in readers:
-        request = bench.met(reader.history, reader.groups)
+    for user in users:
+        request = bench.request_for(user.history, user.groups)
         timer.wall_s = timer.cpu_s = 0.0
         wall, cpu = time.perf_counter(), time.process_time()
         await bench.recommender.recommend(request)
         walls.append(time.perf_counter() - wall - timer.wall_s)
         cpus.append(time.process_time() - cpu - timer.cpu_s)
-    what = f"{catalogue.name}: of a balanced request beside its calls"
+    what = f"{catalogue.name}: of a balanced request without its calls"
     return [
         Figure(f"{what}, CPU", 1000 * float(np.mean(cpus)), "ms", "≤", 5),
         Figure(f"{what}, wall", 1000 * float(np.mean(walls)), "ms"),
@@ -127,8 +124,8 @@ async def overhead(catalogue: Catalogue) -> list[Figure]:
 
 
 async def cpu_per_call(catalogue: Catalogue) -> list[Figure]:
-    """Our processor's time for a call over HTTP to a model in another process."""
-    asked = await ask_all(await catalogue.bench(), catalogue.readers[:20])
+    """The processor time of the service for a call over HTTP to a model in another process."""
+    asked = await ask_all(await catalogue.bench(), catalogue.users[:20])
     turns = [turn for one in asked for turn in one.prompts]
     spent = []
     with _serving() as url:
@@ -159,7 +156,7 @@ async def _call_all(chat: OpenAIChat, turns: Sequence[Turn], calls: int) -> None
 
 @contextmanager
 def _serving() -> Iterator[str]:
-    """The address of an endpoint in a process of its own that always answers the same."""
+    """The address of an endpoint in its own process that always gives the same answer."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -202,12 +199,9 @@ def _serve(tell: Connection) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-# -- faults and forms
-
-
 @dataclass(slots=True)
 class _Faulty:
-    """A script that 1 in 10 times talks nonsense, and 1 in 20 times each is late or busy."""
+    """A script with faults: 10 % invalid replies, 5 % timeouts, 5 % refusals."""
 
     script: Script
     on: bool = False
@@ -227,27 +221,27 @@ class _Faulty:
 
 
 async def faults(catalogue: Catalogue) -> list[Figure]:
-    """The same requests with a model that fails now and then, and with one that does not."""
+    """The same requests with a model that fails sometimes, and with one that never fails."""
     faulty: list[_Faulty] = []
 
-    def around(script: Script) -> Script:
+    def wrap(script: Script) -> Script:
         faulty.append(_Faulty(script))
         return faulty[-1]
 
-    bench = await catalogue.bench(around=around)
-    readers = catalogue.readers[:_FAULT_READERS]
-    await ask_all(bench, readers)  # profiles are warm now
+    bench = await catalogue.bench(wrap=wrap)
+    users = catalogue.users[:_FAULT_USERS]
+    await ask_all(bench, users)  # profiles are cached now
     faulty[0].calls = 0
-    whole = await ask_all(bench, readers)
+    whole = await ask_all(bench, users)
     expected, faulty[0].calls, faulty[0].on = faulty[0].calls, 0, True
-    asked = await ask_all(bench, readers)
+    asked = await ask_all(bench, users)
     full = np.mean([len(one.answer.items) == len(whole[0].answer.items) for one in asked])
-    told = sum(one.answer.usage.calls for one in asked)
+    reported = sum(one.answer.usage.calls for one in asked)
     what = f"{catalogue.name}, 20 % of calls fail ({len(asked)} requests)"
     return [
         Figure(f"{what}: answered in full", 100 * float(full), "%", "=", 100),
         Figure(f"{what}: extra calls", 100 * (faulty[0].calls / expected - 1), "%", "≤", 15),
-        Figure(f"{what}: calls made but not told", faulty[0].calls - told, "", "=", 0),
+        Figure(f"{what}: calls made but not reported", faulty[0].calls - reported, "", "=", 0),
         Figure(f"{what}: answers that say degraded",
                100 * float(np.mean([one.answer.degraded for one in asked])), "%"),
         Figure(f"{what}: share of the judge's top 20",
@@ -257,7 +251,7 @@ async def faults(catalogue: Catalogue) -> list[Figure]:
 
 
 async def decisions(catalogue: Catalogue) -> list[Figure]:
-    """One level asked as a choice per interest, and as a predicate per option: tokens sent."""
+    """Input tokens of one level, as a choice per interest and as a predicate per option."""
     tree = catalogue.tree
     nodes = cut(tree, _SLATE)
     tops = [tree.path(node.id)[0].label for node in nodes]
@@ -287,7 +281,7 @@ async def decisions(catalogue: Catalogue) -> list[Figure]:
 
 
 def _as_read(body: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """What a provider may count: the words and values of the questions, or all of their JSON."""
+    """What a provider may count: the words and values of the questions, or all their JSON."""
     messages = [message["content"] for message in body["input"]]
     questions = body["questions"]
     words = [

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from app.curate.building import Listed, build
-from app.jobs import Report
+from app.curate.building import ListSource, build
+from app.embedders import EmbedderCache, LexicalEmbedder
+from app.jobs import JobReport
 from app.settings import Settings
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
@@ -18,13 +19,12 @@ from tests.benchmarks.quality import Oracle
 from tests.benchmarks.size import ranked
 from tree import inspect, place
 from tree.edits import DropItem, PutItem, Reshape
-from tree.embedders import EmbedderCache, LexicalEmbedder
 from tree.item import Item
 from tree.node import TreeSettings
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
 from tree.snapshot import SemanticTree
-from tree.store.connection import connect
-from tree.store.redis import RedisTreeStore
-from tree.store.server import EmbeddedServer
+from tree.store.redis_store import RedisTreeStore
 
 _READERS = 2_000
 _ENOUGH_HITS = 100  # for a ratio of 3 % to mean anything; fewer are only shown
@@ -101,7 +101,7 @@ def _replaced(name: str) -> Iterator[Figure]:
 
 
 async def _built(items: Sequence[Item]) -> SemanticTree:
-    return await build(Listed(items), TreeSettings(), Report.unwatched())
+    return await build(ListSource(items), TreeSettings(), JobReport.unwatched())
 
 
 async def _quality(name: str, tree: SemanticTree) -> tuple[float, float, int]:

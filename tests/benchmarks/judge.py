@@ -1,7 +1,7 @@
-"""A scripted judge: a taste of its own over a whole catalogue, to measure a chain without a model.
+"""A scripted judge that scores a whole catalogue, to measure the chain without a model.
 
-What it finds relevant is hidden from the chain and differs from every score of ours; its answers
-to slates are off by noise, by one offset per slate and by place, as those of models are.
+The chain cannot see its relevance, which differs from every score of the service. Its scores of
+slates have errors like those of models: noise, an offset per slate, and a position bias.
 """
 
 import hashlib
@@ -22,27 +22,26 @@ if TYPE_CHECKING:
 
 TOP = 20
 
-Positions = npt.NDArray[np.int64]  # of items in the order in which the judge was given them
+Positions = npt.NDArray[np.int64]  # of items, in the order of the judge
 
 _HISTORY = 10
 _DECAY = 0.8
-_SHARPNESS = 8.0
-_REMEMBERED = 400
+_INVERSE_TEMPERATURE = 8.0
+_CACHED = 400
 _STANDARD = NormalDist()
 
 
 class Judge:
-    """Relevance of all items of a catalogue for a reader: 1 for the best, 0 for no word in common.
+    """The relevance of all items for a user: 1 for the best item, 0 for no common word.
 
-    Cosines of TF-IDF over words and pairs of words (title, categories, keywords, description; no
-    dimension reduced) to the newest 10 items of the history, in a weighted log-sum-exp as the
-    embedded score has it. Cosines crowd differently for every reader, so relevance is
-    1 - ln(rank) / ln(items): a judge that uses the whole scale, and for whom the same noise
-    confuses the same factor of ranks in every catalogue (.1 and 64,000 items: the 20th with the
-    60th). Equals share the best of their ranks.
+    Items are ranked by TF-IDF cosines over words and pairs of words (title, categories, keywords,
+    description) to the newest 10 items of the history, in a weighted log-sum-exp like the embedded
+    score. Relevance is 1 - ln(rank) / ln(items), so that it uses the whole scale for each user and
+    the same noise confuses the same ratio of ranks in each catalogue (.1 and 64,000 items: the 20th
+    with the 60th). Items with equal cosines share the best of their ranks.
 
-    `letters` gives n-grams of 3 to 5 letters a share of the cosine; these are also what the
-    lexical embedder reads, so more of them is a judge more like it.
+    `letters` is the share of n-grams of 3 to 5 letters in the cosine. The lexical embedder uses
+    these, so a larger share makes the judge more similar to it.
     """
 
     def __init__(self, items: Sequence[Item], *, letters: float = 0.0) -> None:
@@ -63,28 +62,28 @@ class Judge:
         for share, vectorizer in parts:
             features = vectorizer.fit_transform(texts)
             self._views.append((share, features, features.T.tocsr()))
-        self._kept: dict[tuple[tuple[str, ...], tuple[int, ...]], FloatArray] = {}
+        self._cache: dict[tuple[tuple[str, ...], tuple[int, ...]], FloatArray] = {}
 
     def relevance(self, history: Sequence[str]) -> FloatArray:
-        """float32[items] for a history, oldest first; -inf for what is in it.
+        """float32[items] for a history, oldest first; -inf for items of the history.
 
-        Items that the judge does not know count for nothing; zeros when it knows none.
+        Unknown items are ignored; zeros where all are unknown.
         """
         return self.interests(history, [0] * len(history))[:, 0]
 
     def interests(self, history: Sequence[str], groups: Sequence[int]) -> FloatArray:
-        """float32[items, interests]: the same for each part of a history taken by itself.
+        """float32[items, interests]: the relevance for each interest of a history.
 
-        `groups` gives the interest of every history item, 0 … interests-1. An interest of which
-        no item counts gets zeros. Remembered: the same readers come again and again.
+        `groups` gives the interest of each history item, 0 … interests-1. An interest without known
+        items has zeros. Results are cached, because users repeat.
         """
         key = (tuple(history), tuple(groups))
-        if key not in self._kept:
-            if len(self._kept) >= _REMEMBERED:
-                self._kept.clear()
-            self._kept[key] = self._judged(history, groups)
-            self._kept[key].flags.writeable = False
-        return self._kept[key]
+        if key not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[key] = self._judged(history, groups)
+            self._cache[key].flags.writeable = False
+        return self._cache[key]
 
     def _judged(self, history: Sequence[str], groups: Sequence[int]) -> FloatArray:
         group = dict(zip(history, groups, strict=True))
@@ -92,19 +91,19 @@ class Judge:
         newest = seen[:_HISTORY]
         columns = np.zeros((len(self.position), max(groups, default=0) + 1), np.float32)
         if newest:
-            powers = np.exp(_SHARPNESS * self._cosines(newest))
+            powers = np.exp(_INVERSE_TEMPERATURE * self._cosines(newest))
             weights = _DECAY ** np.arange(len(newest))
-            owner = np.array([group[item] for item in newest])
-            for interest in np.unique(owner):
-                mine = np.where(owner == interest, weights, 0)
-                columns[:, interest] = np.log((mine / mine.sum()).astype(np.float32) @ powers)
+            interest_of = np.array([group[item] for item in newest])
+            for interest in np.unique(interest_of):
+                own = np.where(interest_of == interest, weights, 0)
+                columns[:, interest] = np.log((own / own.sum()).astype(np.float32) @ powers)
         columns[[self.position[item] for item in seen]] = -np.inf
         for column in columns.T:
             column[:] = _scaled(column)
         return columns
 
     def _cosines(self, item_ids: Sequence[str]) -> FloatArray:
-        """float32[item_ids, items]; reads only the columns of words that the items have."""
+        """float32[item_ids, items]; uses only the columns of words of these items."""
         at = [self.position[item] for item in item_ids]
         near = np.zeros((len(at), len(self.position)), np.float32)
         for share, features, postings in self._views:
@@ -112,8 +111,8 @@ class Judge:
         return near
 
 
-class Shelves:
-    """Which items stand below the nodes of a tree, by their position with the judge."""
+class ItemsBelow:
+    """The items below the nodes of a tree, as positions of the judge."""
 
     def __init__(self, judge: Judge, tree: SemanticTree) -> None:
         self._tree = tree
@@ -124,7 +123,7 @@ class Shelves:
         self._known: dict[int, Positions] = {}
 
     def below(self, node: Node) -> Positions:
-        """Positions of the items below a node that the judge knows; remembered per node."""
+        """Positions of the known items below a node; cached."""
         if node.id not in self._known:
             rows = [leaf.rows for leaf in self._tree.leaves(node.id)]
             below = self._positions[np.concatenate(rows)]
@@ -134,33 +133,32 @@ class Shelves:
     def relevance(
         self, nodes: Sequence[Node], relevance: FloatArray, *, best: int = 5
     ) -> FloatArray:
-        """What a good judge says of branches, who knows the best items they are likely to hold.
+        """The relevance of branches: the mean of the `best` highest relevances below each node.
 
-        That is the mean of the `best` highest relevances below a node, of all where there are
-        fewer; what the reader has seen does not count, and 0 is for nothing else. `relevance` is
+        Items of the history do not count; a branch without other items has 0. `relevance` is
         float32[items], or float32[items, interests] for a column per interest.
         """
-        marks = np.zeros((len(nodes), *relevance.shape[1:]), np.float32)
+        means = np.zeros((len(nodes), *relevance.shape[1:]), np.float32)
         for at, node in enumerate(nodes):
             below = relevance[self.below(node)]
             below = below[np.isfinite(below if below.ndim == 1 else below[:, 0])]
             if len(below) > best:
                 below = np.partition(below, len(below) - best, axis=0)[-best:]
             if len(below):
-                marks[at] = below.mean(axis=0)
-        return marks
+                means[at] = below.mean(axis=0)
+        return means
 
 
 def top(relevance: FloatArray, k: int = TOP) -> Positions:
-    """The judge's own answer if it could read the whole catalogue: the flat oracle, best first."""
+    """The `k` most relevant items of the whole catalogue, best first."""
     return np.argsort(-relevance, kind="stable")[:k]
 
 
 def share(found: npt.ArrayLike, relevance: FloatArray, k: int = TOP) -> float:
-    """How much of the judge's best `k` is among the positions `found`.
+    """The share of the judge's best `k` items among the positions `found`.
 
-    Whatever is as relevant as the k-th counts, up to `k`: editions of one title are equal to the
-    judge, and its order among them is no taste.
+    Items as relevant as the k-th count too, up to `k`: the judge cannot distinguish editions of
+    one title.
     """
     edge = np.partition(relevance, len(relevance) - k)[len(relevance) - k]
     distinct = np.unique(np.asarray(found, np.int64))
@@ -171,29 +169,28 @@ def noisy(
     scores: npt.ArrayLike,
     options: Sequence[str],
     *,
-    reader: str,
+    user: str,
     slate: str,
     noise: float,
     bias: float = 0.0,
     position: float = 0.0,
 ) -> FloatArray:
-    """How the judge marks a slate: float32[options] in 0 … 1, the same whenever it is asked.
+    """The judge's scores of a slate with errors: float32[options] in 0 … 1, deterministic.
 
-    `noise` is the standard deviation of each mark, drawn anew for every reader, option and slate;
-    the slate as a whole is off by up to ± `bias`; and a mark falls along the slate, by `position`
-    at its end.
+    `noise` is the standard deviation per user, option and slate. The whole slate has an offset of
+    up to ± `bias`. Scores fall along the slate, by `position` at its end.
     """
-    offset = bias * (2 * _uniform(reader, slate) - 1)
+    offset = bias * (2 * _uniform(user, slate) - 1)
     errors = [
-        noise * _STANDARD.inv_cdf(_uniform(reader, slate, option)) + offset for option in options
+        noise * _STANDARD.inv_cdf(_uniform(user, slate, option)) + offset for option in options
     ]
     slope = np.linspace(0, position, len(options))
-    marks = np.asarray(scores, np.float32) + np.array(errors, np.float32) - slope
-    return np.clip(marks, 0, 1).astype(np.float32)
+    noisy_scores = np.asarray(scores, np.float32) + np.array(errors, np.float32) - slope
+    return np.clip(noisy_scores, 0, 1).astype(np.float32)
 
 
 def _scaled(similarity: FloatArray) -> FloatArray:
-    """See Judge; -inf stays, and what is not above 0 is 0."""
+    """Relevance from similarity, see Judge. -inf stays; 0 where the similarity is not above 0."""
     seen = np.isneginf(similarity)
     ordered = np.sort(similarity[~seen])
     better = len(ordered) - np.searchsorted(ordered, similarity, side="right")

@@ -196,13 +196,13 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for _ in self._processes:
+        for _process in self._processes:
             self.spent += self._spent.get(timeout=120)
         for process in self._processes:
             process.join(60)
 
 
-def _load(port, batch, seed, ready, stop, items, failed, spent) -> None:  # type: ignore[no-untyped-def]
+def _load(port, batch, seed, ready, stop, items, failed, spent) -> None:
     """What a load process does: `_CLIENTS` clients of one service, on bodies made beforehand."""
     fresh = [item.model_dump(exclude_defaults=True, mode="json")
              for item in data.synthetic_items(20_000, seed=seed, described=True)]  # fmt: skip

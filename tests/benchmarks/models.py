@@ -1,7 +1,7 @@
-"""What the chain costs and finds with a model, and the paper's own search beside it.
+"""Cost and quality of the chain with a model, compared with the paper's search.
 
-A scripted judge stands in for the model: see `judge`. Marks are off by a noise of .1 and by up to
-± .1 per slate. Profiles are warm unless a row says otherwise.
+A scripted judge replaces the model, see `judge`. Its scores have a noise of .1 and an offset of up
+to ± .1 per slate. Profiles are cached unless a figure says otherwise.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from app.llm.tokens import vocabulary
 from tests.benchmarks import calls, conditions, data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.judge import Judge
-from tests.benchmarks.judged import Flaws
+from tests.benchmarks.judged_chain import Flaws
 from tests.benchmarks.quality import tree_of
-from tests.benchmarks.readers import Catalogue, Means, ask_all, of_themes
+from tests.benchmarks.users import Catalogue, Means, ask_all, of_themes
 
-_READERS = 60  # per catalogue, unless a row needs more
-_MOST_READERS = 200
+_USERS = 60  # per catalogue, unless a figure needs more
+_MOST_USERS = 200
 _SMALLER = 6_000
 _SIZE = 1_000_000
-_SIZE_READERS = 20
+_SIZE_USERS = 20
 
 Limits = tuple[float | None, float | None, float | None]  # input tokens, calls, rounds
 
@@ -45,15 +45,15 @@ _WAYS: dict[str, dict[str, object]] = {
 }
 _OURS = ("economy", "balanced", "quality")
 _LATENCY = Flaws(latency_s=0.3, latency_per_token_s=0.0001)
-_SIDE_BY_SIDE = 6
+_CONCURRENT = 6
 _TIMED = ("mind", "amazon_cds")
 _BIASED = ("amazon_games", "ml_latest_small")
 _VARIED = ("amazon_games", "amazon_cds")
 
 
 def real() -> Iterator[Figure]:
-    """The real catalogues, each in a process of its own; then what is timed, alone."""
-    yield _counting(_READERS)
+    """The real catalogues, each in its own process; then timed figures, one at a time."""
+    yield _token_counting(_USERS)
     names = data.available()
     jobs = [partial(_smaller, "amazon_games")] if "amazon_games" in names else []
     jobs = [*(partial(_whole, name) for name in names), *jobs]
@@ -61,7 +61,7 @@ def real() -> Iterator[Figure]:
         for figures in [pool.submit(job) for job in jobs]:
             yield from figures.result()
     for name in (name for name in ("mind", "amazon_games") if name in names):
-        catalogue = Catalogue.real(name, _MOST_READERS)
+        catalogue = Catalogue.real(name, _MOST_USERS)
         yield from asyncio.run(calls.overhead(catalogue))
         if name == "mind":
             yield from asyncio.run(calls.faults(catalogue))
@@ -71,29 +71,29 @@ def real() -> Iterator[Figure]:
 
 
 def million() -> Iterator[Figure]:
-    """A million made-up items: what a balanced request costs there."""
-    yield _counting(_SIZE_READERS)
+    """The cost of a balanced request over a million made-up items."""
+    yield _token_counting(_SIZE_USERS)
     items = list(data.synthetic_items(_SIZE))
     tree = tree_of(items)
-    readers = of_themes(items, _SIZE_READERS)
-    catalogue = Catalogue("synthetic", items, tree, Judge(items), readers)
+    users = of_themes(items, _SIZE_USERS)
+    catalogue = Catalogue("synthetic", items, tree, Judge(items), users)
 
     async def ask() -> Means:
-        return Means.of(await ask_all(await catalogue.bench(), readers))
+        return Means.of(await ask_all(await catalogue.bench(), users))
 
     means = asyncio.run(ask())
     yield from _costs(f"{_SIZE:,} made-up items", "balanced", means, _BALANCED["synthetic"])
     yield _share(f"{_SIZE:,} made-up items", "balanced", means, None)
 
 
-def _counting(readers: int) -> Figure:
-    how = "counted by tiktoken" if vocabulary.ready(10) else "estimated: no vocabulary was had"
-    return Figure(f"input tokens are {how}", readers, "readers")
+def _token_counting(users: int) -> Figure:
+    how = "counted by tiktoken" if vocabulary.ready(10) else "estimated: no vocabulary is available"
+    return Figure(f"input tokens are {how}", users, "users")
 
 
 def _whole(name: str) -> list[Figure]:
     vocabulary.ready(10)
-    catalogue = Catalogue.real(name, _MOST_READERS)
+    catalogue = Catalogue.real(name, _MOST_USERS)
 
     async def ask() -> list[Figure]:
         figures = [*await _compared(catalogue)]
@@ -113,14 +113,14 @@ def _whole(name: str) -> list[Figure]:
 
 def _smaller(name: str) -> list[Figure]:
     vocabulary.ready(10)
-    return list(asyncio.run(_compared(Catalogue.real(name, _READERS, first=_SMALLER))))
+    return list(asyncio.run(_compared(Catalogue.real(name, _USERS, first=_SMALLER))))
 
 
 async def _compared(catalogue: Catalogue) -> Iterable[Figure]:
-    """All ways of asking, of the same readers."""
+    """All efforts and strategies, for the same users."""
     bench = await catalogue.bench()
     means = {
-        way: Means.of(await ask_all(bench, catalogue.readers[:_READERS], **request))
+        way: Means.of(await ask_all(bench, catalogue.users[:_USERS], **request))
         for way, request in _WAYS.items()
     }
     name, paper = catalogue.name, means["paper"]
@@ -163,12 +163,12 @@ def _share(name: str, way: str, means: Means, target: float | None) -> Figure:
 
 
 async def _waiting(catalogue: Catalogue) -> list[Figure]:
-    """How long readers wait for a model that takes 300 ms and 1 ms per 10 tokens it reads."""
+    """The waiting time of users with a model that takes 300 ms and 1 ms per 10 input tokens."""
     bench = await catalogue.bench(_LATENCY)
-    readers = catalogue.readers[:_SIDE_BY_SIDE]
+    users = catalogue.users[:_CONCURRENT]
     waits: dict[str, float] = {}
     for way in ("balanced", "paper"):
-        together = (ask_all(bench, [reader], **_WAYS[way]) for reader in readers)
+        together = (ask_all(bench, [user], **_WAYS[way]) for user in users)
         asked = [one for part in await asyncio.gather(*together) for one in part]
         waits[way] = float(np.mean([one.answer.timing_ms["total"] for one in asked])) / 1000
     return [

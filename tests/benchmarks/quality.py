@@ -1,4 +1,4 @@
-"""Shape of the tree and quality of what it finds, on real catalogues."""
+"""Shape of the tree and quality of its answers, on real catalogues."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -6,33 +6,34 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.curate.building import Listed, build
-from app.jobs import Report
-from app.recommend import Recommender, RecommendRequest
+from app.curate.building import ListSource, build
+from app.embedders import EmbedderCache
+from app.jobs import JobReport
+from app.recommend import RecommendConfig, Recommender, RecommendRequest
 from app.settings import Settings
+from app.storage.documents import MemoryDocuments
+from tests.arrays import equal
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tree import inspect
-from tree.embedders import EmbedderCache
+from tree.beam_search import SimilarityScorer, search
 from tree.item import Item
 from tree.node import TreeSettings
-from tree.search import Similarity, search
 from tree.snapshot import SemanticTree
-from tree.store.documents import MemoryDocuments
 from tree.store.memory import MemoryTreeStore
 
 BEAMS = (6, 20, 40, 80, 160)
 _BEAM_TARGETS = {20: 0.75, 80: 0.92}
 _BEAM_CATALOGUES = ("amazon_games", "ml_latest_small", "amazon_cds")
 _RECALL_TARGETS = {"amazon_games": 0.054, "ml_latest_small": 0.036, "mind": 0.045}
-_READERS = 1_000
+_USERS = 1_000
 _SEARCHES = 200
 _TOP = 20
 
 
 def tree_of(items: Sequence[Item], settings: TreeSettings = TreeSettings()) -> SemanticTree:  # noqa: B008
-    """The tree that a rebuild makes of some items."""
-    return asyncio.run(build(Listed(items), settings, Report.unwatched()))
+    """The tree that a rebuild makes of these items."""
+    return asyncio.run(build(ListSource(items), settings, JobReport.unwatched()))
 
 
 def shape(name: str, tree: SemanticTree, again: SemanticTree) -> Iterator[Figure]:
@@ -54,14 +55,14 @@ def _differences(one: SemanticTree, other: SemanticTree) -> int:
             mine[1].ids != theirs[1].ids,
             not np.array_equal(mine[1].vectors, theirs[1].vectors),
             mine[2] != theirs[2],
-            not np.array_equal(mine[3], theirs[3]),
+            not equal(mine[3], theirs[3]),
             one.space != other.space,
         )
     )
 
 
 class Oracle:
-    """The scorer of the embedded ranker in plain float arithmetic, over all items at once."""
+    """The scores of the embedded ranker, computed in float arithmetic over all items."""
 
     def __init__(self, tree: SemanticTree, settings: Settings) -> None:
         vectors = tree.rows.vectors[: tree.size].astype(np.float32)
@@ -79,7 +80,7 @@ class Oracle:
         return np.array(rows, np.int64), (weights / weights.sum()).astype(np.float32)
 
     def scores(self, history: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Every item's score; what the reader has seen gets -inf."""
+        """Every item's score; what the user has seen gets -inf."""
         rows, weights = self.need(history)
         sharpness = self._settings.sharpness
         near = self._unit @ self._unit[rows].T
@@ -93,10 +94,10 @@ class Oracle:
 
 
 def answers(
-    name: str, items: Sequence[Item], tree: SemanticTree, readers: Sequence[Sequence[str]],
+    name: str, items: Sequence[Item], tree: SemanticTree, users: Sequence[Sequence[str]],
     *, share_target: float, recall_target: float | None = None, leave_last: bool = True,
 ) -> Iterator[Figure]:  # fmt: skip
-    """What the service answers against the flat oracle, and against what readers did next."""
+    """What the service answers against the flat oracle, and against what users did next."""
     settings = Settings(popularity_weight=0)
     oracle = Oracle(tree, settings)
     shares: dict[str, list[float]] = {"0": [], "default": []}
@@ -107,8 +108,10 @@ def answers(
         store = MemoryTreeStore(space=tree.space, settings=tree.settings)
         await store.stage(items)
         await store.replace(tree, base=0)
-        recommender = Recommender(name, store, MemoryDocuments(), EmbedderCache(), settings)
-        for history in readers:
+        recommender = Recommender(
+            name, store, MemoryDocuments(), EmbedderCache(), RecommendConfig.of(settings)
+        )
+        for history in users:
             shown = list(history[:-1] if leave_last else history)
             if not any(item in tree for item in shown):
                 continue
@@ -133,30 +136,32 @@ def answers(
                  "", "≥", share_target)  # fmt: skip
     yield Figure(f"{name}: the same at the default diversity", float(np.mean(shares["default"])))
     if leave_last:
-        yield Figure(f"{name}: R@20 ({len(hits)} readers)", float(np.mean(hits)), "", "≥",
+        yield Figure(f"{name}: R@20 ({len(hits)} users)", float(np.mean(hits)), "", "≥",
                      recall_target)  # fmt: skip
         yield Figure(f"{name}: NDCG@20", float(np.mean(gains)))
 
 
-def beams(name: str, tree: SemanticTree, readers: Sequence[Sequence[str]]) -> Iterator[Figure]:
+def beams(name: str, tree: SemanticTree, users: Sequence[Sequence[str]]) -> Iterator[Figure]:
     """Share of the oracle's top 20 in the leaves that the tree search reaches, by beam width."""
     settings = Settings()
     oracle = Oracle(tree, settings)
     found: dict[int, list[float]] = {width: [] for width in BEAMS}
 
     async def reach() -> None:
-        for history in readers[:_SEARCHES]:
+        for history in users[:_SEARCHES]:
             rows, weights = oracle.need(history[:-1])
             if not len(rows):
                 continue
-            scorer = Similarity(
+            scorer = SimilarityScorer(
                 tree.rows.vectors[rows], weights, np.arange(len(rows)), settings.sharpness
             )
-            homes = tree.rows.leaf[oracle.top(history[:-1])].tolist()
+            top_leaves = tree.rows.leaf[oracle.top(history[:-1])].tolist()
             for width in BEAMS:
                 result = await search(tree, scorer, leaves=width, breadth=64)
                 reached = {leaf.id for leaf in result.leaves}
-                found[width].append(sum(home in reached for home in homes) / len(homes))
+                found[width].append(
+                    sum(leaf_id in reached for leaf_id in top_leaves) / len(top_leaves)
+                )
 
     asyncio.run(reach())
     for width in BEAMS:
@@ -166,14 +171,14 @@ def beams(name: str, tree: SemanticTree, readers: Sequence[Sequence[str]]) -> It
 
 
 def real() -> Iterator[Figure]:
-    """All figures of this page on the real catalogues."""
+    """All figures of this module on the real catalogues."""
     for name in data.available():
         items = data.real_items(name)
         tree = tree_of(items)
         yield from shape(name, tree, tree_of(items))
-        readers = data.histories(name, _READERS)
+        users = data.histories(name, _USERS)
         yield from answers(
-            name, items, tree, readers,
+            name, items, tree, users,
             share_target=0.98, recall_target=_RECALL_TARGETS.get(name),
         )  # fmt: skip
-        yield from beams(name, tree, readers)
+        yield from beams(name, tree, users)

@@ -6,19 +6,21 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from app.curate.building import Listed, build
-from app.jobs import Report
+from app.curate.building import ListSource, build
+from app.embedders import LexicalEmbedder
+from app.jobs import JobReport
+from app.registry import CatalogSettings
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.living import Readers, reads, resident, tell
 from tests.benchmarks.service import Service, joined, running
 from tests.benchmarks.serving import store_memory
-from tree.embedders import LexicalEmbedder
+from tests.catalogs import registry_of
 from tree.item import Item
 from tree.node import TreeSettings
-from tree.store.connection import connect
-from tree.store.redis import RedisTreeStore
-from tree.store.server import running_url
+from tree.redis.connection import connect
+from tree.redis.data_folder import running_url
+from tree.store.redis_store import RedisTreeStore
 
 _CATALOG = "made-up"
 _AT_ONCE = 10_000
@@ -30,7 +32,6 @@ def million(size: int = 1_000_000) -> Iterator[Figure]:
     with running(REBUILD_GROWTH="1000") as service:
         tell(f"building and storing {size:,} items")
         some = asyncio.run(_stored(service, size))
-        service.call("PUT", f"/v1/catalogs/{_CATALOG}", {})  # before, it would place what is staged
         tell("a replica starts")
         before = asyncio.run(store_memory(service))
         start = time.perf_counter()
@@ -84,20 +85,23 @@ async def _stored(service: Service, size: int) -> list[Item]:
     url = running_url(service.data_dir)
     assert url is not None
     async with connect(url, timeout_s=60) as client:
-        store = RedisTreeStore(client, _CATALOG, space=LexicalEmbedder().space)
+        # Not by the service, which would place what is staged.
+        settings = CatalogSettings(embedder="lexical")
+        entry, _ = await registry_of(client).create(_CATALOG, settings)
+        store = RedisTreeStore(client, entry.id, space=LexicalEmbedder().space)
         items = data.synthetic_items(size, described=True)
         some: list[Item] = []
         while batch := list(islice(items, _AT_ONCE)):
             await store.stage(batch)
             some += batch[:10]
-        stamp = await store.stamp()
-        tree = await build(_Staged(store, size), TreeSettings(), Report.unwatched())
-        await store.replace(tree, base=(await store.load()).version, stamp=stamp)
+        staging_seq = await store.staging_seq()
+        tree = await build(_Staged(store, size), TreeSettings(), JobReport.unwatched())
+        await store.replace(tree, base=(await store.load()).version, staging_seq=staging_seq)
         await store.aclose()
     return some
 
 
-class _Staged(Listed):
+class _Staged(ListSource):
     """Made-up items as the store holds them."""
 
     def __init__(self, store: RedisTreeStore, size: int) -> None:
@@ -109,7 +113,7 @@ class _Staged(Listed):
     def size(self) -> int:
         return self._count
 
-    async def read(self, step: int = 1):  # type: ignore[no-untyped-def]
+    async def read(self, step: int = 1):
         ids = [f"item-{number}" for number in range(0, self._count, step)]
         for start in range(0, len(ids), 1_000):
             yield await self._store.records(ids[start : start + 1_000])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers.tied import tied
-from tree.store.server import running_url
+from tree.redis.data_folder import running_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,15 @@ class Service:
     port: int
     data_dir: Path
     pid: int
+    key: str | None = None  # that it asks for
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """The JSON answer. Raises RuntimeError for any status but 2xx."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         payload = body if isinstance(body, bytes) or body is None else json.dumps(body)
         kind = "application/jsonl" if isinstance(body, bytes) else "application/json"
-        connection.request(method, path, payload, {"Content-Type": kind})
+        headers = {"Content-Type": kind} | ({"X-API-Key": self.key} if self.key else {})
+        connection.request(method, path, payload, headers)
         response = connection.getresponse()
         content = response.read()
         connection.close()
@@ -93,7 +95,7 @@ def _serving(folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
             tied([sys.executable, "-m", "app", "serve", "--port", str(port)]),
             env=environment, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    service = Service(port, data_dir, process.pid)
+    service = Service(port, data_dir, process.pid, settings.get("ADMIN_KEY"))
     try:
         _await_ready(service, process, log)
         yield service

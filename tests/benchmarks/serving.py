@@ -12,8 +12,8 @@ from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.service import Service, latencies, running, throughput, timed
 from tree.item import Item
-from tree.store.connection import connect
-from tree.store.server import running_url
+from tree.redis.connection import connect
+from tree.redis.data_folder import running_url
 
 _INSERTS = 300
 _STORE_ITEMS = 100_000

@@ -1,8 +1,8 @@
-"""What users' events add: fed through a real store, one event after the other, and asked for.
+"""What users' events add to the quality: recorded in a real store, then measured.
 
-Leave-last-out over the full catalogue: all events of all users but the last of those who are
-asked about. Weight, shrinkage and bounds were chosen on other events: of games on the second
-thousand users, of films on everybody's last event but one.
+Leave-last-out over the full catalogue: the last event of the first thousand users is the target,
+all other events are recorded. Weight, shrinkage and bounds were chosen on other events: games on
+the second thousand users, films on the last event but one of all users.
 """
 
 import asyncio
@@ -19,58 +19,58 @@ import numpy.typing as npt
 from redis.asyncio import Redis
 from scipy.sparse import csr_matrix, diags
 
-from app.recommend import Recommender, RecommendRequest
+from app.embedders import EmbedderCache
+from app.recommend import RecommendConfig, Recommender, RecommendRequest
 from app.settings import Settings
 from app.signals import Signals
+from app.storage.documents import MemoryDocuments
+from app.storage.feedback import Event, Feedback, MemoryFeedback
+from app.storage.keys import FeedbackKeys, classify
+from app.storage.redis_feedback import RedisFeedback
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.quality import tree_of
-from tree.embedders import EmbedderCache
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
 from tree.snapshot import SemanticTree
-from tree.store.connection import connect
-from tree.store.documents import MemoryDocuments
-from tree.store.feedback import Event, Feedback, MemoryFeedback
-from tree.store.keys import CatalogKeys, classify
 from tree.store.memory import MemoryTreeStore
-from tree.store.redis_feedback import RedisFeedback
-from tree.store.server import EmbeddedServer
 
 NAMES = ("amazon_games", "ml_latest_small")
 SHARES = (0.1, 0.25, 0.5, 1.0)
-_READERS = 1_000
+_USERS = 1_000
 _TOP = 20
 _BATCH = 1_000
 _BUCKETS = ((4, 4), (5, 9), (10, 49), (50, 10_000))
 _SHORT = (1, 3)
 _BETTER = 1.15
 
-Marks = npt.NDArray[np.float64]  # [readers, 2]: recall and NDCG at 20
+UserMetrics = npt.NDArray[np.float64]  # [users, 2]: recall and NDCG at 20
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Who is asked about, and what may be learned from."""
+class LeaveLastOut:
+    """Histories with their targets, and the training events."""
 
     histories: list[list[str]]
     targets: list[str]
     training: list[tuple[str, list[str]]]  # in random order
 
 
-def asked(name: str) -> Asked:
-    """All users of a data set, the last event of the first thousand held back."""
-    evaluated = data.histories(name, _READERS)
-    everybody = data.histories(name, 10**9, least=1)
-    held = {tuple(history) for history in evaluated}
+def leave_last_out(name: str) -> LeaveLastOut:
+    """All users of a data set; the last event of the first thousand is the target."""
+    evaluated = data.histories(name, _USERS)
+    all_users = data.histories(name, 10**9, least=1)
+    evaluated_histories = {tuple(history) for history in evaluated}
     training = [
-        (str(number), history[:-1] if tuple(history) in held else history)
-        for number, history in enumerate(everybody)
+        (str(number), history[:-1] if tuple(history) in evaluated_histories else history)
+        for number, history in enumerate(all_users)
     ]
     random.Random(1).shuffle(training)
-    return Asked([h[:-1] for h in evaluated], [h[-1] for h in evaluated], training)
+    return LeaveLastOut([h[:-1] for h in evaluated], [h[-1] for h in evaluated], training)
 
 
 def interleaved(training: Sequence[tuple[str, list[str]]]) -> Iterator[Event]:
-    """The events of some users in random order, each user's own in theirs."""
+    """The events of users in random order; the events of one user keep their order."""
     turns = [number for number, (_, history) in enumerate(training) for _ in history]
     random.Random(2).shuffle(turns)
     place = [0] * len(training)
@@ -80,7 +80,7 @@ def interleaved(training: Sequence[tuple[str, list[str]]]) -> Iterator[Event]:
         place[number] += 1
 
 
-def marks_of(answers: Sequence[Sequence[str]], targets: Sequence[str]) -> Marks:
+def metrics_of(answers: Sequence[Sequence[str]], targets: Sequence[str]) -> UserMetrics:
     found = np.zeros((len(targets), 2))
     for row, (answer, target) in enumerate(zip(answers, targets, strict=True)):
         if target in answer:
@@ -88,8 +88,8 @@ def marks_of(answers: Sequence[Sequence[str]], targets: Sequence[str]) -> Marks:
     return found
 
 
-class Rivals:
-    """Most popular and item-kNN over all of the training events, in plain matrices."""
+class Baselines:
+    """Most popular items and item-kNN over all training events, by plain matrices."""
 
     def __init__(self, training: Sequence[tuple[str, list[str]]]) -> None:
         self._ids = sorted({item for _, history in training for item in history})
@@ -125,7 +125,7 @@ class Rivals:
 
 @asynccontextmanager
 async def real_feedback(catalog: str) -> AsyncIterator[tuple[RedisFeedback, Redis]]:
-    """Feedback on a store of its own, as the service runs it."""
+    """Feedback on its own store, as in the service."""
     with tempfile.TemporaryDirectory() as folder:
         server = await EmbeddedServer.start(Path(folder))
         try:
@@ -136,7 +136,7 @@ async def real_feedback(catalog: str) -> AsyncIterator[tuple[RedisFeedback, Redi
 
 
 async def fed(feedback: Feedback, training: Sequence[tuple[str, list[str]]]) -> float:
-    """Seconds that feeding took."""
+    """Records the events; returns the seconds that it took."""
     events = list(interleaved(training))
     began = time.perf_counter()
     for start in range(0, len(events), _BATCH):
@@ -162,7 +162,7 @@ async def answered(
 
 
 async def bytes_by_role(client: Redis) -> dict[str, int]:
-    """What the keys of each kind take, as the server counts it."""
+    """The memory of the keys of each kind, as the server counts it."""
     total: dict[str, int] = {}
     keys = [key async for key in client.scan_iter(match="*", count=1_000)]
     for start in range(0, len(keys), 1_000):
@@ -178,7 +178,7 @@ async def bytes_by_role(client: Redis) -> dict[str, int]:
 
 async def evaluated(name: str) -> list[Figure]:
     items = data.real_items(name)
-    case = asked(name)
+    case = leave_last_out(name)
     tree = await asyncio.to_thread(tree_of, items)
     store = MemoryTreeStore(space=tree.space, settings=tree.settings)
     await store.stage(items)
@@ -186,17 +186,17 @@ async def evaluated(name: str) -> list[Figure]:
     embedders, settings = EmbedderCache(), Settings()
 
     def recommender(feedback: Feedback) -> Recommender:
-        parts = (store, MemoryDocuments(), embedders, settings)
+        parts = (store, MemoryDocuments(), embedders, RecommendConfig.of(settings))
         return Recommender(name, *parts, feedback=feedback)
 
-    def marks(found: Sequence[Sequence[str]]) -> Marks:
-        return marks_of(found, case.targets)
+    def metrics(found: Sequence[Sequence[str]]) -> UserMetrics:
+        return metrics_of(found, case.targets)
 
     figures: list[Figure] = []
     zero = recommender(MemoryFeedback())
-    rivals = Rivals(case.training)
-    others = {"semantic": marks(await answered(zero, case.histories, 0))}
-    others |= {who: marks(found) for who, found in rivals.answers(case.histories).items()}
+    baselines = Baselines(case.training)
+    others = {"semantic": metrics(await answered(zero, case.histories, 0))}
+    others |= {who: metrics(found) for who, found in baselines.answers(case.histories).items()}
     for who, found in others.items():
         figures += _pair(f"{name}: {who}", found)
 
@@ -207,21 +207,21 @@ async def evaluated(name: str) -> list[Figure]:
             took = await fed(feedback, case.training[known:upto])
             events = sum(len(history) for _, history in case.training[known:upto])
             known = upto
-            ours = marks(await answered(recommender(feedback), case.histories, 0))
+            ours = metrics(await answered(recommender(feedback), case.histories, 0))
             figures += _pair(f"{name}: hybrid, events of {share:.0%} of the users", ours)
         figures += _against(name, ours, others)
-        varied = marks(await answered(recommender(feedback), case.histories, settings.diversity))
+        varied = metrics(await answered(recommender(feedback), case.histories, settings.diversity))
         figures += _pair(f"{name}: hybrid at the default diversity", varied)
         figures += _by_length(name, ours, others, [len(h) for h in case.histories])
         for length in _SHORT:
             short = [history[-length:] for history in case.histories]
-            again = {"semantic": marks(await answered(zero, short, 0))}
-            again |= {who: marks(found) for who, found in rivals.answers(short).items()}
-            mine = marks(await answered(recommender(feedback), short, 0))
+            again = {"semantic": metrics(await answered(zero, short, 0))}
+            again |= {who: metrics(found) for who, found in baselines.answers(short).items()}
+            mine = metrics(await answered(recommender(feedback), short, 0))
             figures += _worst(f"{name}: of {length} event{'s'[: length - 1]}", mine, again)
         figures.append(Figure(f"{name}: events fed", events / took, "a second"))
         sizes = await bytes_by_role(client)
-        counted = len(rivals.counts)
+        counted = len(baselines.counts)
         fed_in_all = sum(len(history) for _, history in case.training)
         for role, what, per in (
             ("near", "item", counted), ("count", "item", counted), ("visited", "user", known),
@@ -229,8 +229,8 @@ async def evaluated(name: str) -> list[Figure]:
         ):  # fmt: skip
             figures.append(Figure(f"{name}: {role}", sizes[role] / per, f"B per {what}"))
         most = [
-            await client.memory_usage(CatalogKeys(name).near(item), samples=0) or 0
-            for item in _most_had(case)
+            await client.memory_usage(FeedbackKeys(name).neighbours(item), samples=0) or 0
+            for item in _most_popular(case)
         ]
         figures.append(
             Figure(f"{name}: neighbours of the most popular", max(most), "B", "≤", 4_096)
@@ -239,7 +239,7 @@ async def evaluated(name: str) -> list[Figure]:
     return figures
 
 
-def _most_had(case: Asked) -> list[str]:
+def _most_popular(case: LeaveLastOut) -> list[str]:
     counts: dict[str, int] = {}
     for _, history in case.training:
         for item in history:
@@ -248,25 +248,25 @@ def _most_had(case: Asked) -> list[str]:
 
 
 async def _latency(
-    feedback: Feedback, tree: SemanticTree, case: Asked, settings: Settings
+    feedback: Feedback, tree: SemanticTree, case: LeaveLastOut, settings: Settings
 ) -> Figure:
-    signals = Signals(feedback, settings)
+    signals = Signals(feedback, RecommendConfig.of(settings).signals)
     times = []
     for history in case.histories[:300]:
         began = time.perf_counter()
         await signals.of(tree, history[::-1])
         times.append(time.perf_counter() - began)
     await signals.aclose()
-    return Figure("what evidence adds to a request, median", float(np.median(times)) * 1000, "ms",
+    return Figure("time of event scores per request, median", float(np.median(times)) * 1000, "ms",
                   "≤", 2)  # fmt: skip
 
 
-def _pair(what: str, found: Marks) -> list[Figure]:
+def _pair(what: str, found: UserMetrics) -> list[Figure]:
     recall, ndcg = found.mean(0)
     return [Figure(f"{what}: R@20", recall), Figure(f"{what}: NDCG@20", ndcg)]
 
 
-def _against(name: str, ours: Marks, others: dict[str, Marks]) -> list[Figure]:
+def _against(name: str, ours: UserMetrics, others: dict[str, UserMetrics]) -> list[Figure]:
     best = np.max([found.mean(0) for found in others.values()], axis=0)
     ratios = ours.mean(0) / best
     return [
@@ -276,7 +276,7 @@ def _against(name: str, ours: Marks, others: dict[str, Marks]) -> list[Figure]:
 
 
 def _by_length(
-    name: str, ours: Marks, others: dict[str, Marks], lengths: Sequence[int]
+    name: str, ours: UserMetrics, others: dict[str, UserMetrics], lengths: Sequence[int]
 ) -> list[Figure]:
     figures = []
     for least, most in _BUCKETS:
@@ -287,8 +287,8 @@ def _by_length(
     return figures
 
 
-def _worst(what: str, ours: Marks, others: dict[str, Marks]) -> list[Figure]:
-    """Both marks, and by how many standard errors of the difference the best other one is ahead."""
+def _worst(what: str, ours: UserMetrics, others: dict[str, UserMetrics]) -> list[Figure]:
+    """Both metrics, and the lead of the best other system in standard errors of the difference."""
     ahead = -np.inf
     for found in others.values():
         gap = found - ours
@@ -299,12 +299,12 @@ def _worst(what: str, ours: Marks, others: dict[str, Marks]) -> list[Figure]:
     return [
         Figure(f"{what}: R@20 (best other {best[0]:.3f})", recall),
         Figure(f"{what}: NDCG@20 (best other {best[1]:.3f})", ndcg),
-        Figure(f"{what}: best other ahead by", ahead, "s.e.", "≤", 1.96),
+        Figure(f"{what}: lead of the best other", ahead, "s.e.", "≤", 1.96),
     ]
 
 
 def real() -> Iterator[Figure]:
-    """All figures of this page."""
+    """All figures of this module."""
     for name in NAMES:
         if name in data.available():
             yield from asyncio.run(evaluated(name))

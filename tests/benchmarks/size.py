@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from app.curate.building import Listed, build
-from app.jobs import Report
+from app.curate.building import ListSource, build
+from app.embedders import LexicalEmbedder
+from app.jobs import JobReport
 from app.main import settle_memory
 from app.ranking import EmbeddedRanker
 from app.settings import Settings
@@ -22,13 +23,12 @@ from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.quality import Oracle
 from tree import inspect
-from tree.embedders import LexicalEmbedder
 from tree.node import TreeSettings
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
 from tree.rows import IntArray
 from tree.snapshot import SemanticTree
-from tree.store.connection import connect
-from tree.store.redis import RedisTreeStore
-from tree.store.server import EmbeddedServer
+from tree.store.redis_store import RedisTreeStore
 
 _LIMITS = {100_000: (30.0, 1.5), 1_000_000: (360.0, 6.0)}
 _READERS = 100
@@ -103,11 +103,13 @@ def _resident() -> int:
 
 
 async def _build(size: int) -> None:
-    source = Listed(data.synthetic_items(size))  # some 300 B an item, which the store holds else
+    source = ListSource(
+        data.synthetic_items(size)
+    )  # some 300 B an item, which the store holds else
     before = _memory_below(os.getpid())
     with _Peak() as peak:
         start = time.perf_counter()
-        tree = await build(source, TreeSettings(), Report.unwatched())
+        tree = await build(source, TreeSettings(), JobReport.unwatched())
         seconds = time.perf_counter() - start
     del source
     figures = inspect.statistics(tree)
@@ -192,16 +194,14 @@ async def ranked(
     return (await ranker.rank(tree, need, allowed, wanted)).rows[:wanted]
 
 
-def _need(tree: SemanticTree, rows: np.ndarray, weights: np.ndarray):  # type: ignore[no-untyped-def, type-arg]
-    from app.ranking import Interest, Need
+def _need(tree: SemanticTree, rows: np.ndarray, weights: np.ndarray):
+    from app.ranking import Direction, Interest, Need
 
-    return Need(
-        (Interest("made up", 1.0),),
-        tree.rows.vectors[rows],
-        weights,
-        np.zeros(len(rows), np.int64),
-        tuple(map(str, rows)),
+    directions = tuple(
+        Direction(tree.rows.vectors[row], float(weight), 0, str(row))
+        for row, weight in zip(rows.tolist(), weights, strict=True)
     )
+    return Need((Interest("made up", 1.0),), directions)
 
 
 if __name__ == "__main__":

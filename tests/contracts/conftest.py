@@ -7,7 +7,7 @@ import pytest
 from tests.contracts.support import SETTINGS, SPACE, OpenStore
 from tree.store.memory import MemoryTreeStore
 from tree.store.protocol import TreeStore
-from tree.store.redis import RedisTreeStore
+from tree.store.redis_store import RedisTreeStore
 
 
 @pytest.fixture(params=["embedded_url", "tcp_url", "memory"])

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 import numpy as np
+from pydantic_core import to_json
 
 from tree.edits import PutItem
 from tree.item import Item
@@ -19,17 +20,19 @@ ODD_IDS = ["a/b/c", "{braces} } {", "ünïcode \U0001f600", "new\nline", "*?[a]\
 OpenStore: TypeAlias = Callable[[str], TreeStore]
 
 
-def vector(seed: int) -> bytes:
-    return np.random.default_rng(seed).integers(-127, 128, DIMENSIONS, dtype=np.int8).tobytes()
+def vector(seed: int, dimensions: int = DIMENSIONS) -> bytes:
+    return np.random.default_rng(seed).integers(-127, 128, dimensions, dtype=np.int8).tobytes()
 
 
 def item(item_id: str, title: str = "Title") -> Item:
-    return Item(id=item_id, title=title, categories=("a", "b"))
+    return Item.stored(to_json({"id": item_id, "title": title, "categories": ["a", "b"]}))
 
 
-def put(item_id: str, leaf: int = ROOT, seed: int = 0) -> PutItem:
+def put(item_id: str, leaf: int = ROOT, seed: int = 0, dimensions: int = DIMENSIONS) -> PutItem:
     record = item(item_id, f"Title {seed}").record()
-    return PutItem(item_id, leaf, vector(seed), domain="news", popularity=seed, record=record)
+    return PutItem(
+        item_id, leaf, vector(seed, dimensions), domain="news", popularity=seed, record=record
+    )
 
 
 async def gathered(batches: AsyncIterator[list[str]]) -> set[str]:

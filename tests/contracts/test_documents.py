@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.storage.documents import Documents, MemoryDocuments
+from app.storage.keys import DocumentKeys, DocumentKind
+from app.storage.redis_documents import RedisDocuments
 from tree.errors import CorruptSnapshot
-from tree.store.documents import Documents, MemoryDocuments, RedisDocuments
-from tree.store.keys import DocumentKeys
 
 ODD_ID = 'a/b {x}:at: *?[] "quoted" \U0001f600'
 
@@ -59,6 +60,19 @@ async def test_delete_says_whether_there_was_one(documents):
     assert await listed(documents, "catalog") == {}
 
 
+async def test_swap_replaces_and_removes_only_what_it_was_told(documents):
+    await documents.put("catalog", "books", b"1", None)
+    assert not await documents.swap("catalog", "books", b"0", b"2")
+    assert not await documents.swap("catalog", "films", b"1", b"2")
+    assert not await documents.swap("catalog", "books", None, b"2"), "it is not damaged"
+    assert await documents.swap("catalog", "books", b"1", b"2")
+    assert await listed(documents, "catalog") == {"books": b"2"}
+    assert not await documents.swap("catalog", "books", b"1", None)
+    assert await documents.swap("catalog", "books", b"2", None)
+    assert await documents.get("catalog", "books") is None
+    assert await documents.ids("catalog") == []
+
+
 async def test_the_last_to_expire_is_listed_first(documents):
     for number in range(450):
         await documents.put("trace", str(number), b"", 1_000 + number)
@@ -90,7 +104,8 @@ async def test_a_ttl_must_fit_its_kind(documents, kind, ttl_s):
 async def test_a_damaged_document_is_not_taken_for_a_whole_one(embedded_url, open_room, caplog):
     async with open_room(embedded_url) as room:
         documents = RedisDocuments(room.client, prefix=room.prefix)
-        for kind, ttl_s in (("job", 60), ("catalog", None)):
+        kinds: tuple[tuple[DocumentKind, float | None], ...] = (("job", 60), ("catalog", None))
+        for kind, ttl_s in kinds:
             await documents.put(kind, "whole", b"1", ttl_s)
             await documents.put(kind, "damaged", b"2", ttl_s)
             key = DocumentKeys(kind, room.prefix).document("damaged")
@@ -115,3 +130,7 @@ async def test_a_damaged_document_is_not_taken_for_a_whole_one(embedded_url, ope
             "the catalog document 'lost' is missing",
             "the catalog document 'unlisted' is in no list",
         }
+        assert set(await documents.ids("catalog")) == {"whole", "damaged", "lost"}
+        assert not await documents.swap("catalog", "whole", None, b"6")
+        assert await documents.swap("catalog", "damaged", None, b"6")
+        assert await documents.get("catalog", "damaged") == b"6"

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.support import ODD_IDS
-from tree.errors import StoreUnavailable
-from tree.store.feedback import (
+from app.storage.feedback import (
     BACKWARD,
     FORWARD,
     HISTORY,
@@ -22,9 +20,13 @@ from tree.store.feedback import (
     User,
     Visit,
 )
+from app.storage.keys import FeedbackKeys
+from app.storage.redis_feedback import RedisFeedback
+from tests.contracts.support import ODD_IDS, SPACE
+from tree.errors import CatalogDeleted, StoreUnavailable
+from tree.redis.embedded_server import EmbeddedServer
 from tree.store.keys import CatalogKeys
-from tree.store.redis_feedback import RedisFeedback
-from tree.store.server import EmbeddedServer
+from tree.store.redis_store import RedisTreeStore
 
 numbers = count()
 
@@ -50,7 +52,7 @@ def events(user: str, *items: str, start: int = 0) -> list[Event]:
 
 
 async def near(feedback: Feedback, item: str) -> dict[str, int]:
-    return (await feedback.evidence([item])).neighbours[0]
+    return (await feedback.neighbours([item])).neighbours[0]
 
 
 async def counts(feedback: Feedback) -> dict[str, int]:
@@ -88,9 +90,9 @@ async def test_users_add_up_and_odd_ids_are_only_ids(feedback):
 async def test_an_event_counts_once(feedback):
     batch = events("u", "a", "b")
     assert await feedback.record([*batch, batch[0]]) == ["counted", "counted", "duplicate"]
-    before = await feedback.evidence(["a", "b"])
+    before = await feedback.neighbours(["a", "b"])
     assert await feedback.record(batch) == ["duplicate", "duplicate"]
-    assert await feedback.evidence(["a", "b"]) == before
+    assert await feedback.neighbours(["a", "b"]) == before
     assert await counts(feedback) == {"a": 1, "b": 1}
 
 
@@ -139,17 +141,17 @@ async def test_a_history_keeps_its_newest(feedback):
 
 
 async def test_changes_tell_that_counts_have_changed(feedback):
-    seen = [(await feedback.evidence([])).changes]
+    seen = [(await feedback.neighbours([])).changes]
     for act in (
         feedback.record(events("u", "a", "b")),
         feedback.record(events("v", "a")),
         feedback.forget_items(["a"]),
     ):
         await act
-        seen.append((await feedback.evidence([])).changes)
+        seen.append((await feedback.neighbours([])).changes)
     assert len(set(seen)) == 4
     await feedback.forget_items(["never heard of"])
-    assert (await feedback.evidence([])).changes == seen[-1]
+    assert (await feedback.neighbours([])).changes == seen[-1]
 
 
 async def test_an_item_that_goes_leaves_the_lists_of_its_neighbours(feedback):
@@ -187,10 +189,10 @@ async def test_readers_of_an_item_that_went_and_came_again_count_again_once(feed
 
 async def test_what_is_older_than_a_full_history_does_not_count(feedback):
     await feedback.record(events("u", *map(str, range(HISTORY)), start=10))
-    before = await feedback.evidence(["0", "old"])
+    before = await feedback.neighbours(["0", "old"])
     for _ in range(3):
         assert await feedback.record(events("u", "old")) == ["too_old"]
-    assert await feedback.evidence(["0", "old"]) == before
+    assert await feedback.neighbours(["0", "old"]) == before
     assert "old" not in await counts(feedback)
     assert len(await history(feedback, "u")) == HISTORY
 
@@ -201,9 +203,30 @@ async def test_counts_that_start_anew_are_not_taken_for_the_old_ones(embedded_ur
         for item in "ab":
             feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
             await feedback.record(events("u", item))
-            seen.append((await feedback.evidence([])).changes)
-            await room.client.unlink(CatalogKeys("books", room.prefix).count)
+            seen.append((await feedback.neighbours([])).changes)
+            await room.client.unlink(FeedbackKeys("books", room.prefix).counts)
         assert seen[0] != seen[1]
+
+
+async def test_a_deleted_catalogue_takes_nothing_of_users(tcp_url, open_room):
+    async with open_room(tcp_url) as room:
+        feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
+        await feedback.record(events("u", "a", "b"))
+        await feedback.put_user("u", User((Visit("a", 1),)))
+        await RedisTreeStore(room.client, "books", space=SPACE, prefix=room.prefix).drop()
+        for refused in (
+            feedback.record(events("u", "c")),
+            feedback.put_user("u", User()),
+            feedback.add_document("u", "trace/a", 60),
+            feedback.forget_items(["a"]),
+        ):
+            with pytest.raises(CatalogDeleted):
+                await refused
+        assert await feedback.user("u") is None
+        assert await counts(feedback) == {}
+        keys = [key async for key in room.client.scan_iter(f"{room.prefix}:*")]
+        assert keys == [CatalogKeys("books", room.prefix).head.encode()]
+        assert await room.client.ttl(keys[0]) > 0
 
 
 async def test_a_user_is_stored_read_and_erased(feedback):
@@ -216,20 +239,20 @@ async def test_a_user_is_stored_read_and_erased(feedback):
     found = await feedback.user("u")
     assert found is not None
     assert (found.profile, await history(feedback, "u")) == ("likes sand", ["a", "b", "c"])
-    await feedback.own("u", "trace one", 60)
-    await feedback.own("u", "trace two", 60)
-    assert sorted(await feedback.owned("u")) == ["trace one", "trace two"]
+    await feedback.add_document("u", "trace one", 60)
+    await feedback.add_document("u", "trace two", 60)
+    assert sorted(await feedback.documents_of("u")) == ["trace one", "trace two"]
 
     await feedback.put_user("u", User(profile="only this"))
     assert await feedback.user("u") == User(profile="only this")
 
-    assert await feedback.owns("u", "trace two")
+    assert await feedback.has_document("u", "trace two")
     await feedback.erase("u", ["trace one"])
     assert await feedback.user("u") is None
-    assert await feedback.owned("u") == ["trace two"], "noted since the names were read"
-    assert not await feedback.owns("u", "trace one")
+    assert await feedback.documents_of("u") == ["trace two"], "noted since the names were read"
+    assert not await feedback.has_document("u", "trace one")
     await feedback.erase("u", ["trace two"])
-    assert await feedback.owned("u") == []
+    assert await feedback.documents_of("u") == []
     assert await counts(feedback) == {"c": 1}, "counts name nobody"
 
 
@@ -245,7 +268,7 @@ async def test_nothing_of_a_user_is_left_in_the_store(embedded_url, open_room):
         feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
         await feedback.put_user("somebody", User(profile="likes sand"))
         await feedback.record(events("somebody", "a", "b"))
-        await feedback.own("somebody", "trace one", 60)
+        await feedback.add_document("somebody", "trace one", 60)
         await feedback.erase("somebody", ["trace one"])
         keys = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*")]
         assert keys
@@ -264,11 +287,11 @@ async def test_a_full_store_refuses_events_and_lets_items_and_users_go(tmp_path,
             with pytest.raises(StoreUnavailable, match="full"):
                 await feedback.record(more)
             assert (await near(feedback, "a")).keys() == {"b", "c"}
-            changes = (await feedback.evidence([])).changes
+            changes = (await feedback.neighbours([])).changes
             await feedback.forget_items(["b"])
             await feedback.forget_items(["b", "never heard of"])
             assert await counts(feedback) == {"a": 1, "c": 1}
-            assert (await feedback.evidence([])).changes == changes + 1
+            assert (await feedback.neighbours([])).changes == changes + 1
             await room.client.config_set("maxmemory", 0)
             assert await feedback.record([*more, *kept]) == ["counted"] * 2 + ["duplicate"] * 3
             await room.client.config_set("maxmemory", 1)
@@ -284,7 +307,7 @@ async def test_lists_stay_packed(embedded_url, open_room):
         feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
         for number in range(NEIGHBOURS + 40):
             await feedback.record(events(f"u{number}", "hub", f"rare {number}"))
-        key = CatalogKeys("books", room.prefix).near("hub")
+        key = FeedbackKeys("books", room.prefix).neighbours("hub")
         assert await room.client.object("ENCODING", key) == b"listpack"
         assert int(await room.client.memory_usage(key) or 0) < 2_500
 
@@ -309,8 +332,19 @@ async def test_any_events_lead_to_the_same_as_in_memory(embedded_url, open_room,
         await real.forget_items(gone)
         await model.forget_items(gone)
         items = sorted({item for _, item, _ in story})
-        ours, theirs = await real.evidence(items), await model.evidence(items)
+        ours, theirs = await real.neighbours(items), await model.neighbours(items)
         assert ours.neighbours == theirs.neighbours
         assert await counts(real) == await counts(model)
         for user in range(4):
             assert await real.user(f"u{user}") == await model.user(f"u{user}")
+        await real.put_user("only facts", User(profile="likes sand", attributes={"age": 7}))
+        await model.put_user("only facts", User(profile="likes sand", attributes={"age": 7}))
+        copy = RedisFeedback(room.client, "copy", prefix=room.prefix)
+        refilled: list[tuple[Feedback, Feedback]] = [(model, copy), (real, MemoryFeedback())]
+        for source, target in refilled:
+            async for entries in source.entries():
+                await target.restore(entries)
+            assert (await target.neighbours(items)).neighbours == ours.neighbours
+            assert await counts(target) == await counts(model)
+            for name in ("u0", "u1", "u2", "u3", "only facts"):
+                assert await target.user(name) == await model.user(name)

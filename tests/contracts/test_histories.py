@@ -45,7 +45,7 @@ class Model:
         return {node: (label, self.children.get(node, ())) for node, label in self.labels.items()}
 
     def records(self) -> dict[str, Item]:
-        return {item_id: Item.model_validate_json(at.record) for item_id, at in self.puts.items()}
+        return {item_id: Item.stored(at.record) for item_id, at in self.puts.items()}
 
     def edits(self, move: str, item_id: str, number: int) -> Iterable[Edit]:
         """The edits of one move, done here too; none where the move does not fit."""

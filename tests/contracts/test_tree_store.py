@@ -1,9 +1,11 @@
 """Every implementation of TreeStore keeps the same promises."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from tests.contracts.support import (
@@ -17,11 +19,15 @@ from tests.contracts.support import (
     vector,
 )
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Reshape
-from tree.errors import InvalidEdit, StaleVersion, UnknownVersion
+from tree.errors import CatalogDeleted, InvalidEdit, StaleVersion, UnknownVersion
+from tree.inspect import violations
 from tree.node import ROOT, Space
+from tree.redis.checksum import seal
 from tree.snapshot import SemanticTree
+from tree.store import encoding
 from tree.store.memory import MemoryTreeStore
-from tree.store.protocol import Mark
+from tree.store.protocol import Checkpoint
+from tree.store.tree_frames import frames, tree_of
 
 # -- single promises
 
@@ -31,7 +37,7 @@ async def test_a_new_catalogue_is_empty(store, open_store):
     assert (tree.version, len(tree), tree.settings, tree.space) == (0, 0, SETTINGS, SPACE)
     assert await store.load() is tree
     assert await store.items(["a"]) == {}
-    assert await gathered(store.staged()) == set()
+    assert await gathered(store.staged_ids()) == set()
     await store.compact()
     assert (await open_store("books").load()).version == 0
 
@@ -66,10 +72,10 @@ async def test_turns_are_taken_one_after_another_and_nobody_has_two_in_a_row(sto
     async def write(name: str) -> None:
         mine = open_store("books")
         while len(order) < 12:
-            async with mine.turn():
+            async with mine.bulk_write_lease():
                 order.append(name)
                 for _ in range(10):  # longer than others wait before they ask
-                    await mine.stamp()
+                    await mine.staging_seq()
                     await asyncio.sleep(0.003)
                     assert order[-1] == name
 
@@ -79,7 +85,7 @@ async def test_turns_are_taken_one_after_another_and_nobody_has_two_in_a_row(sto
 
 
 async def test_a_turn_binds_nobody(store, open_store):
-    async with store.turn():
+    async with store.bulk_write_lease():
         await open_store("books").commit([put("a")], base=0)
     assert "a" in await store.load()
 
@@ -181,21 +187,21 @@ async def test_records_follow_the_last_edit_of_an_item(store):
 async def test_odd_ids_are_ids_like_others(store, open_store):
     ids = ODD_IDS[: SETTINGS.leaf_capacity]
     await store.stage([item(item_id) for item_id in ODD_IDS])
-    assert await gathered(store.staged(batch=2)) == set(ODD_IDS)
+    assert await gathered(store.staged_ids(batch=2)) == set(ODD_IDS)
     await store.commit([put(item_id) for item_id in ids], base=0)
     assert (await open_store("books").items(ODD_IDS)).keys() == set(ODD_IDS)
     assert content(await open_store("books").load()).keys() == set(ids)
-    assert await gathered(store.staged()) == set(ODD_IDS) - set(ids)
+    assert await gathered(store.staged_ids()) == set(ODD_IDS) - set(ids)
 
 
 async def test_what_is_whole_has_no_flaws(store, open_store):
     await store.stage([item(item_id) for item_id in ODD_IDS])
     await store.commit([put("a"), put(ODD_IDS[0])], base=0)
     other = open_store("books")
-    assert await gathered(other.recorded()) == {"a", *ODD_IDS}
-    assert await other.flaws(["a", *ODD_IDS]) == {}
-    assert await other.flaws(["a", "b"]) == {"b": "the record of item 'b' is missing"}
-    looked = [looked async for looked in other.survey()]
+    assert await gathered(other.record_ids()) == {"a", *ODD_IDS}
+    assert await other.record_flaws(["a", *ODD_IDS]) == {}
+    assert await other.record_flaws(["a", "b"]) == {"b": "the record of item 'b' is missing"}
+    looked = [looked async for looked in other.check_integrity()]
     assert [flaw for one in looked for flaw in one.flaws] == []
     assert sum(one.count for one in looked if one.part == "waiting") == len(ODD_IDS) - 1
 
@@ -203,27 +209,29 @@ async def test_what_is_whole_has_no_flaws(store, open_store):
 async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_store):
     await store.stage([item(f"item {n}", f"Title {n}") for n in range(1_200)])
     other = open_store("books")
-    assert await gathered(other.staged(batch=100)) == {f"item {n}" for n in range(1_200)}
+    assert await gathered(other.staged_ids(batch=100)) == {f"item {n}" for n in range(1_200)}
     assert (await other.items(["item 7", "nobody"])) == {"item 7": item("item 7", "Title 7")}
 
-    stamp = await store.stamp()
+    staging_seq = await store.staging_seq()
     await store.stage([item("item 6", "Newer title")])
     edits = [PutItem(f"item {n}", ROOT, vector(n)) for n in (6, 7)]
-    await store.commit([*edits, DropItem("item 8")], base=0, stamp=stamp)
-    assert "item 6" in await gathered(other.staged())  # it was staged again since
-    assert {"item 7", "item 8"}.isdisjoint(await gathered(other.staged()))
+    await store.commit([*edits, DropItem("item 8")], base=0, staging_seq=staging_seq)
+    assert "item 6" in await gathered(other.staged_ids())  # it was staged again since
+    assert {"item 7", "item 8"}.isdisjoint(await gathered(other.staged_ids()))
     assert (await other.items(["item 7", "item 8"])).keys() == {"item 7"}
 
     tree = (await store.load()).apply([put("item 9")])
-    stamp = await store.stamp()
+    staging_seq = await store.staging_seq()
     await store.stage([item("item 9", "Title 9")])
-    await store.replace(tree, base=1, stamp=stamp)
-    assert {"item 6", "item 9"} & await gathered(other.staged()) == {"item 9"}
-    await store.commit([PutItem("item 9", ROOT, vector(9))], base=2, stamp=await store.stamp())
-    assert await gathered(other.staged()) == {f"item {n}" for n in range(1_200)} - {
+    await store.replace(tree, base=1, staging_seq=staging_seq)
+    assert {"item 6", "item 9"} & await gathered(other.staged_ids()) == {"item 9"}
+    await store.commit(
+        [PutItem("item 9", ROOT, vector(9))], base=2, staging_seq=await store.staging_seq()
+    )
+    assert await gathered(other.staged_ids()) == {f"item {n}" for n in range(1_200)} - {
         "item 6", "item 7", "item 8", "item 9",
     }  # fmt: skip
-    assert await store.waiting(["item 5", "item 6", "nobody"]) == {
+    assert await store.staged_items(["item 5", "item 6", "nobody"]) == {
         "item 5": item("item 5", "Title 5")
     }
     assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
@@ -233,24 +241,24 @@ async def test_what_is_stored_or_staged_is_known_until_it_is_dropped(store):
     await store.stage([item("waits"), item("goes")])
     await store.commit([put("placed"), put("leaves")], base=0)
     asked = ["waits", "goes", "placed", "leaves", "never"]
-    assert await store.known(asked) == {"waits", "goes", "placed", "leaves"}
+    assert await store.existing(asked) == {"waits", "goes", "placed", "leaves"}
     await store.commit([DropItem("goes"), DropItem("leaves")], base=1)
-    assert await store.known(asked) == {"waits", "placed"}
-    assert await store.known([]) == set()
+    assert await store.existing(asked) == {"waits", "placed"}
+    assert await store.existing([]) == set()
 
 
 async def test_a_mark_is_written_with_what_it_tells_of(store, open_store):
-    assert await store.mark("import 1") is None
-    await store.stage([item(f"{n}") for n in range(700)], Mark("import 1", b"line 700"))
-    await store.stage([item("a")], Mark("import 2", b"line 1"))
+    assert await store.checkpoint("import 1") is None
+    await store.stage([item(f"{n}") for n in range(700)], Checkpoint("import 1", b"line 700"))
+    await store.stage([item("a")], Checkpoint("import 2", b"line 1"))
     await store.stage([item("b")])
     other = open_store("books")
-    assert [await other.mark(f"import {n}") for n in (1, 2)] == [b"line 700", b"line 1"]
-    await other.stage([item("c")], Mark("import 1", b"line 701", b"line 700"))
+    assert [await other.checkpoint(f"import {n}") for n in (1, 2)] == [b"line 700", b"line 1"]
+    await other.stage([item("c")], Checkpoint("import 1", b"line 701", b"line 700"))
     with pytest.raises(StaleVersion):  # the one who was overtaken
-        await store.stage([item("late")], Mark("import 1", b"line 702", b"line 700"))
+        await store.stage([item("late")], Checkpoint("import 1", b"line 702", b"line 700"))
     assert await store.items(["late"]) == {}
-    assert await store.mark("import 1") == b"line 701"
+    assert await store.checkpoint("import 1") == b"line 701"
 
 
 async def test_versions_that_were_published_can_be_had_back(store, open_store):
@@ -323,6 +331,55 @@ async def test_replace_publishes_a_tree_with_its_space(store, open_store):
     assert content(await store.load()) == content(tree)
 
 
+async def test_changes_may_be_carried_over_in_more_steps_than_they_were_made_in(store, open_store):
+    tree = await store.commit([put("a"), put("b"), put("c")], base=0)
+    draft = tree.at_version(tree.version)
+    edits: list[Edit] = [put("a", seed=5), put("b", seed=6), DropItem("c"), put("d")]
+    await store.commit(edits, base=1)
+
+    async def carry(draft: SemanticTree, edits: Sequence[Edit]) -> tuple[SemanticTree, list[Edit]]:
+        for edit in edits:
+            draft = draft.apply([edit])
+        return draft, list(edits)
+
+    await store.replace(draft, base=1, carry=carry)
+    for reader in (store, open_store("books")):
+        found = await reader.load()
+        assert list(violations(found)) == []
+        assert int(found.allowed(0).sum()) == len(found) == 3
+
+
+async def test_vectors_have_the_width_of_the_space(store, open_store):
+    width = 48
+    narrow = Space("lexical", "narrow", b"", width)
+    await store.commit([put("wide")], base=0)
+    await open_store("books").load()
+    first = [put(f"{number}", seed=number, dimensions=width) for number in range(4)]
+    await store.replace(SemanticTree.empty(narrow, SETTINGS).apply(first), base=1)
+    late = put("late", seed=9, dimensions=width)
+    tree = await store.commit([DropItem("0"), late], base=2)
+    with pytest.raises(InvalidEdit, match="bytes"):
+        await store.commit([put("wide")], base=3)
+    await store.compact()
+    for reader in (store, open_store("books")):
+        found = await reader.load()
+        assert found.space == narrow
+        assert content(found) == content(tree)
+        assert found.rows.vectors[found.row("late")].tobytes() == late.vector
+        parts = [part async for part in reader.check_integrity() if part.part != "strays"]
+        assert [flaw for part in parts for flaw in part.flaws] == []
+    moved = tree_of(frames(tree))
+    assert (moved.space, content(moved)) == (narrow, content(tree))
+    assert list(violations(moved)) == []
+
+
+def test_a_snapshot_without_a_width_is_of_256_dimensions():
+    header, _ = encoding.encode_tree(SemanticTree.empty(Space("lexical", "narrow", b"", 48)))
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(header))
+    assert stored.pop("dimensions") == 48
+    assert encoding.read_header(seal(msgspec.msgpack.encode(stored))).dimensions == 256
+
+
 async def test_changes_end_where_the_log_does(store, open_store):
     for number in range(3):
         await store.commit([DropItem(str(number))], base=number)
@@ -338,7 +395,7 @@ async def test_changes_end_where_the_log_does(store, open_store):
             await other.changes(since=since)
 
 
-async def test_drop_leaves_nothing_and_other_catalogues_alone(store, open_store):
+async def test_a_dropped_catalogue_takes_nothing_more_and_others_are_left_alone(store, open_store):
     neighbour = open_store("books-2")
     await neighbour.commit([put("a")], base=0)
     reader = open_store("books")
@@ -347,11 +404,20 @@ async def test_drop_leaves_nothing_and_other_catalogues_alone(store, open_store)
     await reader.load()
 
     await store.drop()
+    await store.drop()
     for each in (store, reader, open_store("books")):
-        assert (await each.load()).version == 0
-        assert await each.items(["a", "b", "c"]) == {}
-        assert await gathered(each.staged()) == set()
-    await store.commit([put("new")], base=0)
-    assert content(await reader.load()).keys() == {"new"}
+        for refused in (
+            each.load(),
+            each.recent(),
+            each.commit([put("new")], base=1),
+            each.stage([item("new")]),
+            each.replace(SemanticTree.empty(SPACE, SETTINGS), base=1),
+            each.items(["a"]),
+            each.records(["b"]),
+        ):
+            with pytest.raises(CatalogDeleted):
+                await refused
+        assert await each.existing(["a", "b", "c", "new"]) == set()
+        assert await gathered(each.staged_ids()) == set()
     assert content(await open_store("books-2").load()).keys() == {"a"}
     assert (await neighbour.items(["a"])).keys() == {"a"}

@@ -1,5 +1,6 @@
 """A recorded life of a catalogue, and what is left of it in a copy of its append-only file."""
 
+import os
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -11,16 +12,16 @@ from redis.asyncio import Redis
 from rich.progress import Progress
 
 from app.cli.deep import catalogue_checks, document_check
+from app.embedders import LexicalEmbedder
+from app.storage.redis_documents import RedisDocuments
 from tree import place
-from tree.embedders import LexicalEmbedder
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.inspect import violations
 from tree.item import Item
 from tree.node import TreeSettings
-from tree.store.documents import RedisDocuments
-from tree.store.redis import RedisTreeStore
-from tree.store.server import EmbeddedServer, Fsync
-from tree.store.torn import torn_files
+from tree.redis.aof_truncation import torn_files
+from tree.redis.embedded_server import EmbeddedServer, Fsync
+from tree.store.redis_store import RedisTreeStore
 
 CATALOG = "books"
 SETTINGS = TreeSettings(leaf_capacity=6, fan_out=4)
@@ -176,6 +177,13 @@ def copied(life: Life, target: Path) -> Path:
     return target
 
 
+async def left_of_cut(life: Life, target: Path, size: int) -> Left:
+    """See `left_in`: of a copy in `target` whose newest file ends after `size` bytes."""
+    folder = copied(life, target)
+    os.truncate(newest_log(folder), size)
+    return await left_in(folder)
+
+
 async def left_in(folder: Path) -> Left:
     """What a server over `folder` starts with, as the service would see it."""
     try:
@@ -197,7 +205,7 @@ async def left_in(folder: Path) -> Left:
                 version=tree.version,
                 items=await store.items(ids),
                 ids=ids,
-                waiting=frozenset({one async for batch in store.staged() for one in batch}),
+                waiting=frozenset({one async for batch in store.staged_ids() for one in batch}),
                 violations=tuple(violations(tree)),
                 findings=tuple(findings),
                 torn=torn,

@@ -1,21 +1,23 @@
 """What a store holds, against what a ledger says."""
 
+from app.embedders import LexicalEmbedder
+from tests.catalogs import id_of
 from tests.conftest import Room
 from tests.faults.ledger import Ledger
-from tree.embedders import LexicalEmbedder
 from tree.inspect import violations
-from tree.store.redis import RedisTreeStore
+from tree.store.redis_store import RedisTreeStore
 
 
-def replica(room: Room) -> RedisTreeStore:
+async def replica(room: Room) -> RedisTreeStore:
     """Of the default catalogue, in this process, and as yet without a tree."""
-    return RedisTreeStore(room.client, "default", space=LexicalEmbedder().space, prefix=room.prefix)
+    space, default = LexicalEmbedder().space, await id_of(room.client, prefix=room.prefix)
+    return RedisTreeStore(room.client, default, space=space, prefix=room.prefix)
 
 
 async def losses(room: Room, ledger: Ledger) -> list[str]:
     """What is not as it was acknowledged: a line for every item that is lost, stale or back, and
     for every flaw of the tree, which is loaded afresh."""
-    store = replica(room)
+    store = await replica(room)
     tree = await store.load()
     found = violations(tree)
     records = await store.items([*ledger.held, *ledger.gone])

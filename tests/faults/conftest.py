@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fleet import Store
+from tests.faults.fleet import Store, stored
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    """On a socket in a folder of its own, whose path is short enough for one."""
+    """In a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        store = Store(Path(folder), {})
-        store.start()
-        try:
-            await store.answering()
+        async with stored(Path(folder)) as store:
             yield store
-        finally:
-            store.stop()

@@ -16,8 +16,8 @@ import httpx2
 from redis.exceptions import RedisError
 
 from tests.servers.tied import tied
-from tree.store.connection import connect
-from tree.store.server import valkey_binary
+from tree.redis.connection import connect
+from tree.redis.embedded_server import valkey_binary
 
 _START_S = 60
 _STOP_S = 15
@@ -77,6 +77,15 @@ class Process:
         assert self._process is not None
         return [pid for pid in _session(self._process.pid) if pid != self._process.pid]
 
+    def terminated(self, within_s: float = 60) -> float:
+        """Ask it to end; after how many seconds it was gone."""
+        assert self._process is not None
+        began = time.monotonic()
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_s)
+        return time.monotonic() - began
+
     def stop(self) -> None:
         """End it in peace, and whatever it has left behind at once."""
         if self._process is None:
@@ -97,12 +106,17 @@ class Process:
 
 
 class Api(Process):
-    """A process of the service."""
+    """A process of the service; a hurried one waits less for others: see tests.faults.service."""
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str], *, hurried: bool = False) -> None:
         self.port = _free_port()
-        command = [sys.executable, "-m", "app", "serve", "--port", str(self.port)]
-        super().__init__([*command, "--log-level", "warning"], log, environment)
+        port = str(self.port)
+        module = (
+            ["tests.faults.service", port]
+            if hurried
+            else ["app", "serve", "--port", port, "--log-level", "warning"]
+        )
+        super().__init__([sys.executable, "-m", *module], log, environment)
 
     @property
     def url(self) -> str:
@@ -142,6 +156,18 @@ class Store(Process):
                 assert self.running, f"the store does not start:\n{self.told()}"
                 assert time.monotonic() < deadline, f"the store does not answer:\n{self.told()}"
                 await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def stored(folder: Path) -> AsyncIterator[Store]:
+    """A store in this folder, whose path is short enough for a socket."""
+    store = Store(folder, {})
+    store.start()
+    try:
+        await store.answering()
+        yield store
+    finally:
+        store.stop()
 
 
 class Fleet:
@@ -189,15 +215,16 @@ async def running(
     store: Store | None = None,
     store_url: str | None = None,
     settings: Mapping[str, str] | None = None,
+    hurried: bool = True,
 ) -> AsyncIterator[Fleet]:
     """A fleet whose processes are ready, stopped when the block is left.
 
     The API processes reach the store at `store_url`, by default at its socket; `settings` are
-    theirs, without UNILLMREC_. A `store` that is given is running, and stays so.
+    theirs, without UNILLMREC_. A `store` that is given is running, and stays so. Those that are not
+    `hurried` have the times of `unillmrec serve`.
     """
     own = store is None
     store = store or Store(folder, {})
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
     chosen = {
         "REDIS_URL": store_url or store.url,
         "DATA_DIR": str(folder / "data"),
@@ -205,9 +232,9 @@ async def running(
         "BUILD_PROCESSES": "2",
         **(settings or {}),
     }
-    environment |= {f"UNILLMREC_{name}": value for name, value in chosen.items()}
+    environment = free_of_settings(chosen)
     logs = [folder / f"api-{number}.log" for number in range(apis)]
-    fleet = Fleet(store, [Api(log, environment) for log in logs])
+    fleet = Fleet(store, [Api(log, environment, hurried=hurried) for log in logs])
     try:
         await fleet.revive()
         await fleet.ready()
@@ -215,6 +242,12 @@ async def running(
     finally:
         for process in [*fleet.apis, *([store] if own else [])]:
             process.stop()
+
+
+def free_of_settings(chosen: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process with these settings and no others."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("UNILLMREC_")}
+    return kept | {f"UNILLMREC_{name}": value for name, value in chosen.items()}
 
 
 async def is_ready(client: httpx2.AsyncClient, url: str) -> bool:

@@ -5,25 +5,25 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from app.curate.building import local
-from app.curate.labels import ModelLabels
+from app.curate.labels import LabelWriter
 from app.curate.rebuilder import Rebuilder
-from app.curate.writer import Writer
+from app.curate.writes import Writer
+from app.embedders import EmbedderCache, LexicalEmbedder
 from app.llm import Models
 from app.settings import Settings
-from tree.embedders import EmbedderCache, LexicalEmbedder
+from app.storage.redis_documents import RedisDocuments
 from tree.errors import StaleVersion, StoreUnavailable
 from tree.item import Item
 from tree.node import Node, TreeSettings
 from tree.snapshot import SemanticTree
-from tree.store.documents import RedisDocuments
 from tree.store.protocol import NEVER_STAGED, Carry
-from tree.store.redis import RedisTreeStore
+from tree.store.redis_store import RedisTreeStore
 
 REPLICAS = 3
 SETTINGS = TreeSettings(leaf_capacity=4, fan_out=3, seed=1)
@@ -56,7 +56,7 @@ TIMES = {
 def contents(draw: st.DrawFn) -> Callable[[str], Item]:
     """What makes an item of an id."""
     words = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5))
-    fields = {
+    fields: dict[str, Any] = {
         "title": " ".join(words),
         "categories": draw(st.sampled_from([(), ("Old",), ("New",), ("New", "Newer")])),
         "popularity": draw(st.sampled_from([None, 3.0])),
@@ -118,14 +118,16 @@ class Gated(RedisTreeStore):
         tree: SemanticTree,
         *,
         base: int,
-        stamp: int = NEVER_STAGED,
+        staging_seq: int = NEVER_STAGED,
         note: str = "rebuild",
         carry: Carry | None = None,
     ) -> SemanticTree:
         """See TreeStore."""
         self.waits.set()
         await self.go.wait()
-        return await super().replace(tree, base=base, stamp=stamp, note=note, carry=carry)
+        return await super().replace(
+            tree, base=base, staging_seq=staging_seq, note=note, carry=carry
+        )
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Replica:
         self.store = Gated(client, prefix)
         self.writer = Writer(self.store, embedders, 0.0, lambda tree, edits: None)
         models = Models.none(RedisDocuments(client, prefix=prefix))
-        self.rebuilder = Rebuilder(self.store, embedders, ModelLabels(models, Settings()), local())
+        self.rebuilder = Rebuilder(self.store, embedders, LabelWriter(models, Settings()), local())
         self.rebuild: Rebuild | None = None
         self.seen: SemanticTree | None = None
         self.held: set[str] = set()  # ids, when it was seen

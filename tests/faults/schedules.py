@@ -16,7 +16,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from app.jobs import Report
+from app.embedders import EmbedderCache
+from app.jobs import JobReport
 from tests.faults.replicas import (
     IDS,
     PATIENCE_S,
@@ -35,15 +36,14 @@ from tests.faults.replicas import (
     steps,
 )
 from tree.edits import DropItem, Edit, PutItem
-from tree.embedders import EmbedderCache
 from tree.errors import StaleVersion
 from tree.inspect import violations
 from tree.item import Item
 from tree.place import plan
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
 from tree.snapshot import SemanticTree
-from tree.store.connection import connect
 from tree.store.keys import CatalogKeys
-from tree.store.server import EmbeddedServer
 
 _T = TypeVar("_T")
 
@@ -130,12 +130,13 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(at=replicas, item_id=ids, how=st.sampled_from(["hide", "show", "expire", "last"]))
     def patch(self, at: int, item_id: str, how: str) -> None:
-        change: dict[str, object] = {
+        changes: dict[str, dict[str, object]] = {
             "hide": {"hidden": True},
             "show": {"hidden": False},
             "expire": {"expires_at": TIMES["past"]},
             "last": {"expires_at": None},
-        }[how]
+        }
+        change = changes[how]
         patched = self.run(
             self.replicas[at].writer.patch(item_id, lambda item: item.model_copy(update=change))
         )
@@ -184,10 +185,10 @@ class Schedules(RuleBasedStateMachine):
     def relabel(self, at: int, numbers: list[int]) -> None:
         """Labels made anew; an administrator locks some while they are made."""
         rebuilder = self.replicas[at].rebuilder
-        _, edits = self.run(rebuilder.relabelled(Report.unwatched()))
+        _, edits = self.run(rebuilder.relabelled(JobReport.unwatched()))
         for number in numbers:
             self.lock((at + 1) % REPLICAS, number)
-        self.run(rebuilder.publish_labels(edits, Report.unwatched()))
+        self.run(rebuilder.publish_labels(edits, JobReport.unwatched()))
         self.run(self._observed())
 
     # -- the shape
@@ -197,7 +198,7 @@ class Schedules(RuleBasedStateMachine):
         tree = self.run(self.replicas[at].store.load())
         nodes = list(tree.walk())
         top = nodes[number % len(nodes)].id
-        self.run(self.replicas[at].rebuilder.subtree(top, Report.unwatched()))
+        self.run(self.replicas[at].rebuilder.subtree(top, JobReport.unwatched()))
         self.run(self._observed())
 
     @rule(at=replicas)
@@ -210,7 +211,7 @@ class Schedules(RuleBasedStateMachine):
             async def begun() -> None:
                 replica.store.go.clear()
                 replica.store.waits.clear()
-                work = replica.rebuilder.full(Report.unwatched())
+                work = replica.rebuilder.full(JobReport.unwatched())
                 replica.rebuild = Rebuild(asyncio.create_task(work), read)
                 await replica.store.waits.wait()
 
@@ -232,7 +233,7 @@ class Schedules(RuleBasedStateMachine):
         """Which staged items a rebuild has placed: at least those that it read and that nobody
         staged again. It may have begun anew, and then have read more of them."""
         tree = await self._republished()
-        waiting = {one async for batch in self.observer.store.staged() for one in batch}
+        waiting = {one async for batch in self.observer.store.staged_ids() for one in batch}
         sure = {one for one, item in read.items() if self.model.records.get(one) is item}
         assert not waiting & sure
         assert waiting <= self.model.staged
@@ -264,7 +265,7 @@ class Schedules(RuleBasedStateMachine):
         kept = self.run(replica.store.versions())
         if kept and replica.rebuild is None:
             chosen = kept[number % len(kept)].version
-            self.run(replica.rebuilder.activate(chosen, Report.unwatched()))
+            self.run(replica.rebuilder.activate(chosen, JobReport.unwatched()))
             self.run(self._republished())
 
     @rule(at=replicas)
@@ -375,7 +376,7 @@ class Schedules(RuleBasedStateMachine):
         held = set(tree.item_ids())
         assert held == model.placed.keys()
         assert await store.items(IDS) == model.records
-        assert {one async for batch in store.staged() for one in batch} == model.staged
+        assert {one async for batch in store.staged_ids() for one in batch} == model.staged
         self._check_rows(tree)
         if replica.seen is not None:
             with suppress(StaleVersion):  # the log may reach less far back

@@ -1,9 +1,8 @@
 """Item records that are gone or damaged: everything else is served, and they are named."""
 
+import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,18 +10,20 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-import app
+from app.embedders import LexicalEmbedder
 from app.settings import Settings
-from tests.app.test_api.support import assert_problem, ended, served
-from tree.embedders import LexicalEmbedder
+from app.storage.keys import DocumentKeys
+from tests.app.api.support import assert_problem, delete_catalog, ended, served
+from tests.catalogs import id_of, keys_of
+from tests.commands import command
 from tree.item import Item
-from tree.store.connection import connect
-from tree.store.keys import CatalogKeys, DocumentKeys
-from tree.store.redis import RedisTreeStore
-from tree.store.server import EmbeddedServer
+from tree.redis.connection import connect
+from tree.redis.embedded_server import EmbeddedServer
+from tree.store.key_count import count_keys
+from tree.store.keys import CatalogKeys
+from tree.store.redis_store import RedisTreeStore
 
 CATALOG = "/v1/catalogs/default"
-KEYS = CatalogKeys("default")
 WHOLE = {f"f{number}" for number in range(40)} - {"f3", "f4"}
 
 
@@ -40,6 +41,12 @@ async def store(server) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
+async def keys(api, store) -> CatalogKeys:
+    """Those of the default catalogue."""
+    return await keys_of(store)
+
+
+@pytest.fixture
 async def api(server, store, tmp_path) -> AsyncIterator[httpx2.Client]:
     """A service with forty films, of which f3 has a damaged record and f4 none."""
     settings = Settings(redis_url=server.connect_url, data_dir=tmp_path / "data")
@@ -52,36 +59,24 @@ async def api(server, store, tmp_path) -> AsyncIterator[httpx2.Client]:
         headers = {"Content-Type": "application/x-ndjson"}
         job = client.post(f"{CATALOG}/imports", content=lines, headers=headers)
         assert ended(client, job)["state"] == "succeeded"
-        record = await store.get(KEYS.item("f3"))
-        await store.set(KEYS.item("f3"), record.replace(b"ships", b"chips"))
-        await store.unlink(KEYS.item("f4"))
+        keys = await keys_of(store)
+        record = await store.get(keys.item("f3"))
+        await store.set(keys.item("f3"), record.replace(b"ships", b"chips"))
+        await store.unlink(keys.item("f4"))
         yield client
 
 
-def doctor(server: EmbeddedServer, folder: Path) -> tuple[int, dict]:
-    done = _unillmrec(server, folder, "doctor", "--deep", "--json")
+async def doctor(server: EmbeddedServer, folder: Path) -> tuple[int, dict]:
+    done = await unillmrec(server, folder, "doctor", "--deep", "--json")
     return done.returncode, json.loads(done.stdout)
 
 
-def _unillmrec(
+async def unillmrec(
     server: EmbeddedServer, folder: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "UNILLMREC_REDIS_URL": server.connect_url,
-        "UNILLMREC_DATA_DIR": str(folder),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env=environment,
-        cwd=Path(app.__file__).parents[1],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done
+    """A command, in a thread: it has an event loop of its own."""
+    store = {"UNILLMREC_REDIS_URL": server.connect_url}
+    return await asyncio.to_thread(command, folder, *arguments, **store)
 
 
 async def test_all_that_is_whole_is_served(api):
@@ -117,19 +112,19 @@ async def test_a_damaged_item_is_not_taken_for_one_that_never_was(api):
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["damaged", "lost"])
-async def test_an_item_that_waits_with_a_damaged_record_can_be_deleted(api, store, lost):
-    catalog = RedisTreeStore(store, "default", space=LexicalEmbedder().space)
+async def test_an_item_that_waits_with_a_damaged_record_can_be_deleted(api, store, keys, lost):
+    catalog = RedisTreeStore(store, await id_of(store), space=LexicalEmbedder().space)
     await catalog.stage([Item(id="waits", title="An item that an import has read")])
-    record = await store.get(KEYS.item("waits"))
+    record = await store.get(keys.item("waits"))
     if lost:
-        await store.unlink(KEYS.item("waits"))
+        await store.unlink(keys.item("waits"))
     else:
-        await store.set(KEYS.item("waits"), record.replace(b"import", b"export"))
+        await store.set(keys.item("waits"), record.replace(b"import", b"export"))
     deletes = {"deletes": ["waits", "f99"]}
     rows = api.post(f"{CATALOG}/items:batch", json=deletes).json()["results"]
     assert [row["status"] for row in rows] == ["deleted", "absent"]
-    assert await store.exists(KEYS.item("waits")) == 0
-    assert not await store.hexists(KEYS.staged, "waits")
+    assert await store.exists(keys.item("waits")) == 0
+    assert not await store.hexists(keys.staged, "waits")
     assert_problem(api.get(f"{CATALOG}/items/waits"), 404, "unknown_item")
 
 
@@ -145,23 +140,25 @@ async def test_a_rebuild_names_what_it_had_to_leave_out(api):
     assert (job["result"]["items"], job["result"]["damaged"]) == (38, 0)
 
 
-async def test_doctor_names_them_and_every_record_of_another_time(api, server, store, tmp_path):
+async def test_doctor_names_them_and_every_record_of_another_time(
+    api, server, store, keys, tmp_path
+):
     stale = Item(id="f5", title="What the film was called before", domain="films", hidden=True)
-    whole = await store.get(KEYS.item("f6"))
+    whole = await store.get(keys.item("f6"))
     api.put(f"{CATALOG}/items/f5", json=stale.model_dump(mode="json", exclude={"id"}))
-    record = await store.get(KEYS.item("f5"))
+    record = await store.get(keys.item("f5"))
     api.put(f"{CATALOG}/items/f5", json={"title": "The new title", "domain": "films"})
-    await store.set(KEYS.item("f5"), record)
-    await store.set(KEYS.item("f7"), whole)
+    await store.set(keys.item("f5"), record)
+    await store.set(keys.item("f7"), whole)
     key = DocumentKeys("catalog").document("lost")
     await store.set(key, b"{}")
-    assert_problem(api.get("/v1/catalogs/lost"), 503, "store_corrupt")
-    await store.copy(KEYS.item("f6"), KEYS.item("gone"))
+    assert_problem(api.get("/v1/catalogs/lost/items"), 503, "store_corrupt")
+    await store.copy(keys.item("f6"), keys.item("gone"))
 
     torn = tmp_path / "torn-20260131T120000.aof"
     torn.write_bytes(b"*1")
 
-    code, report = doctor(server, tmp_path)
+    code, report = await doctor(server, tmp_path)
     (warned,) = [one for one in report["checks"] if one["name"] == "torn writes"]
     assert f"2 bytes were cut off the end of the append-only file: {torn}" in warned["finding"]
     failed = {one["name"]: one for one in report["checks"] if one["status"] == "fail"}
@@ -173,8 +170,7 @@ async def test_doctor_names_them_and_every_record_of_another_time(api, server, s
     assert set(failed["catalogue default, records"]["flaws"]) == {
         "the record of item 'f3' is damaged",
         "the record of item 'f4' is missing",
-        "the record of item 'f5' is not the one that its place was made for: "
-        "another text, visibility",
+        "the record of item 'f5' differs from the tree in: text, visibility",
         "the record of item 'f7' is that of 'f6'",
     }
     assert failed["catalogue default, strays"]["flaws"] == [
@@ -183,13 +179,35 @@ async def test_doctor_names_them_and_every_record_of_another_time(api, server, s
     assert all(one["advice"] for one in failed.values())
 
 
+async def test_what_belongs_to_no_catalogue_is_a_flaw_and_can_be_removed(
+    api, server, store, keys, tmp_path
+):
+    await RedisTreeStore(store, "gone~0000aaaa", space=LexicalEmbedder().space).drop()
+    left = RedisTreeStore(store, "default~0000bbbb", space=LexicalEmbedder().space)
+    await left.stage([Item(id=f"left-{number}", title="Left") for number in range(1_200)])
+    api.put("/v1/catalogs/lost")
+    api.put("/v1/catalogs/lost/items/a", json={"title": "A"})
+    lost = await id_of(store, "lost")
+    await store.set(DocumentKeys("catalog").document("lost"), b"damaged")
+
+    _, report = await doctor(server, tmp_path)
+    (strays,) = [one for one in report["checks"] if one["name"] == "strays"]
+    assert (strays["status"], strays["flaws"]) == ("fail", ["1,202 keys of 'default~0000bbbb'"])
+    assert "--remove-strays" in strays["advice"]
+    await unillmrec(server, tmp_path, "doctor", "--deep", "--remove-strays")
+    assert (await count_keys(store)).keys() == {await id_of(store), lost}, "one that may come back"
+    _, report = await doctor(server, tmp_path)
+    (strays,) = [one for one in report["checks"] if one["name"] == "strays"]
+    assert strays["status"] == "ok"
+
+
 async def test_a_catalogue_without_its_tree_can_be_saved_and_made_anew(
-    api, server, store, tmp_path
+    api, server, store, keys, tmp_path
 ):
     version = ended(api, api.post(f"{CATALOG}/tree/rebuilds"))["result"]["tree_version"]
     lost = f"chunk 0 of 1 of snapshot version {version} is missing"
-    generation = (await store.hget(KEYS.head, "generation")).decode()
-    await store.hdel(KEYS.snapshot(generation), "0")
+    generation = (await store.hget(keys.head, "generation")).decode()
+    await store.hdel(keys.snapshot(generation), "0")
     api.put("/v1/catalogs/other")
     api.put("/v1/catalogs/other/items/a", json={"title": "A"})
     settings = Settings(redis_url=server.connect_url, data_dir=tmp_path / "other data")
@@ -198,14 +216,14 @@ async def test_a_catalogue_without_its_tree_can_be_saved_and_made_anew(
         assert problem["detail"] == lost
         assert len(again.post("/v1/catalogs/other/recommend", json={}).json()["items"]) == 1
 
-        code, report = doctor(server, tmp_path)
+        code, report = await doctor(server, tmp_path)
         (damage,) = [one for one in report["checks"] if one["name"].endswith("default, snapshot")]
         assert code == 1
         assert damage["flaws"] == [lost, "the places of 38 of 38 items are missing"]
         assert "unillmrec export --records -c default" in damage["advice"]
         saved = tmp_path / "saved.jsonl"
-        _unillmrec(server, tmp_path, "export", "--records", "-o", str(saved))
-        assert again.delete(CATALOG).status_code == 204
+        await unillmrec(server, tmp_path, "export", "--records", "-o", str(saved))
+        assert delete_catalog(again, CATALOG).status_code == 204
         assert again.put(CATALOG).status_code == 201
         headers = {"Content-Type": "application/x-ndjson"}
         job = again.post(f"{CATALOG}/imports", content=saved.read_bytes(), headers=headers)

@@ -18,6 +18,7 @@ from tests.faults.traffic import (
     stocked,
 )
 
+SPARE = "/v1/catalogs/spare"
 ROOM_BYTES = 2_000_000
 PADDING = {f"padding {n}": "x" * 2_000 for n in range(10)}  # 20 kB an item, and no words
 
@@ -31,10 +32,12 @@ async def test_a_full_store_refuses_writes_and_loses_none(store, tmp_path, open_
     ledger, chance = Ledger(), random.Random(3)
     async with (
         open_room(store.url) as room,
-        running(tmp_path, prefix=room.prefix, store=store) as fleet,
+        running(tmp_path, prefix=room.prefix, apis=2, store=store) as fleet,
         httpx2.AsyncClient(timeout=30) as client,
     ):
         await stocked(fleet.urls, ledger, 300)
+        assert (await client.put(f"{fleet.urls[0]}{SPARE}")).status_code == 201
+        assert (await client.put(f"{fleet.urls[0]}{SPARE}/items/a", json={"title": "A"})).is_success
         used = (await room.client.info("memory"))["used_memory"]
         await room.client.config_set("maxmemory", used + ROOM_BYTES)
         try:
@@ -43,6 +46,9 @@ async def test_a_full_store_refuses_writes_and_loses_none(store, tmp_path, open_
             for url in fleet.urls:
                 await _reads_go_on(client, url)
                 await _writes_are_refused(client, url, chance)
+            gone = await client.delete(f"{fleet.urls[0]}{SPARE}", params={"confirm": "spare"})
+            assert gone.status_code == 204, gone.text
+            assert (await client.get(f"{fleet.urls[1]}{SPARE}/items")).status_code == 404
             assert await losses(room, ledger) == []
         finally:
             await room.client.config_set("maxmemory", 0)

@@ -4,19 +4,16 @@ Killing a server loses nothing that reached the page cache: power loss is a copy
 """
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from tests.faults.aof import Left, Life, Writing, copied, left_in, newest_log, serving
+from tests.faults.aof import Left, Life, Writing, copied, left_in, left_of_cut, newest_log, serving
 
 STEPS = 60
 SEED = 20
-EVERYSEC_S = 2.0  # the promise is one second; the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ async def test_nothing_acknowledged_is_lost_by_a_cut_after_its_fsync(life, tmp_p
         at = draw.randrange(len(life.states))
         bounds = [state.size for state in life.states] + [life.log.stat().st_size]
         cut = draw.randint(bounds[at], bounds[at + 1])
-        left = await _cut(life, tmp_path / str(seed), cut)
+        left = await left_of_cut(life, tmp_path / str(seed), cut)
         assert left.findings == left.violations == (), seed
         following = life.states[at : at + 2]
         assert any(left.holds(state) for state in following), (seed, cut, left)
@@ -70,7 +67,7 @@ async def test_a_cut_anywhere_leaves_a_state_that_once_was(life, tmp_path, seeds
     outcomes: Counter[str] = Counter()
     for seed in _each(seeds):
         cut = random.Random(-seed - 1).randrange(life.log.stat().st_size)
-        left = await _cut(life, tmp_path / str(seed), cut)
+        left = await left_of_cut(life, tmp_path / str(seed), cut)
         assert left.findings == left.violations == (), seed
         (state,) = [state for state in life.states if left.holds(state)][-1:] or [None]
         assert state is not None, (seed, cut, left)
@@ -114,41 +111,13 @@ async def test_a_damaged_base_file_is_refused(tmp_path):
     base.write_bytes(content)
     left = await left_in(folder)
     assert not left.started
-    assert f"restore {folder / 'appendonlydir'} from a backup" in left.refusal
-
-
-async def test_everysec_costs_a_second_at_most(tmp_path):
-    life = Life(tmp_path / "life")
-    on_disk = 0
-    async with serving(life.folder) as client:
-        writing = Writing(client, life, SEED)
-        await writing.start()
-        for _ in range(3):
-            for _ in range(5):
-                await writing.step()
-            acknowledged = time.monotonic()
-            assert (await client.execute_command("WAITAOF", 1, 0, 10_000))[0] == 1
-            assert time.monotonic() - acknowledged < EVERYSEC_S
-            on_disk = len(life.states) - 1
-            await writing.step()  # what a power loss may now cost
-    size = life.log.stat().st_size
-    for seed in range(5):
-        cut = random.Random(seed).randint(life.states[on_disk].size, size)
-        left = await _cut(life, tmp_path / f"cut {seed}", cut)
-        assert left.findings == left.violations == ()
-        assert any(left.holds(state) for state in life.states[on_disk:])
-
-
-async def _cut(life: Life, target: Path, size: int) -> Left:
-    folder = copied(life, target)
-    os.truncate(newest_log(folder), size)
-    return await left_in(folder)
+    assert f"move {folder / 'appendonlydir'} away to start empty, then restore" in left.refusal
 
 
 def _judged(life: Life, left: Left, seed: int) -> str:
     """The kind of an outcome; fails where damage is served as if it were whole."""
     if not left.started:
-        assert "the embedded store does not start: restore" in left.refusal, (seed, left)
+        assert "the embedded store does not start: move" in left.refusal, (seed, left)
         return "the server refuses to start"
     if left.refusal:
         assert left.findings, (seed, left)

@@ -21,7 +21,7 @@ def server(tmp_path) -> Iterator[Server]:
 
 def test_any_schedule_leaves_every_replica_with_the_model(server):
     run_state_machine_as_test(
-        lambda: Schedules(server),
+        lambda: Schedules(server),  # type: ignore[arg-type]  # anything that makes one
         settings=settings(ANY_DURATION, max_examples=12, stateful_step_count=30),
     )
 
@@ -29,6 +29,6 @@ def test_any_schedule_leaves_every_replica_with_the_model(server):
 @pytest.mark.long
 def test_many_long_schedules_do_too(server):
     run_state_machine_as_test(
-        lambda: Schedules(server),
+        lambda: Schedules(server),  # type: ignore[arg-type]  # anything that makes one
         settings=settings(ANY_DURATION, max_examples=150, stateful_step_count=60),
     )

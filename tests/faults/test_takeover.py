@@ -4,43 +4,59 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
 
+from app.jobs import JobTimes
 from tests.faults.checks import losses
 from tests.faults.fleet import Api, Fleet, running
 from tests.faults.ledger import Content, Ledger
+from tests.faults.service import TIMES
 from tests.faults.traffic import CATALOG, JSONL, as_lines, content_of, stocked
 
 TAKEN_OVER_S = 60
 GONE_S = 10
-LINES = 30_000
+LINES = 6_000
 STOCK = 6_000  # so many that a build has workers
 
 
 @pytest.fixture
-async def fleet(store, tmp_path, open_room) -> AsyncIterator[tuple[Fleet, Ledger]]:
+def hurried() -> bool:
+    """Whether the processes wait less for each other than those of `unillmrec serve`."""
+    return True
+
+
+@pytest.fixture
+async def fleet(store, tmp_path, open_room, hurried) -> AsyncIterator[tuple[Fleet, Ledger]]:
     """Two processes; at the end nothing that the ledger holds may be lost."""
     ledger = Ledger()
     async with open_room(store.url) as room:
-        async with running(tmp_path, prefix=room.prefix, apis=2, store=store) as fleet:
+        async with running(
+            tmp_path, prefix=room.prefix, apis=2, store=store, hurried=hurried
+        ) as fleet:
             yield fleet, ledger
         assert await losses(room, ledger) == []
     ledger.assert_clean()
 
 
-async def test_an_import_goes_on_at_its_last_committed_line(fleet):
+@pytest.mark.parametrize("hurried", [False])
+async def test_an_import_goes_on_at_its_last_committed_line_when_its_lease_has_run_out(fleet):
     fleet, ledger = fleet
+    times = JobTimes()
     chance = random.Random(1)
     contents = [content_of(f"line/{n}", n, chance) for n in range(LINES)]
     doomed, heir = fleet.apis
     async with httpx2.AsyncClient(timeout=30) as client:
-        sent = {"content": as_lines(contents), "headers": JSONL}
+        sent: dict[str, Any] = {"content": as_lines(contents), "headers": JSONL}
         started = (await client.post(f"{doomed.url}{CATALOG}/imports", **sent)).json()
         before = await _under_way(client, heir, started)
         doomed.kill()
+        killed = time.monotonic()
         resumed = await _taken_over(client, heir, started)
+        waited_s = time.monotonic() - killed
+        assert times.lease_s - 2 * times.heartbeat_s < waited_s < times.lease_s + GONE_S
         if resumed["progress"]["phase"] == before["progress"]["phase"]:
             assert resumed["progress"]["done"] >= before["progress"]["done"]
         job = await _ended(client, heir, started)
@@ -55,7 +71,7 @@ async def test_a_process_that_hung_brings_nothing_back(fleet):
     contents = [content_of(f"line/{n}", n, chance) for n in range(LINES)]
     hung, heir = fleet.apis
     async with httpx2.AsyncClient(timeout=60) as client:
-        sent = {"content": as_lines(contents), "headers": JSONL}
+        sent: dict[str, Any] = {"content": as_lines(contents), "headers": JSONL}
         started = (await client.post(f"{hung.url}{CATALOG}/imports", **sent)).json()
         await _under_way(client, heir, started)
         with hung.halted():
@@ -66,7 +82,7 @@ async def test_a_process_that_hung_brings_nothing_back(fleet):
             reply = await client.post(f"{heir.url}{CATALOG}/items:batch", json={"deletes": gone})
             assert reply.status_code == 200, reply.text
             ledger.deleted(gone)
-        deadline = time.monotonic() + 4  # several heartbeats of the one who hung
+        deadline = time.monotonic() + 5 * TIMES.jobs.heartbeat_s
         while time.monotonic() < deadline:
             assert await _job(client, heir, started) == job
             reply = await client.get(f"{heir.url}{CATALOG}/items/{gone[-1]}")

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -17,7 +18,7 @@ JSONL = {"content-type": "application/x-ndjson"}
 
 _PATIENCE_S = 30  # no answer for so long is a hanging request
 _GIVEN_UP_S = 90  # a write that nobody takes for so long
-_JOB_S = 6  # an import that shows no end for so long is sent again
+_JOB_S = 3  # an import that shows no end for so long is sent again
 _PAUSE_S = 0.05
 _REFUSALS = (503, 504, 507)
 _WORDS = [
@@ -63,7 +64,7 @@ class Client:
         await self._http.aclose()
 
     async def ask(
-        self, method: str, path: str, url: str | None = None, **request: object
+        self, method: str, path: str, url: str | None = None, **request: Any
     ) -> httpx2.Response | None:
         """One try: the answer, or None when the connection was lost or the service refused."""
         url = url or self.random.choice(self.urls)
@@ -82,7 +83,7 @@ class Client:
             self.ledger.fault(f"{method} {path}: {flaw}")
         return None
 
-    async def insist(self, method: str, path: str, **request: object) -> httpx2.Response:
+    async def insist(self, method: str, path: str, **request: Any) -> httpx2.Response:
         """The answer of the first process that gives one."""
         deadline = time.monotonic() + _GIVEN_UP_S
         while (reply := await self.ask(method, path, **request)) is None:

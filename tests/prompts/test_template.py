@@ -8,12 +8,13 @@ import pytest
 import prompts
 from prompts import PERSPECTIVES, Perspective, Prompt, PromptError, load
 
+_ITEMS = {"options", "need"}
 VARIABLES = {
     "profile": {"history", "wish", "language"},
     "opening": {"options", "history", "wish", "language"},
-    "search": {"options", "need"},
-    "recall": {"options", "need"},
-    "rerank": {"options", "need"},
+    **dict.fromkeys(["search", "recall", "rerank"], _ITEMS),
+    "paper_profile": {"history", "wish", "language"},
+    **dict.fromkeys(["paper_search", "paper_recall", "paper_rerank"], _ITEMS),
     "label": {"groups", "neighbours", "section", "language"},
 }
 INERT = ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
@@ -147,4 +148,4 @@ def test_an_unknown_template_is_refused(name: str) -> None:
 
 def test_an_unknown_perspective_is_refused() -> None:
     with pytest.raises(PromptError, match="no perspective 'mood'"):
-        load("search", "mood")  # type: ignore[arg-type]
+        load("search", "mood")

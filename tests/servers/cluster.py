@@ -13,7 +13,7 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from tests.servers.tied import tied
-from tree.store.server import valkey_binary
+from tree.redis.embedded_server import valkey_binary
 
 NODES = 3
 _HOST = "127.0.0.1"
@@ -26,8 +26,9 @@ _MOVE_MS = 5_000
 class Node:
     """One server of the cluster; it keeps its port and its folder when it is started again."""
 
-    def __init__(self, folder: Path, port: int, bus_port: int) -> None:
+    def __init__(self, folder: Path, port: int, bus_port: int, dead_ms: int) -> None:
         self.port = port
+        self.dead_ms = dead_ms  # silence after which the others take it for dead
         self.bus_port = bus_port
         self.client = redis.Redis(host=_HOST, port=port, socket_timeout=_PATIENCE_S)
         self._folder = folder
@@ -53,8 +54,9 @@ class Node:
             "appendfsync": "always",  # else a crash may lose what waits for a slow disk
             "cluster-enabled": "yes",
             "cluster-port": str(self.bus_port),
-            "cluster-node-timeout": "2000",
+            "cluster-node-timeout": str(self.dead_ms),
             "cluster-require-full-coverage": "no",
+            "repl-diskless-sync-delay": "0",  # a new replica waits for no others
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(tied([str(valkey_binary()), *arguments]))
@@ -140,7 +142,8 @@ class LoopbackCluster:
 
     def add_replica(self, primary: Node, folder: Path) -> Node:
         """A fourth node that has all of `primary` and takes its place when that dies."""
-        replica = _node(folder, *_free_ports(1))
+        (ports,) = _free_ports(1)
+        replica = _node(folder, ports, primary.dead_ms)
         self.nodes.append(replica)
         replica.start()
         _wait(lambda: _answers(replica))
@@ -155,9 +158,12 @@ class LoopbackCluster:
             node.stop()
 
 
-def start(folder: Path) -> LoopbackCluster:
-    """A cluster whose nodes keep what they are told in `folder`."""
-    nodes = [_node(folder, port) for port in _free_ports(NODES)]
+def start(folder: Path, *, dead_ms: int = 2_000) -> LoopbackCluster:
+    """A cluster whose nodes keep what they are told in `folder`.
+
+    A node that is silent for `dead_ms` is dead for the others.
+    """
+    nodes = [_node(folder, port, dead_ms) for port in _free_ports(NODES)]
     cluster = LoopbackCluster(nodes)
     try:
         cluster.form()
@@ -175,10 +181,10 @@ def _free_ports(number: int) -> list[tuple[int, int]]:
     return list(zip(ports[:number], ports[number:], strict=True))
 
 
-def _node(folder: Path, ports: tuple[int, int]) -> Node:
+def _node(folder: Path, ports: tuple[int, int], dead_ms: int) -> Node:
     own = folder / str(ports[0])
     own.mkdir()
-    return Node(own, *ports)
+    return Node(own, *ports, dead_ms)
 
 
 def _answers(node: Node) -> bool:

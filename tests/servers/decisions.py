@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from openai.types.decision import (
     Answer,
@@ -20,7 +20,7 @@ from openai.types.decision import (
     UsageOutputTokensDetails,
 )
 from openai.types.decision_create_params import DecisionCreateParams
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -28,8 +28,8 @@ from starlette.routing import Route
 
 from tests.servers.loopback import Loopback
 
-Question: TypeAlias = dict[str, JsonValue]
-Input: TypeAlias = str | list[JsonValue]
+Question: TypeAlias = dict[str, Any]
+Input: TypeAlias = str | list[Any]
 Answering: TypeAlias = Callable[[Question, Input], Answer]
 
 _CHARACTERS_PER_TOKEN = 4
@@ -43,7 +43,7 @@ class DecisionsServer:
     refused: set[int]  # positions of questions, from 0
     answers_at_most: int | None  # of one request: the rest is missing
     options_at_most: int | None  # of one choice: the probabilities of the rest are missing
-    requests: list[dict[str, JsonValue]]
+    requests: list[dict[str, Any]]
 
     def __init__(self) -> None:
         app = Starlette(routes=[Route("/v1/decisions", self._decide, methods=["POST"])])
@@ -144,7 +144,7 @@ def refusal(question: Question) -> AnswerAnswerResourceRefusal:
     return AnswerAnswerResourceRefusal(type="refusal", name=question.get("name"))
 
 
-def _objection(body: dict[str, JsonValue]) -> str | None:
+def _objection(body: dict[str, Any]) -> str | None:
     unknown = body.keys() - DecisionCreateParams.__annotations__.keys()
     if unknown:
         return f"Unknown parameter: '{min(unknown)}'."
@@ -176,7 +176,7 @@ def _exhaust(value: object) -> None:
                 _exhaust(part)
 
 
-def _usage(body: dict[str, JsonValue]) -> Usage:
+def _usage(body: dict[str, Any]) -> Usage:
     shown = json.dumps([body["input"], body["questions"]], ensure_ascii=False)
     tokens = -(-len(shown) // _CHARACTERS_PER_TOKEN)
     return Usage(

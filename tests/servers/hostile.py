@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from enum import StrEnum, auto
 from itertools import chain, repeat
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +21,7 @@ from starlette.responses import (
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
+    RedirectResponse,
     Response,
     StreamingResponse,
 )
@@ -28,7 +29,7 @@ from starlette.routing import Route
 
 from tests.servers.loopback import Loopback
 
-Body: TypeAlias = dict[str, JsonValue]
+Body: TypeAlias = dict[str, Any]
 Writing: TypeAlias = Callable[[str], str]
 
 MODEL = "hostile"
@@ -77,6 +78,8 @@ class Behaviour(StrEnum):
     BUSY = auto()
     BUSY_RETRY_SOON = auto()
     BUSY_RETRY_LATE = auto()
+    MOVED = auto()
+    """307 to another address, where any model answers."""
     BROKEN = auto()
     UNAVAILABLE = auto()
 
@@ -97,6 +100,7 @@ class HostileServer:
 
     content: Writing  # from the last message of the prompt
     counts: Counter[Behaviour]
+    followed: list[str]  # redirects, by the key that came along
     requests: list[Body]
     keys: set[str]  # that came along
     longest: int  # characters of a text that is embedded
@@ -109,10 +113,16 @@ class HostileServer:
             Route("/v1/chat/completions", self._answer, methods=["POST"]),
             Route("/v1/decisions", self._answer, methods=["POST"]),
             Route("/v1/models", _models, methods=["GET"]),
+            Route("/v1/elsewhere", self._moved_to, methods=["GET", "POST"]),
         ]
         self._loopback = Loopback(Starlette(routes=routes))
+        self.hanging = 0  # requests that do so now
         self.base_url = self._loopback.base_url
         self.reset()
+
+    async def _moved_to(self, request: Request) -> Response:
+        self.followed.append(request.headers.get("authorization", ""))
+        return PlainTextResponse("thank you")
 
     def play(self, behaviours: Iterable[Behaviour]) -> None:
         """Meet requests with these in order of arrival, then WELL_FORMED. May be endless."""
@@ -124,6 +134,7 @@ class HostileServer:
         self.play([])
         self.content = one_pick
         self.counts = Counter()
+        self.followed = []
         self.requests = []
         self.keys = set()
         self.longest = 100_000
@@ -144,7 +155,11 @@ class HostileServer:
             await _until(lambda: self.counts.total() >= self.together)
         match behaviour:
             case Behaviour.HANG:
-                return await _hang(request)
+                self.hanging += 1
+                try:
+                    return await _hang(request)
+                finally:
+                    self.hanging -= 1
             case Behaviour.DRIP:
                 return _stream(_drip(_reply(body, self._content(body))))
             case Behaviour.RESET:
@@ -197,13 +212,13 @@ class HostileServer:
     async def _reset(self, reply: bytes, request: Request) -> AsyncIterator[bytes]:
         assert request.client is not None
         yield reply[: len(reply) // 2]
-        self._loopback.reset_connection(tuple(request.client))
+        self._loopback.reset_connection((request.client.host, request.client.port))
 
 
 def embedding_of(text: str) -> np.ndarray:
     """float32[320]: the sum of a direction for every word."""
     words = [np.random.default_rng(crc32(word.encode())) for word in text.lower().split()]
-    return np.sum([rng.standard_normal(320) for rng in words], axis=0, dtype=np.float32)
+    return np.stack([rng.standard_normal(320) for rng in words]).sum(axis=0, dtype=np.float32)
 
 
 def _encoded(vector: np.ndarray, body: Body) -> JsonValue:
@@ -264,6 +279,8 @@ def _refused(behaviour: Behaviour, body: Body) -> Response | None:
             return _busy({"retry-after": SOON_S})
         case Behaviour.BUSY_RETRY_LATE:
             return _busy({"retry-after": LATE_S})
+        case Behaviour.MOVED:
+            return RedirectResponse("/v1/elsewhere", status_code=307)
         case Behaviour.BROKEN:
             return _error(500, "The server had an error.", kind="server_error")
         case Behaviour.UNAVAILABLE:

@@ -129,7 +129,7 @@ def _vocabulary() -> tuple[list[str], list[int]]:
 
     space, vowels, consonants = "▁", "aeiou", "bcdfghlmnprstvwy"
     control = ["<unk>", "<s>", "</s>"]
-    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    kinds: list[int] = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
     single = [space, *map(chr, range(ord("!"), ord("~") + 1))]
     double = [first + second for first in vowels for second in consonants]
     double += [second + first for first in vowels for second in consonants]

@@ -5,10 +5,20 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _PIECE = 65_536
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass
+class _Hold:
+    """Where a connection is to be stopped; `left` such pieces are still to come."""
+
+    words: tuple[bytes, ...]
+    left: int
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Shim:
@@ -25,6 +35,7 @@ class Shim:
         self.accepted = 0  # connections so far
         self.cuts = 0  # of connections that stood
         self._reply_bytes_left: int | None = None
+        self._holds: list[_Hold] = []
 
     @classmethod
     @asynccontextmanager
@@ -50,6 +61,21 @@ class Shim:
     def pause(self) -> None:
         """Accept connections and bytes, and forward nothing."""
         self._open.clear()
+
+    def hold(self, *words: bytes, nth: int = 1) -> asyncio.Event:
+        """Stop the connection before its `nth` piece of a request with all these words in it.
+
+        The event tells when it has come. Other connections go on.
+        """
+        hold = _Hold(words, nth)
+        self._holds.append(hold)
+        return hold.reached
+
+    async def forget(self) -> None:
+        """Reset every connection, and return when what was held back on it is gone."""
+        self.cut()
+        while self._pumps:
+            await asyncio.sleep(0.01)
 
     def heal(self) -> None:
         """Forward everything again, held back bytes included."""
@@ -97,6 +123,8 @@ class Shim:
             while piece := await source.read(_PIECE):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                if not replies:
+                    await self._held(piece)
                 await self._open.wait()
                 if replies and self._reply_bytes_left is not None:
                     whole = len(piece) <= self._reply_bytes_left
@@ -110,6 +138,14 @@ class Shim:
                         return
                 sink.write(piece)
                 await sink.drain()
+
+    async def _held(self, request: bytes) -> None:
+        for hold in self._holds:
+            if not hold.reached.is_set() and all(word in request for word in hold.words):
+                hold.left -= 1
+                if not hold.left:
+                    hold.reached.set()
+                    await asyncio.Event().wait()  # until the connection is reset
 
     def _reset(self, peer: asyncio.StreamWriter) -> None:
         connection = peer.get_extra_info("socket")

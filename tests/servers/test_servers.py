@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from openai import (
@@ -19,8 +19,6 @@ from openai import (
     NotFoundError,
     RateLimitError,
 )
-from openai.types.chat import ChatCompletion
-from pydantic import JsonValue
 
 from tests.servers.decisions import DecisionsServer, Input, Question, predicate
 from tests.servers.hostile import Behaviour, HostileServer
@@ -52,7 +50,7 @@ _SHAPED = {
 
 
 @asynccontextmanager
-async def client_of(url: str, **options: object) -> AsyncIterator[AsyncOpenAI]:
+async def client_of(url: str, **options: Any) -> AsyncIterator[AsyncOpenAI]:
     client = AsyncOpenAI(base_url=url, api_key="key", **{"max_retries": 0, "timeout": 5, **options})
     async with client:
         yield client
@@ -76,8 +74,8 @@ async def decisions(decisions_server: DecisionsServer) -> AsyncIterator[AsyncOpe
         yield client
 
 
-async def say(client: AsyncOpenAI, prompt: str = "Hi", **options: object) -> ChatCompletion:
-    messages = [{"role": "system", "content": "Rank."}, {"role": "user", "content": prompt}]
+async def say(client: AsyncOpenAI, prompt: str = "Hi", **options: Any) -> Any:
+    messages: Any = [{"role": "system", "content": "Rank."}, {"role": "user", "content": prompt}]
     return await client.chat.completions.create(model=MODEL, messages=messages, **options)
 
 
@@ -129,7 +127,7 @@ class TestLlama:
         assert len(logprobs.content[0].top_logprobs) == 20
 
     async def test_streams(self, llama: AsyncOpenAI) -> None:
-        options = {"seed": 1, "max_completion_tokens": 20}
+        options: dict[str, Any] = {"seed": 1, "max_completion_tokens": 20}
         whole = await say(llama, **options)
         chunks = [
             chunk
@@ -159,7 +157,7 @@ _SCORE = {"type": "score", "instructions": "How good?", "levels": [{"label": "a"
 
 class TestDecisions:
     async def test_answers_every_kind(self, decisions: AsyncOpenAI) -> None:
-        asked = [_CHOICE, _PREDICATE, _SCORE]
+        asked: Any = [_CHOICE, _PREDICATE, _SCORE]
         decision, again = [
             await decisions.decisions.create(model="m", input="x" * 400, questions=asked)
             for _ in range(2)
@@ -186,11 +184,11 @@ class TestDecisions:
         def answer(question: Question, shown: Input) -> object:
             return predicate(question, 1.0 if question["instructions"] == shown else 0.0)
 
-        decisions_server.answer = answer
+        decisions_server.answer = answer  # type: ignore[assignment]  # whatever is JSON
         decisions_server.refused = {2}
         decisions_server.answers_at_most = 3
-        asked = [{"type": "predicate", "instructions": letter} for letter in "abcd"]
-        decision = await decisions.decisions.create(model="m", input="b", questions=asked)
+        asked: Any = [{"type": "predicate", "instructions": letter} for letter in "abcd"]
+        decision: Any = await decisions.decisions.create(model="m", input="b", questions=asked)
         assert [answer.type for answer in decision.answers] == ["predicate"] * 2 + ["refusal"]
         assert [answer.probability for answer in decision.answers[:2]] == [0, 1]
         assert len(decisions_server.requests) == 1
@@ -199,7 +197,8 @@ class TestDecisions:
         self, decisions: AsyncOpenAI, decisions_server: DecisionsServer
     ) -> None:
         decisions_server.options_at_most = 1
-        decision = await decisions.decisions.create(model="m", input="", questions=[_CHOICE])
+        asked: Any = [_CHOICE]
+        decision: Any = await decisions.decisions.create(model="m", input="", questions=asked)
         assert [share.value for share in decision.answers[0].probabilities] == ["1"]
 
     @pytest.mark.parametrize(
@@ -216,7 +215,7 @@ class TestDecisions:
         ],
     )
     async def test_refuses_what_the_types_forbid(
-        self, decisions: AsyncOpenAI, questions: list[JsonValue]
+        self, decisions: AsyncOpenAI, questions: list[Any]
     ) -> None:
         with pytest.raises(BadRequestError):
             await decisions.decisions.create(model="m", input="x", questions=questions)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.embedders import LexicalEmbedder, fit_sample
 from tree.build import common_names, grow, leaf_members, number_whole
 from tree.clustering import balanced_parts, packed_parts
 from tree.edits import NodeSpec
-from tree.embedders import LexicalEmbedder, fit_sample
 from tree.inspect import statistics, violations
 from tree.item import Item
 from tree.node import ROOT, TreeSettings
@@ -38,7 +38,7 @@ def built(
 ) -> Made:
     settings = settings or TreeSettings()
     ids = [f"item {number}" for number in range(len(paths))]
-    keys = [Item(id="x", title="x", domain=d, categories=c).key for d, *c in paths]
+    keys = [Item(id="x", title="x", domain=d, categories=tuple(c)).key for d, *c in paths]
     top = grow(vectors, keys, settings, names=common_names(paths, keys))
     specs, next_node = number_whole(top)
     members = leaf_members(top)
@@ -84,7 +84,7 @@ SHAPES: dict[str, Callable[[], tuple[list[Names], Int8Matrix]]] = {
     "every category of its own": lambda: _along([("", f"c{n}") for n in range(900)]),
     "200 categories": lambda: _along([("", f"c{n % 200}") for n in range(1_800)]),
     "one huge and many tiny": lambda: _along(
-        [("", "huge")] * 1_000 + [("", f"tiny {n // 2}") for n in range(200)]
+        [*[("", "huge")] * 1_000, *(("", f"tiny {n // 2}") for n in range(200))]
     ),
     "uneven": lambda: _along([("", f"c{n}") for n in range(40) for _ in range(1 + n * n // 12)]),
     "uneven levels": lambda: _along(

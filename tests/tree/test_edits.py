@@ -1,4 +1,4 @@
-"""Every edit survives the wire; what is no edit is refused."""
+"""Every edit can be stored and read; what is no edit is refused."""
 
 import pytest
 from hypothesis import given

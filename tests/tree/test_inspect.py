@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import networkx as nx
@@ -138,7 +139,7 @@ def test_a_good_tree_has_no_violations(tree):
     assert violations(SemanticTree.empty(SPACE)) == []
 
 
-def damaged(tree: SemanticTree, node_id: int, **fields: object) -> SemanticTree:
+def damaged(tree: SemanticTree, node_id: int, **fields: Any) -> SemanticTree:
     nodes = tree._nodes.insert(node_id, replace(tree.node(node_id), **fields))
     return SemanticTree(
         version=tree.version, settings=tree.settings, space=tree.space, nodes=nodes,
@@ -148,7 +149,7 @@ def damaged(tree: SemanticTree, node_id: int, **fields: object) -> SemanticTree:
 
 FLAWS: dict[str, tuple[int, dict[str, object], str]] = {
     "a wrong count": (1, {"count": 5}, "counts 5 items of 4"),
-    "a wrong height": (1, {"height": 2}, "tells height 2"),
+    "a wrong height": (1, {"height": 2}, "says height 2"),
     "another parent": (3, {"parent": 2}, "hangs from 1 but names 2"),
     "a parent of the root": (0, {"parent": 1}, "the root has a parent"),
     "one child": (1, {"children": (3,), "count": 3}, "has 1 children"),
@@ -160,8 +161,12 @@ FLAWS: dict[str, tuple[int, dict[str, object], str]] = {
     "a row in two leaves": (4, {"rows": np.array([2], np.int32)}, "stand in two leaves"),
     "a row in no leaf": (3, {"rows": np.array([0, 1], np.int32), "count": 2}, "in no leaf"),
     "an over-full leaf": (4, {"rows": np.array([3] * 6), "count": 6}, "holds 6 items"),
-    "another slate": (1, {"slate": np.ones((2, 2, DIMENSIONS), np.int8)}, "not its children's"),
-    "another scale": (1, {"slate_scale": np.ones((2, 2), np.float32)}, "not scaled"),
+    "another child_centroids": (
+        1,
+        {"child_centroids": np.ones((2, 2, DIMENSIONS), np.int8)},
+        "not its children's",
+    ),
+    "another scale": (1, {"child_scale": np.ones((2, 2), np.float32)}, "not scaled"),
     "an id of the future": (0, {}, "the next one would be"),
     "a label only": (1, {"label": "Other"}, ""),
 }

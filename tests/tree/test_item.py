@@ -1,9 +1,14 @@
 """What an item may be."""
 
 import json
+import sys
+import time
+import unicodedata
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tree.item import Item, normalise
@@ -32,6 +37,7 @@ BAD: dict[str, dict[str, object]] = {
     "an attribute as object": {"attributes": {"a": {}}},
     "an attribute as list of numbers": {"attributes": {"a": [1]}},
     "a long attribute": {"attributes": {"a": "x" * 2_001}},
+    "a long attribute in a list": {"attributes": {"a": ["x", "x" * 2_001]}},
     "a blank attribute name": {"attributes": {" ": 1}},
     "65 attributes": {"attributes": {str(n): 1 for n in range(65)}},
     "negative popularity": {"popularity": -1},
@@ -65,7 +71,7 @@ def test_half_a_character_is_refused():
 
 def test_null_means_absent():
     nothing = {field: None for field in Item.model_fields if field not in BARE}
-    assert Item.model_validate_json(json.dumps(BARE | nothing)) == Item(**BARE)
+    assert Item.model_validate_json(json.dumps(BARE | nothing)) == Item.model_validate(BARE)
 
 
 def test_an_item_comes_back_from_its_record():
@@ -88,12 +94,12 @@ def test_an_item_comes_back_from_its_record():
 
 
 def test_a_record_holds_no_defaults():
-    assert json.loads(Item(**BARE).record()) == BARE
+    assert json.loads(Item.model_validate(BARE).record()) == BARE
 
 
 def test_items_do_not_change():
     with pytest.raises(ValidationError):
-        Item(**BARE).title = "Other"  # type: ignore[misc]
+        Item.model_validate(BARE).title = "Other"  # type: ignore[misc]
 
 
 def test_the_text_is_what_is_said_of_it():
@@ -122,7 +128,42 @@ def test_names_that_differ_stay_apart(one, other):
     assert normalise(one) != normalise(other)
 
 
+@given(st.text(max_size=200))
+def test_names_are_folded_by_unicode(name):
+    wanted = unicodedata.normalize("NFKC", name).casefold().split()
+    assert normalise(name) == " ".join(wanted)
+
+
+@pytest.mark.parametrize(
+    "marks", ["\u0301\u0316", "\uff9e\u0301", "\u0f73\u0f71", "\U0001e944\u0316"]
+)
+@pytest.mark.parametrize("before", ["a", "", "日本語" * 100])
+def test_marks_without_end_take_no_time(marks, before):
+    name = before + "".join(mark * 10_000 for mark in marks)
+    began = time.thread_time()
+    folded = normalise(name)
+    assert time.thread_time() - began < 0.1
+    assert folded == normalise(before + marks[0] * 30)
+    assert normalise(name + " Ｂ") == f"{folded} b"
+
+
+def test_as_many_marks_as_text_may_have_are_kept():
+    name = "日本語" * 10 + "q" + "\u0301" * 15 + "\u0316" * 15
+    assert normalise(name) == unicodedata.normalize("NFKC", name)
+
+
+def test_all_marks_are_known():
+    beyond = map(chr, range(0x20000, sys.maxunicode + 1))
+    assert not any(unicodedata.combining(unicodedata.normalize("NFKD", c)[0]) for c in beyond)
+
+
+def test_records_of_earlier_releases_are_read():
+    long = {"attributes": {"a": ["x" * 60_000]}}
+    record = json.dumps(BARE | long).encode()
+    assert Item.stored(record).attributes == {"a": ("x" * 60_000,)}
+
+
 def test_the_key_is_domain_and_path():
-    assert Item(**BARE).key == ("",)
+    assert Item.model_validate(BARE).key == ("",)
     item = Item(id="x", title="t", domain=" Shop ", categories=("A", "b", "A"))
     assert item.key == ("shop", "a", "b", "a")

@@ -1,5 +1,8 @@
 """Names that tell siblings apart, and never change what an administrator chose."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -160,7 +163,7 @@ def assembled(
     return tree, {item.id: item for item in items}
 
 
-def halves(**fields: object) -> list[NodeSpec]:
+def halves(**fields: Any) -> list[NodeSpec]:
     """Two halves of a split leaf, with one name still, beside a third leaf."""
     return [
         NodeSpec(ROOT, "All items", children=(1, 2, 3)),
@@ -206,6 +209,17 @@ def test_items_that_are_gone_meanwhile_do_no_harm():
     kept = {item_id: item for item_id, item in items.items() if item.title in ZELDA}
     assert len(relabel(tree, [1, 2], kept)) == 2
     assert len({edit.label for edit in relabel(tree, [1, 2], {})}) == 2
+
+
+def test_titles_that_may_not_be_shown_are_no_examples():
+    tree, items = assembled(halves(), [ZELDA, KART, CHESS])
+    secret = {item.id for item in items.values() if item.title == ZELDA[0]}
+    for gone in ({"hidden": True}, {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}):
+        known = {name: one.model_copy(update=gone if name in secret else {})
+                 for name, one in items.items()}  # fmt: skip
+        signposts = {edit.node: edit.signpost for edit in relabel(tree, [1, 2], known)}
+        examples = signposts[1].rpartition(" — e.g. ")[2].split("; ")
+        assert set(examples) == {*ZELDA[1:]}
 
 
 def test_an_inner_node_is_named_by_its_children():

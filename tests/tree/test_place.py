@@ -249,7 +249,7 @@ def test_items_of_a_category_are_placed_in_it(grown):
     named = {node.key: node for node in grown.tree.walk() if node.key}
     assert {("", f"wide {n % 2}", f"narrow {n}") for n in range(6)} <= named.keys()
     for key, node in named.items():
-        vector = grown.tree.facets_of(node)[0]
+        vector = grown.tree.centroids_of(node)[0]
         steps = grown.tree.path(*route(grown.tree, [(*key, "unheard of")], vector[None]))
         assert any(step.key == key for step in steps), f"{key} strayed"
 

@@ -167,10 +167,10 @@ def test_an_abandoned_version_was_never_there(tree):
 
 def test_parts_make_the_same_tree(tree):
     tree = tree.apply([put("x", 2, value=3), DropItem("a")])
-    specs, columns, sizes, compass = tree.parts()
+    specs, columns, sizes, centroids = tree.parts()
     copy = SemanticTree.assemble(
         specs, columns, sizes, version=tree.version, settings=SETTINGS, space=SPACE,
-        next_node=tree.next_node, leaf_facets=compass,
+        next_node=tree.next_node, leaf_centroids=centroids,
     )  # fmt: skip
     assert violations(copy) == []
     assert content(copy) == content(tree)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tree.vectors import (
+    CENTROIDS_PER_NODE,
     DIMENSIONS,
-    FACETS,
+    centroids,
+    centroids_of_groups,
     cosines,
-    facets,
-    facets_of_groups,
     in_parallel,
     inverse_norms,
     quantise,
@@ -86,9 +86,9 @@ def test_zero_is_near_nothing():
 
 @given(matrices)
 def test_facets_are_directions_of_the_members(members):
-    found = facets(members)
-    assert found.shape == (FACETS, DIMENSIONS)
-    assert np.array_equal(found, facets(members))
+    found = centroids(members)
+    assert found.shape == (CENTROIDS_PER_NODE, DIMENSIONS)
+    assert np.array_equal(found, centroids(members))
     if not members.any():
         assert not found.any()
 
@@ -97,19 +97,21 @@ def test_facets_tell_two_groups_apart():
     rng = np.random.default_rng(4)
     centres = rng.integers(-100, 101, (2, DIMENSIONS))
     members = (centres[np.arange(30) % 2] + rng.integers(-20, 21, (30, DIMENSIONS))).astype(np.int8)
-    near = cosines(facets(members), inverse_norms(facets(members)), centres.astype(np.int8))
+    near = cosines(centroids(members), inverse_norms(centroids(members)), centres.astype(np.int8))
     assert sorted(near.argmax(axis=1).tolist()) == [0, 1]
     assert (near.max(axis=1) > 0.95).all()
 
 
 def test_facets_of_one_member_are_the_member():
     member = np.random.default_rng(0).integers(-127, 128, (1, DIMENSIONS)).astype(np.int8)
-    assert np.array_equal(facets(member), np.repeat(member, FACETS, axis=0))
+    assert np.array_equal(centroids(member), np.repeat(member, CENTROIDS_PER_NODE, axis=0))
 
 
 def test_facets_of_alike_members_are_their_direction():
     members = np.full((9, DIMENSIONS), 64, np.int8)
-    assert np.array_equal(facets(members), np.full((FACETS, DIMENSIONS), 127, np.int8))
+    assert np.array_equal(
+        centroids(members), np.full((CENTROIDS_PER_NODE, DIMENSIONS), 127, np.int8)
+    )
 
 
 def test_groups_worked_on_together_have_the_facets_of_each_alone():
@@ -117,8 +119,8 @@ def test_groups_worked_on_together_have_the_facets_of_each_alone():
     sizes = [*range(40), *rng.integers(0, 21, 200), 130]
     groups = [rng.integers(-127, 128, (size, DIMENSIONS)).astype(np.int8) for size in sizes]
     groups += [np.zeros((5, DIMENSIONS), np.int8), np.repeat(groups[3], 4, axis=0)]
-    together = facets_of_groups(groups)
+    together = centroids_of_groups(groups)
     for members, found in zip(groups, together, strict=True):
-        assert np.array_equal(found, facets(members)), len(members)
+        assert np.array_equal(found, centroids(members)), len(members)
     assert not together[0].any()
-    assert np.array_equal(facets_of_groups([]), np.zeros((0, FACETS, DIMENSIONS)))
+    assert len(centroids_of_groups([])) == 0

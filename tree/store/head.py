@@ -1,4 +1,4 @@
-"""`Head`: what a catalogue says of itself, in one hash that every change of it rewrites."""
+"""`Head`: the newest version of a catalogue and where it is stored, in one hash."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from typing import cast
 import msgspec
 from redis.asyncio import Redis
 
-from tree.errors import CorruptSnapshot
+from tree.errors import CatalogDeleted, CorruptSnapshot
+from tree.redis.script import TOMBSTONE
 from tree.store.keys import CatalogKeys
 
 _FIELDS = ("version", "token", "generation", "space", "snapshot", "at", "versions")
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """A version that was published whole, and the snapshot from which it can be had back."""
+class KeptVersion(msgspec.Struct, frozen=True):
+    """A version that was published whole, and its snapshot."""
 
     version: int
     items: int
@@ -34,23 +35,30 @@ class Head:
     space: str
     snapshot: int  # the version of that snapshot
     committed_at: float  # seconds since the epoch, by the clock of the store
-    versions: tuple[Kept, ...]  # the newest first; the snapshot in place is that of the first
+    versions: tuple[
+        KeptVersion, ...
+    ]  # the newest first; the snapshot in place is that of the first
 
-    def compacted(self, generation: str) -> tuple[Kept, ...]:
+    def compacted(self, generation: str) -> tuple[KeptVersion, ...]:
         """The versions, with another snapshot for the one in place."""
         first, *others = self.versions
         return (msgspec.structs.replace(first, generation=generation), *others)
 
 
-NOTHING = Head(0, "", "", "", 0, 0.0, ())
+NEVER_WRITTEN = Head(0, "", "", "", 0, 0.0, ())
 
-_decoder = msgspec.json.Decoder(list[Kept])
+_decoder = msgspec.json.Decoder(list[KeptVersion])
 
 
 async def read_head(client: Redis, keys: CatalogKeys) -> Head:
-    """Raises CorruptSnapshot when its fields contradict each other, or are of no right kind."""
-    values = cast(list[bytes | None], await client.hmget(keys.head, list(_FIELDS)))
-    *texts, kept = [value or b"" for value in values]
+    """Raises CorruptSnapshot when its fields contradict each other, or are of the wrong kind.
+
+    Raises CatalogDeleted.
+    """
+    fields = await client.hmget(keys.head, [*_FIELDS, TOMBSTONE])
+    *texts, kept, deleted = [value or b"" for value in cast(list[bytes | None], fields)]
+    if deleted:
+        raise CatalogDeleted("the catalogue was deleted")
     try:
         version, token, generation, space, snapshot, at = map(bytes.decode, texts)
         head = Head(
@@ -70,7 +78,7 @@ async def read_head(client: Redis, keys: CatalogKeys) -> Head:
 
 def _check(head: Head) -> None:
     if not head.token:
-        if head != NOTHING:
+        if head != NEVER_WRITTEN:
             raise ValueError("it lacks its token")
     elif not head.versions:
         raise ValueError("it lacks its list of versions")
@@ -78,13 +86,13 @@ def _check(head: Head) -> None:
         raise ValueError("its list of versions does not begin with the one in place")
 
 
-def pack_versions(versions: Sequence[Kept]) -> bytes:
+def pack_versions(versions: Sequence[KeptVersion]) -> bytes:
     return msgspec.json.encode(versions)
 
 
-def generations(versions: Iterable[Kept]) -> set[str]:
+def generations(versions: Iterable[KeptVersion]) -> set[str]:
     return {kept.generation for kept in versions}
 
 
-def spaces(versions: Iterable[Kept]) -> set[str]:
+def spaces(versions: Iterable[KeptVersion]) -> set[str]:
     return {kept.space for kept in versions}

@@ -1,36 +1,21 @@
-"""The names of everything that the store keeps. No other module builds a key.
+"""The names of the keys of a catalogue's tree. No other module builds them.
 
-All keys of one catalogue carry it as their hash tag, so that they share a slot of a Redis
-Cluster and one script may touch them together. The tag is the first `{…}` of a key: prefix and
-catalogue can hold no brace (nor anything that SCAN reads as a pattern), and whatever an item id
-holds comes after it.
+All keys of one catalogue, also those of its users and events, carry its id as their hash tag.
+
+A catalogue's id is its name and a random creation, `books~1a2b3c4d`: a name that is used again
+never meets the keys of the catalogue that had it before. Those that an older release has created
+have no creation, and their id is their name.
 """
 
 import re
-from enum import Enum
-from typing import Literal, TypeAlias
 
-DEFAULT_PREFIX = "unillmrec"
+from tree.redis.keys import DEFAULT_PREFIX, Lifetime, stem
 
-DocumentKind: TypeAlias = Literal[
-    "catalog", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode"
-]
+_CATALOG = re.compile(r"[a-z0-9_-]{1,64}(~[0-9a-f]{8})?")
+_CREATION = "~"
 
-_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_CATALOG = re.compile(r"[a-z0-9_-]{1,64}")
-_DOCUMENT = "document."  # the dot keeps document tags apart from catalogue names
-
-
-class Lifetime(Enum):
-    """How long a key may stay."""
-
-    PERMANENT = "permanent by name"
-    CURRENT = "permanent while the head of the catalogue names it, with a TTL before and after"
-    EXPIRING = "always with a TTL"
-
-
-_CATALOG_KEYS = {
-    "head": Lifetime.PERMANENT,
+TREE_ROLES = {
+    "head": Lifetime.PERMANENT,  # for a day only, once the catalogue is deleted
     "log": Lifetime.PERMANENT,
     "staged": Lifetime.PERMANENT,
     "item": Lifetime.PERMANENT,
@@ -39,71 +24,69 @@ _CATALOG_KEYS = {
     "compacting": Lifetime.EXPIRING,
     "turn": Lifetime.EXPIRING,
     "mark": Lifetime.EXPIRING,
-    "count": Lifetime.PERMANENT,
-    "gone": Lifetime.PERMANENT,
-    "near": Lifetime.PERMANENT,
-    "event": Lifetime.EXPIRING,
-    "visited": Lifetime.EXPIRING,
-    "reader": Lifetime.EXPIRING,
-    "owned": Lifetime.EXPIRING,
 }
-_DOCUMENT_KEYS: dict[DocumentKind, Lifetime] = {
-    "catalog": Lifetime.PERMANENT,
-    "job": Lifetime.EXPIRING,
-    "open": Lifetime.EXPIRING,  # an empty one for every job that has not ended
-    "lease": Lifetime.EXPIRING,
-    "cancel": Lifetime.EXPIRING,
-    "trace": Lifetime.EXPIRING,
-    "profile": Lifetime.EXPIRING,
-    "reply": Lifetime.EXPIRING,
-    "mode": Lifetime.EXPIRING,
-}
-DOCUMENT_KINDS = tuple(_DOCUMENT_KEYS)
+
+
+def catalog_id(name: str, creation: str) -> str:
+    """The id of one creation of a catalogue; see the module."""
+    return f"{name}{_CREATION}{creation}" if creation else name
+
+
+def name_of(catalog_id: str) -> str:
+    """The name in the id of a catalogue."""
+    return catalog_id.partition(_CREATION)[0]
+
+
+def creation_of(catalog_id: str) -> str:
+    """The creation in the id of a catalogue; empty where it has none."""
+    return catalog_id.partition(_CREATION)[2]
+
+
+def tag_of(key: str, prefix: str = DEFAULT_PREFIX) -> str | None:
+    """The id of the catalogue that a key belongs to; None for any other key."""
+    begin = f"{prefix}:{{"
+    tag, end, _ = key.removeprefix(begin).partition("}:")
+    return tag if key.startswith(begin) and end and _CATALOG.fullmatch(tag) else None
+
+
+def catalog_stem(catalog_id: str, prefix: str = DEFAULT_PREFIX) -> str:
+    """What all keys of a catalogue begin with.
+
+    Raises ValueError for an id that could escape its hash tag.
+    """
+    if not _CATALOG.fullmatch(catalog_id):
+        raise ValueError(f"catalog {catalog_id!r} must match {_CATALOG.pattern}")
+    return stem(prefix, catalog_id)
 
 
 class CatalogKeys:
-    """The keys of one catalogue. Raises ValueError on a name that could escape its hash tag."""
+    """The keys of one catalogue's tree, and the pattern of all its keys."""
 
-    def __init__(self, catalog: str, prefix: str = DEFAULT_PREFIX) -> None:
-        if not _CATALOG.fullmatch(catalog):
-            raise ValueError(f"catalog {catalog!r} must match {_CATALOG.pattern}")
-        self._stem = _stem(prefix, catalog)
+    def __init__(self, catalog_id: str, prefix: str = DEFAULT_PREFIX) -> None:
+        self._stem = catalog_stem(catalog_id, prefix)
         self.head = f"{self._stem}:head"
         self.log = f"{self._stem}:log"
         self.staged = f"{self._stem}:staged"
         self.compacting = f"{self._stem}:compacting"
-        self.count = f"{self._stem}:count"
-        self.gone = f"{self._stem}:gone"
-        self.turn = f"{self._stem}:turn"
+        self.bulk_write_lease = f"{self._stem}:turn"
         self.pattern = f"{self._stem}:*"
+
+    @staticmethod
+    def patterns(name: str | None = None, prefix: str = DEFAULT_PREFIX) -> tuple[str, ...]:
+        """What SCAN finds the keys of every creation of `name` by, or those of all catalogues.
+
+        The latter also finds keys of `app.storage`.
+        """
+        tags = ("*",) if name is None else (name, f"{name}{_CREATION}*")
+        return tuple(f"{stem(prefix, tag)}:*" for tag in tags)
 
     def item(self, item_id: str) -> str:
         """The record of an item."""
         return f"{self._stem}:item:{item_id}"
 
-    def mark(self, name: str) -> str:
-        """How far somebody who stages items has come."""
+    def checkpoint(self, name: str) -> str:
+        """How far an import has come."""
         return f"{self._stem}:mark:{name}"
-
-    def near(self, item_id: str) -> str:
-        """The items that go together with an item."""
-        return f"{self._stem}:near:{item_id}"
-
-    def event(self, period: int) -> str:
-        """The ids of the events of a period."""
-        return f"{self._stem}:event:{period}"
-
-    def visited(self, user_id: str) -> str:
-        """What a user had, and when."""
-        return f"{self._stem}:visited:{user_id}"
-
-    def reader(self, user_id: str) -> str:
-        """What is known of a user besides."""
-        return f"{self._stem}:reader:{user_id}"
-
-    def owned(self, user_id: str) -> str:
-        """The documents that came about for a user."""
-        return f"{self._stem}:owned:{user_id}"
 
     def snapshot(self, generation: str) -> str:
         """The header and the chunks of one snapshot."""
@@ -112,53 +95,3 @@ class CatalogKeys:
     def space(self, fingerprint: str) -> str:
         """The frozen state of an embedder."""
         return f"{self._stem}:space:{fingerprint}"
-
-
-class DocumentKeys:
-    """The keys of the documents of one kind, in a slot of their own."""
-
-    def __init__(self, kind: DocumentKind, prefix: str = DEFAULT_PREFIX) -> None:
-        self._stem = _stem(prefix, _DOCUMENT + kind)
-        self.index = f"{self._stem}:index"
-
-    def document(self, document_id: str) -> str:
-        return f"{self._stem}:at:{document_id}"
-
-    def holds(self, key: str) -> bool:
-        """Whether `key` is that of a document of this kind."""
-        return key.startswith(self.document(""))
-
-    def id_of(self, key: str) -> str:
-        """The id of the document of a key."""
-        return key.removeprefix(self.document(""))
-
-    @staticmethod
-    def pattern(prefix: str = DEFAULT_PREFIX) -> str:
-        """What SCAN finds every document by."""
-        return f"{_stem(prefix, _DOCUMENT + '*')}:at:*"
-
-
-def document_lifetime(kind: DocumentKind) -> Lifetime:
-    """Whether documents of this kind stay or expire."""
-    return _DOCUMENT_KEYS[kind]
-
-
-def classify(key: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, Lifetime]:
-    """The hash tag of a key and how long it may stay. Raises ValueError on a foreign key."""
-    found = re.fullmatch(rf"{re.escape(prefix)}:\{{([^{{}}]+)\}}:([a-z]+)(:.*)?", key, re.DOTALL)
-    if found is None:
-        raise ValueError(f"{key!r} is no key of prefix {prefix!r}")
-    tag, role = found[1], found[2]
-    roles: dict[str, Lifetime] = _CATALOG_KEYS
-    if tag.startswith(_DOCUMENT):
-        kinds = {_DOCUMENT + kind: lifetime for kind, lifetime in _DOCUMENT_KEYS.items()}
-        roles = {"index": kinds[tag], "at": kinds[tag]} if tag in kinds else {}
-    if role not in roles:
-        raise ValueError(f"{key!r} has an undeclared role")
-    return tag, roles[role]
-
-
-def _stem(prefix: str, tag: str) -> str:
-    if not _PREFIX.fullmatch(prefix):
-        raise ValueError(f"key prefix {prefix!r} must match {_PREFIX.pattern}")
-    return f"{prefix}:{{{tag}}}"

@@ -1,4 +1,4 @@
-"""The log of a catalogue, as it is read."""
+"""Reads the log of a catalogue."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _ENTRIES_AT_ONCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What led to a version; a damaged entry may lack its edits, or name other tokens."""
+    """The edits that led to a version; a damaged entry may lack them, or have wrong tokens."""
 
     version: int
     edits: bytes | None
@@ -26,7 +26,7 @@ class Entry:
 async def read_entries(
     client: Redis, keys: CatalogKeys, *, after: int, upto: int
 ) -> AsyncIterator[Entry]:
-    """The entries after a version that are there, oldest first."""
+    """The entries after a version, oldest first; missing ones are left out."""
     while after < upto:
         span = f"{after + 1}-0", f"{upto}-0"
         page = await client.xrange(keys.log, *span, count=_ENTRIES_AT_ONCE)
@@ -41,10 +41,7 @@ async def read_entries(
 
 
 async def check_reach(client: Redis, keys: CatalogKeys, head: Head) -> None:
-    """A head that lost its newest fields would pass off an older version as the newest.
-
-    Raises CorruptSnapshot.
-    """
+    """Raises CorruptSnapshot when the log has newer versions than the head: the head is damaged."""
     newest = await client.xrevrange(keys.log, count=1)
     for number, _ in cast(list[tuple[bytes, dict[bytes, bytes]]], newest):
         logged = int(number.partition(b"-")[0])

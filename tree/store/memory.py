@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from itertools import islice
 
 from tree.edits import Edit
-from tree.errors import StaleVersion, UnknownVersion
+from tree.errors import CatalogDeleted, StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
-from tree.store import wire
-from tree.store.protocol import NEVER_STAGED, Carry, Looked, Mark, TreeVersion
+from tree.store import encoding
+from tree.store.protocol import NEVER_STAGED, Carry, CheckedPart, Checkpoint, TreeVersion
 
 _KEPT_VERSIONS = 2
 
@@ -25,42 +25,40 @@ class MemoryTreeStore:
         space: Space,
         settings: TreeSettings = TreeSettings(),  # noqa: B008
     ) -> None:
-        self._empty = space, settings
-        self._reader = wire.RecordReader()
-        self._start()
-
-    def _start(self) -> None:
-        self._tree = SemanticTree.empty(*self._empty)
+        self._reader = encoding.RecordReader()
+        self._deleted = False
+        self._tree = SemanticTree.empty(space, settings)
         self._log: dict[int, bytes] = {}
         self._records: dict[str, bytes] = {}
-        self._staged: dict[str, int] = {}  # stamps by item id
-        self._stamp = NEVER_STAGED
-        self._marks: dict[str, bytes] = {}
+        self._staged: dict[str, int] = {}  # staging numbers by item id
+        self._staging_seq = NEVER_STAGED
+        self._checkpoints: dict[str, bytes] = {}
         self._published: list[tuple[TreeVersion, SemanticTree]] = []
 
     async def load(self) -> SemanticTree:
         """See TreeStore."""
+        self._check_there()
         return self._tree
 
     async def recent(self) -> SemanticTree:
         """See TreeStore."""
-        return self._tree
+        return await self.load()
 
     def seen(self) -> SemanticTree | None:
         """See TreeStore."""
         return self._tree
 
     async def follow(self, followed: Callable[[float], None]) -> None:
-        """See TreeStore. There are no others to follow."""
+        """See TreeStore. No other process writes here."""
 
     @asynccontextmanager
-    async def hold(self) -> AsyncIterator[str]:
-        """See TreeStore. Nobody else commits here between two steps."""
+    async def commit_lock(self) -> AsyncIterator[str]:
+        """See TreeStore. No other process commits here."""
         yield ""
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """See TreeStore. Nobody else writes here."""
+    async def bulk_write_lease(self) -> AsyncIterator[None]:
+        """See TreeStore. No other process writes here."""
         yield
 
     async def commit(
@@ -68,16 +66,16 @@ class MemoryTreeStore:
         edits: Sequence[Edit],
         *,
         base: int,
-        stamp: int = NEVER_STAGED,
-        hold: str = "",  # noqa: ARG002
+        staging_seq: int = NEVER_STAGED,
+        lock: str = "",  # noqa: ARG002
     ) -> SemanticTree:
         """See TreeStore."""
         self._check(base)
         self._tree = self._tree.apply(edits)
-        self._log[self._tree.version] = wire.pack_edits(edits)
-        for item_id, record in wire.records(edits).items():
+        self._log[self._tree.version] = encoding.pack_edits(edits)
+        for item_id, record in encoding.records(edits).items():
             if record == b"":
-                self._settle(item_id, stamp)
+                self._unstage(item_id, staging_seq)
                 continue
             self._staged.pop(item_id, None)
             if record is None:
@@ -91,7 +89,7 @@ class MemoryTreeStore:
         tree: SemanticTree,
         *,
         base: int,
-        stamp: int = NEVER_STAGED,
+        staging_seq: int = NEVER_STAGED,
         note: str = "rebuild",
         carry: Carry | None = None,
     ) -> SemanticTree:
@@ -108,7 +106,7 @@ class MemoryTreeStore:
         entry = TreeVersion(base + 1, len(tree), time.time(), note)
         self._published = [(entry, self._tree), *self._published][:_KEPT_VERSIONS]
         for item_id in [item_id for item_id in self._staged if item_id in self._tree]:
-            self._settle(item_id, stamp)
+            self._unstage(item_id, staging_seq)
         return self._tree
 
     async def versions(self) -> list[TreeVersion]:
@@ -127,75 +125,90 @@ class MemoryTreeStore:
         wanted = range(since + 1, self._tree.version + 1)
         if since > self._tree.version or not self._log.keys() >= set(wanted):
             raise StaleVersion(f"the log no longer reaches back to version {since}")
-        return [edit for version in wanted for edit in wire.read_edits(version, self._log[version])]
+        return [
+            edit for version in wanted for edit in encoding.read_edits(version, self._log[version])
+        ]
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
+        self._check_there()
         return self._reader.items({item_id: self._records.get(item_id) for item_id in ids})
 
     async def records(self, ids: Collection[str]) -> dict[str, bytes]:
         """See TreeStore."""
+        self._check_there()
         return {item_id: self._records[item_id] for item_id in ids if item_id in self._records}
 
-    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+    async def record_flaws(self, ids: Collection[str]) -> dict[str, str]:
         """See TreeStore."""
-        return wire.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
+        return encoding.record_flaws({item_id: self._records.get(item_id) for item_id in ids})
 
-    async def known(self, ids: Collection[str]) -> set[str]:
+    async def existing(self, ids: Collection[str]) -> set[str]:
         """See TreeStore."""
         return {item_id for item_id in ids if item_id in self._records or item_id in self._staged}
 
-    async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
+    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
         """See TreeStore."""
-        if mark and self._marks.get(mark.name, b"") not in (mark.before, mark.content):
-            raise StaleVersion("somebody else goes on with what is staged here")
-        self._stamp += 1
-        self._records |= {item.id: wire.pack_item(item) for item in items}
-        self._staged |= {item.id: self._stamp for item in items}
-        if mark:
-            self._marks[mark.name] = mark.content
+        self._check_there()
+        if checkpoint and self._checkpoints.get(checkpoint.name, b"") not in (
+            checkpoint.before,
+            checkpoint.content,
+        ):
+            raise StaleVersion("another process continues this import")
+        self._staging_seq += 1
+        self._records |= {item.id: encoding.pack_item(item) for item in items}
+        self._staged |= {item.id: self._staging_seq for item in items}
+        if checkpoint:
+            self._checkpoints[checkpoint.name] = checkpoint.content
 
-    async def mark(self, name: str) -> bytes | None:
+    async def checkpoint(self, name: str) -> bytes | None:
         """See TreeStore."""
-        return self._marks.get(name)
+        return self._checkpoints.get(name)
 
-    async def stamp(self) -> int:
+    async def staging_seq(self) -> int:
         """See TreeStore."""
-        return self._stamp
+        return self._staging_seq
 
-    async def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
+    async def staged_ids(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
         """See TreeStore."""
         ids = iter(list(self._staged))
         while page := list(islice(ids, batch)):
             yield page
 
-    async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
+    async def staged_items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         return await self.items([item_id for item_id in ids if item_id in self._staged])
 
-    async def survey(self) -> AsyncIterator[Looked]:
+    async def check_integrity(self) -> AsyncIterator[CheckedPart]:
         """See TreeStore."""
-        waiting = wire.record_flaws({one: self._records.get(one) for one in self._staged})
-        yield Looked("waiting", len(self._staged), tuple(waiting.values()))
+        waiting = encoding.record_flaws({one: self._records.get(one) for one in self._staged})
+        yield CheckedPart("waiting", len(self._staged), tuple(waiting.values()))
 
-    async def recorded(self) -> AsyncIterator[list[str]]:
+    async def record_ids(self) -> AsyncIterator[list[str]]:
         """See TreeStore."""
         yield list(self._records)
 
     async def compact(self) -> None:
-        """See TreeStore. The log is the snapshot's own business here: nothing to do."""
+        """See TreeStore. There is no snapshot here."""
 
     async def drop(self) -> None:
         """See TreeStore."""
-        self._start()
+        self._deleted = True
+        self._records.clear()
+        self._staged.clear()
 
     async def aclose(self) -> None:
         """Nothing to wait for."""
 
+    def _check_there(self) -> None:
+        if self._deleted:
+            raise CatalogDeleted("the catalogue was deleted")
+
     def _check(self, base: int) -> None:
+        self._check_there()
         if base != self._tree.version:
             raise StaleVersion(f"version {base} is not the newest: {self._tree.version} is")
 
-    def _settle(self, item_id: str, stamp: int) -> None:
-        if self._staged.get(item_id, 0) <= stamp:
+    def _unstage(self, item_id: str, staging_seq: int) -> None:
+        if self._staged.get(item_id, 0) <= staging_seq:
             self._staged.pop(item_id, None)

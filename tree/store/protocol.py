@@ -1,4 +1,9 @@
-"""`TreeStore`: what the service needs of a place that keeps one catalogue."""
+"""`TreeStore`: what the service needs of a place that keeps one catalogue.
+
+It has five parts, by who uses them. Every method raises StoreUnavailable when the store does not
+answer. After `drop` in any process, a method that loads the tree, misses a record or writes
+raises CatalogDeleted, so that nothing half-deleted is read.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,11 +14,11 @@ from tree.edits import Edit
 from tree.item import Item
 from tree.snapshot import SemanticTree
 
-NEVER_STAGED = 0  # the stamp before the first
+NEVER_STAGED = 0  # the staging number before the first
 
 
-class Mark(NamedTuple):
-    """How far somebody who stages has come, under a name; `before` is their mark until then."""
+class Checkpoint(NamedTuple):
+    """How far an import has come, under a name; `before` is the checkpoint that it replaces."""
 
     name: str
     content: bytes
@@ -34,8 +39,8 @@ class TreeVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """A stretch of a survey: how much of a part was looked at, and what is wrong there.
+class CheckedPart:
+    """One step of a check: how many entries of a part were read, and their flaws.
 
     "waiting" are staged items without a record, "strays" records without an item.
     """
@@ -48,14 +53,12 @@ class Looked:
 Carry: TypeAlias = Callable[
     [SemanticTree, Sequence[Edit]], Awaitable[tuple[SemanticTree, list[Edit]]]
 ]
-"""Puts what the edits did to a catalogue into another tree of it: that tree after it, and how."""
+"""Applies what some edits did to a catalogue to another tree of it: the tree after that, and the
+edits that led to it."""
 
 
-class TreeStore(Protocol):
-    """One catalogue: its tree, its item records, and the items that wait for a place.
-
-    Every method raises StoreUnavailable when the store does not answer.
-    """
+class TreeReader(Protocol):
+    """The versions of the tree."""
 
     async def load(self) -> SemanticTree:
         """The newest version; the same object while nothing was committed.
@@ -66,67 +69,21 @@ class TreeStore(Protocol):
         ...
 
     async def recent(self) -> SemanticTree:
-        """A version to answer a reader from, who need not wait for what others have just committed.
+        """A version to answer a user from.
 
-        As `load`, but while a newer version is still being put together here, the one before:
-        such as was the newest within the last second, and never one before what was committed or
-        loaded here.
+        As `load`, but may return the previous version while a newer one is applied: at most one
+        second stale, never older than what this process has already committed or loaded.
         """
         ...
 
     def seen(self) -> SemanticTree | None:
-        """The newest version that was loaded here; the store is not asked."""
+        """The newest version that this process has loaded, without asking the store."""
         ...
 
-    async def follow(self, followed: Callable[[float], None]) -> None:
-        """Keep up with what others commit, once a first `load` is done, until cancelled.
+    async def changes(self, *, since: int) -> list[Edit]:
+        """The edits after version `since`, oldest first, for a rebase.
 
-        `followed` is told how old the newest version was, in seconds, each time it is reached.
-        """
-        ...
-
-    def hold(self) -> AbstractAsyncContextManager[str]:
-        """While the block runs, but for some seconds at most, others lose their races to commit.
-
-        For a change that takes longer to make than others leave time for: `commit` takes the hold.
-        """
-        ...
-
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Large changes one after another: whoever asks waits while another's block runs.
-
-        It spares them from planning what loses its race. It binds nobody, lasts some seconds at
-        most, and after some more the block runs without it.
-        """
-        ...
-
-    async def commit(
-        self, edits: Sequence[Edit], *, base: int, stamp: int = NEVER_STAGED, hold: str = ""
-    ) -> SemanticTree:
-        """Apply edits on version `base`; all or none. Returns the new version.
-
-        Writes the record of every PutItem and removes that of every DropItem in the same step;
-        both leave the staging area. A PutItem without a record places what was staged: it leaves
-        the staging area unless it was staged again after `stamp`. Raises StaleVersion when `base`
-        is not the newest version or somebody holds it, InvalidEdit when the edits do not fit it.
-        """
-        ...
-
-    async def replace(
-        self,
-        tree: SemanticTree,
-        *,
-        base: int,
-        stamp: int = NEVER_STAGED,
-        note: str = "rebuild",
-        carry: Carry | None = None,
-    ) -> SemanticTree:
-        """Publish `tree`, made of version `base`, as the newest version; forget the log before.
-
-        The items of `tree` that were staged up to `stamp` leave the staging area. The version it
-        takes the place of is kept for a while. What was committed after `base` is carried over
-        by `carry`, for which others wait a moment at the end. Raises StaleVersion where there is
-        no `carry`, or where the log does not reach back to `base`.
+        Raises StaleVersion when the log no longer reaches that far back.
         """
         ...
 
@@ -138,67 +95,132 @@ class TreeStore(Protocol):
         """One of these, about as it was when another took its place. Raises UnknownVersion."""
         ...
 
-    async def changes(self, *, since: int) -> list[Edit]:
-        """The edits after version `since`, oldest first, for a rebase.
 
-        Raises StaleVersion when the log no longer reaches that far back.
+class TreeWriter(Protocol):
+    """Commits and new trees."""
+
+    def commit_lock(self) -> AbstractAsyncContextManager[str]:
+        """A lock, for some seconds at most, under which only a `commit` with its token succeeds.
+
+        For a change that takes longer to plan than other writers leave time for.
         """
         ...
+
+    def bulk_write_lease(self) -> AbstractAsyncContextManager[None]:
+        """A lease that processes take in turn for large changes, to plan none that loses its race.
+
+        It is advice: small commits do not ask for it, it lasts some seconds at most, and a block
+        that has waited long enough runs without it.
+        """
+        ...
+
+    async def commit(
+        self, edits: Sequence[Edit], *, base: int, staging_seq: int = NEVER_STAGED, lock: str = ""
+    ) -> SemanticTree:
+        """Apply edits on version `base`; all or none. Returns the new version.
+
+        Writes the record of every PutItem and removes that of every DropItem in the same step;
+        both leave the staging area. A PutItem without a record places what was staged: it leaves
+        the staging area unless it was staged again after `staging_seq`. Raises StaleVersion when
+        `base` is not the newest version or another process holds the commit lock, InvalidEdit when
+        the edits do not fit.
+        """
+        ...
+
+    async def replace(
+        self,
+        tree: SemanticTree,
+        *,
+        base: int,
+        staging_seq: int = NEVER_STAGED,
+        note: str = "rebuild",
+        carry: Carry | None = None,
+    ) -> SemanticTree:
+        """Publish `tree`, made of version `base`, as the newest version; forget the log before.
+
+        The items of `tree` that were staged up to `staging_seq` leave the staging area. The
+        version that it replaces is kept for a while. `carry` applies what was committed after
+        `base`; other writers wait a moment at the end. Raises StaleVersion where there is no
+        `carry`, or where the log does not reach back to `base`.
+        """
+        ...
+
+
+class ItemRecords(Protocol):
+    """The text of items, placed and staged ones."""
 
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """The records of some items, staged ones included.
 
-        Unknown ids are left out, and so are damaged records (the log tells of them once).
+        Unknown ids are left out, and so are damaged records, which the log names once.
         """
-        ...
-
-    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
-        """What is wrong with the records of some items that should have one: missing, damaged."""
-        ...
-
-    async def known(self, ids: Collection[str]) -> set[str]:
-        """Those of some ids that have a record, sound or not, or are staged."""
-        ...
-
-    def survey(self) -> AsyncIterator[Looked]:
-        """Look at everything that the store holds of this catalogue, in bounded memory.
-
-        Goes on where `load` would raise CorruptSnapshot, and never raises it. Writers may go on.
-        The records of items that are in the tree are left to the caller, and `flaws`.
-        """
-        ...
-
-    def recorded(self) -> AsyncIterator[list[str]]:
-        """Ids of all records, in batches; for when the tree cannot be loaded. One may come twice,
-        and what is written meanwhile may be among them or not."""
         ...
 
     async def records(self, ids: Collection[str]) -> dict[str, bytes]:
-        """`items` as they are stored, for `wire.read_item` in another process; in that order."""
+        """`items` as they are stored, in that order, for `encoding.read_item` in any process."""
         ...
 
-    async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
-        """Keep items durably before they have a place in the tree (an import does).
+    async def existing(self, ids: Collection[str]) -> set[str]:
+        """Those of some ids that are staged or have a record, which may be damaged."""
+        ...
 
-        The mark is written in the same step as the last of them. Raises StaleVersion, and writes
-        nothing more, where another mark than the one `before` is in its place.
+    async def record_flaws(self, ids: Collection[str]) -> dict[str, str]:
+        """What is wrong with the records of some items that should have one: missing, damaged."""
+        ...
+
+    def record_ids(self) -> AsyncIterator[list[str]]:
+        """Ids of all records, in batches; for when the tree cannot be loaded.
+
+        One may come twice. What is written meanwhile may be left out.
         """
         ...
 
-    async def mark(self, name: str) -> bytes | None:
-        """The newest mark of that name; kept for a week."""
+
+class StagingArea(Protocol):
+    """Items that wait for a place in the tree."""
+
+    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
+        """Keep items durably before they have a place in the tree (an import does).
+
+        The checkpoint is written in the same step as the last of them. Raises StaleVersion, and
+        writes nothing more, where the stored checkpoint is not the one `before`.
+        """
         ...
 
-    async def stamp(self) -> int:
-        """The stamp of what was staged last: what is read after this is at least as new."""
+    async def checkpoint(self, name: str) -> bytes | None:
+        """The newest checkpoint of that name; kept for a week."""
         ...
 
-    def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
+    async def staging_seq(self) -> int:
+        """The number of the newest staging; what is read after this call is at least as new."""
+        ...
+
+    def staged_ids(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
         """Ids of the staged items, in batches; an id may come twice."""
         ...
 
-    async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
-        """The records of those ids that are staged (still)."""
+    async def staged_items(self, ids: Collection[str]) -> dict[str, Item]:
+        """The records of those ids that are staged now."""
+        ...
+
+
+class StoreUpkeep(Protocol):
+    """What the owner of a store asks of it."""
+
+    async def follow(self, followed: Callable[[float], None]) -> None:
+        """Apply what other processes commit as it comes, until cancelled or dropped.
+
+        Begins after the first `load`. Calls `followed` with the lag, in seconds, each time the
+        newest version is reached.
+        """
+        ...
+
+    def check_integrity(self) -> AsyncIterator[CheckedPart]:
+        """Read everything that the store holds of this catalogue, in bounded memory.
+
+        Continues where `load` would raise CorruptSnapshot, and never raises it. Others may write
+        meanwhile. It leaves the records of items in the tree to the caller: see `record_flaws`.
+        """
         ...
 
     async def compact(self) -> None:
@@ -206,9 +228,24 @@ class TreeStore(Protocol):
         ...
 
     async def drop(self) -> None:
-        """Remove everything that the store holds of this catalogue."""
+        """Remove everything that the store holds of this catalogue, for good.
+
+        A drop that was cut short can be called again.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Finish what goes on in the background. The connection belongs to whoever made it."""
+        """Finish the work in the background. The connection belongs to its maker."""
         ...
+
+
+class ReadableStore(TreeReader, ItemRecords, Protocol):
+    """What an answer needs."""
+
+
+class WritableStore(ReadableStore, TreeWriter, StagingArea, Protocol):
+    """What changes of a catalogue need."""
+
+
+class TreeStore(WritableStore, StoreUpkeep, Protocol):
+    """All parts."""

@@ -1,46 +1,52 @@
 """`RedisRecords`: the item records of one catalogue, and the area where items wait for a place."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar, cast
 
 from redis.asyncio import Redis
 
-from tree.errors import StaleVersion
+from tree.errors import CatalogDeleted, StaleVersion
 from tree.item import Item
-from tree.store import wire
-from tree.store.connection import translated
+from tree.redis.connection import translated
+from tree.redis.script import TOMBSTONE
+from tree.store import encoding
 from tree.store.keys import CatalogKeys
-from tree.store.protocol import Mark
-from tree.store.scripts import SETTLE, STAGE
-from tree.store.survey import recorded
+from tree.store.protocol import Checkpoint
+from tree.store.scripts import STAGE, UNSTAGE
 
 RECORDS_AT_ONCE = 500
-_MARK_TTL_S = 604_800
+_BYTES_AT_ONCE = 262_144  # are read as items within some 5 ms
+# A record has a kilobyte as a rule, and 1.2 MB at most: how many are read next depends on the last.
+_FIRST_AT_ONCE, _BYTES_READ = 100, 8_388_608
+_CHECKPOINT_TTL_S = 604_800
 
 _T = TypeVar("_T")
 
 
 class RedisRecords:
-    """The part of TreeStore that holds text. See TreeStore for what each method does.
+    """See ItemRecords and StagingArea.
 
-    Every staged id has a stamp: who places what was staged settles it by the stamp that was the
-    newest when it was read, so that what was staged again meanwhile keeps waiting.
+    Every staged id has a staging number. A commit that places it names the newest number that was
+    read before, so that an item that was staged again meanwhile keeps waiting.
     """
 
     def __init__(self, client: Redis, keys: CatalogKeys) -> None:
         self._client = client
         self._keys = keys
-        self._stage = client.register_script(STAGE)
-        self._settle = client.register_script(SETTLE)
-        self._reader = wire.RecordReader()
+        self._stage = STAGE.on(client)
+        self._unstage = UNSTAGE.on(client)
+        self._reader = encoding.RecordReader()
 
     @translated()
     async def items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         found: dict[str, Item] = {}
         async for records in self._records(ids):
-            found |= self._reader.items(records)
+            async for some in _slices(records):
+                found |= self._reader.items(some)
+        await self._check_there(ids, found)
         return found
 
     @translated()
@@ -49,75 +55,100 @@ class RedisRecords:
         found: dict[str, bytes] = {}
         async for records in self._records(ids):
             found |= self._reader.sound(records)
+        await self._check_there(ids, found)
         return found
 
+    async def _check_there(self, ids: Collection[str], found: Collection[str]) -> None:
+        """Raises CatalogDeleted where records are missing because the catalogue was deleted."""
+        if len(found) < len(ids) and await self._client.hexists(self._keys.head, TOMBSTONE):
+            raise CatalogDeleted("the catalogue was deleted")
+
     @translated()
-    async def flaws(self, ids: Collection[str]) -> dict[str, str]:
+    async def record_flaws(self, ids: Collection[str]) -> dict[str, str]:
         """See TreeStore."""
         found: dict[str, str] = {}
         async for records in self._records(ids):
-            found |= wire.record_flaws(records)
+            found |= encoding.record_flaws(records)
         return found
 
     @translated()
-    async def known(self, ids: Collection[str]) -> set[str]:
+    async def existing(self, ids: Collection[str]) -> set[str]:
         """See TreeStore."""
         asked = list(ids)
         if not asked:
             return set()
-        stamps = cast(list[bytes | None], await self._client.hmget(self._keys.staged, asked))
-        found = {item_id for item_id, at in zip(asked, stamps, strict=True) if at is not None}
+        numbers = cast(list[bytes | None], await self._client.hmget(self._keys.staged, asked))
+        found = {item_id for item_id, at in zip(asked, numbers, strict=True) if at is not None}
         async for records in self._records([item_id for item_id in asked if item_id not in found]):
             found.update(item_id for item_id, record in records.items() if record is not None)
         return found
 
-    def recorded(self) -> AsyncIterator[list[str]]:
-        """See TreeStore."""
-        return recorded(self._client, self._keys)
+    async def record_ids(self) -> AsyncIterator[list[str]]:
+        """See TreeStore. By a SCAN over the keys of the catalogue."""
+        stem = self._keys.item("")
+        pages = self._client.scan_iter(match=f"{stem}*", count=RECORDS_AT_ONCE)
+        while True:
+            batch: list[str] = []
+            async with translated():
+                async for key in pages:
+                    batch.append(cast(bytes, key).decode(errors="replace").removeprefix(stem))
+                    if len(batch) == RECORDS_AT_ONCE:
+                        break
+            if not batch:
+                return
+            yield batch
 
     async def _records(self, ids: Collection[str]) -> AsyncIterator[dict[str, bytes | None]]:
-        for batch in batched(iter(ids), RECORDS_AT_ONCE):
-            records = await self._client.mget([self._keys.item(item_id) for item_id in batch])
-            yield dict(zip(batch, cast(list[bytes | None], records), strict=True))
+        """The records in batches of a few megabytes."""
+        waiting, at_once = iter(ids), _FIRST_AT_ONCE
+        while batch := list(islice(waiting, at_once)):
+            found = await self._client.mget([self._keys.item(item_id) for item_id in batch])
+            records = cast(list[bytes | None], found)
+            yield dict(zip(batch, records, strict=True))
+            mean = 1 + sum(len(record or b"") for record in records) // len(batch)
+            at_once = max(1, min(RECORDS_AT_ONCE, _BYTES_READ // mean))
 
     @translated()
-    async def stage(self, items: Sequence[Item], mark: Mark | None = None) -> None:
+    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
         """See TreeStore."""
         for batch in batched(iter(items), RECORDS_AT_ONCE):
-            content = mark.content if mark and batch[-1] is items[-1] else b""
+            name, content, before = checkpoint or ("", b"", b"")
+            last = batch[-1] is items[-1]
             written = await self._stage(
-                keys=[
-                    self._keys.head, self._keys.staged, self._keys.mark(mark.name if mark else ""),
-                    *(self._keys.item(item.id) for item in batch),
-                ],
-                args=[
-                    1 if mark else 0, mark.before if mark else b"", content, _MARK_TTL_S,
-                    *(wire.pack_item(item) for item in batch), *(item.id for item in batch),
-                ],
-            )  # fmt: skip
+                head=self._keys.head,
+                staged=self._keys.staged,
+                checkpoint=self._keys.checkpoint(name),
+                written=[self._keys.item(item.id) for item in batch],
+                expects=1 if checkpoint else 0,
+                expected=before,
+                content=content if last else b"",
+                checkpoint_s=_CHECKPOINT_TTL_S,
+                records=[encoding.pack_item(item) for item in batch],
+                ids=[item.id for item in batch],
+            )
             if not written:
-                raise StaleVersion("somebody else goes on with what is staged here")
+                raise StaleVersion("another process continues this import")
 
     @translated()
-    async def stamp(self) -> int:
+    async def staging_seq(self) -> int:
         """See TreeStore."""
         return int(cast(bytes | None, await self._client.hget(self._keys.head, "staged")) or 0)
 
     @translated()
-    async def mark(self, name: str) -> bytes | None:
+    async def checkpoint(self, name: str) -> bytes | None:
         """See TreeStore."""
-        return cast(bytes | None, await self._client.get(self._keys.mark(name)))
+        return cast(bytes | None, await self._client.get(self._keys.checkpoint(name)))
 
     @translated()
-    async def waiting(self, ids: Collection[str]) -> dict[str, Item]:
+    async def staged_items(self, ids: Collection[str]) -> dict[str, Item]:
         """See TreeStore."""
         asked = list(ids)
         if not asked:
             return {}
-        stamps = cast(list[bytes | None], await self._client.hmget(self._keys.staged, asked))
-        return await self.items([i for i, at in zip(asked, stamps, strict=True) if at is not None])
+        numbers = cast(list[bytes | None], await self._client.hmget(self._keys.staged, asked))
+        return await self.items([i for i, at in zip(asked, numbers, strict=True) if at is not None])
 
-    async def staged(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
+    async def staged_ids(self, *, batch: int = 1_000) -> AsyncIterator[list[str]]:
         """See TreeStore."""
         cursor = 0
         while True:
@@ -128,9 +159,28 @@ class RedisRecords:
             if not cursor:
                 return
 
-    async def settle(self, ids: Collection[str], stamp: int) -> None:
-        """These ids have a place now: they leave, unless they were staged again after `stamp`."""
-        await self._settle(keys=[self._keys.staged], args=[stamp, *ids])
+    async def unstage(self, ids: Collection[str], staging_seq: int) -> None:
+        """Remove ids that have a place now from the staging area, unless staged again since."""
+        await self._unstage(staged=self._keys.staged, staging_seq=staging_seq, ids=list(ids))
+
+
+async def _slices(
+    records: Mapping[str, bytes | None],
+) -> AsyncIterator[Mapping[str, bytes | None]]:
+    """The records, few at a time where they are long, so that other requests are served."""
+    if sum(len(record or b"") for record in records.values()) <= _BYTES_AT_ONCE:
+        yield records
+        return
+    some: dict[str, bytes | None] = {}
+    size = 0
+    for item_id, record in records.items():
+        some[item_id] = record
+        size += len(record or b"")
+        if size > _BYTES_AT_ONCE:
+            yield some
+            await asyncio.sleep(0)
+            some, size = {}, 0
+    yield some
 
 
 def batched(values: Iterator[_T], size: int) -> Iterator[list[_T]]:

@@ -1,7 +1,7 @@
 """`Snapshots`: whole versions of one catalogue in the store, written and read a few chunks at once.
 
-A snapshot is found by its generation, a random name. It vanishes unless the head of the catalogue
-comes to name it, which is one script: readers have the one before or this one.
+A snapshot has a random name, its generation. It expires unless it is published: one script writes
+its name into the head of the catalogue, so that all processes load the old snapshot or the new one.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from redis.typing import EncodableT, FieldT
 
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
-from tree.store import wire
-from tree.store.head import Head, Kept, generations, pack_versions, spaces
+from tree.store import encoding
+from tree.store.head import Head, KeptVersion, generations, pack_versions, spaces
 from tree.store.keys import CatalogKeys
 from tree.store.log import Entry
-from tree.store.scripts import FLIP
+from tree.store.scripts import PUBLISH_SNAPSHOT
 
 _UPLOAD_S = 600  # until it must be in its place
 _CHUNKS_AT_ONCE = 8  # about 3 MB
@@ -39,16 +39,16 @@ class Snapshots:
         self._client = client
         self._keys = keys
         self._keep = keep
-        self._script = client.register_script(FLIP)
+        self._script = PUBLISH_SNAPSHOT.on(client)
 
     async def write(self, tree: SemanticTree, token: str) -> str:
-        """The generation of a snapshot that nobody reads yet."""
+        """Write a snapshot without publishing it; its generation."""
         generation = token_hex(8)
         key = self._keys.snapshot(generation)
-        header, chunks = await asyncio.to_thread(wire.encode, tree)
+        header, chunks = await asyncio.to_thread(encoding.encode_tree, tree)
         numbered = enumerate(chunks)
         fields: dict[FieldT, EncodableT] = {
-            "header": wire.pack_header(header),
+            "header": encoding.pack_header(header),
             "token": token.encode(),
         }
         while fields:
@@ -57,19 +57,19 @@ class Snapshots:
                 pipeline.expire(key, _UPLOAD_S)
                 await pipeline.execute()
             fields = await asyncio.to_thread(_next_chunks, numbered)
-        state = await asyncio.to_thread(wire.pack_space, tree.space)
+        state = await asyncio.to_thread(encoding.pack_space, tree.space)
         space = self._keys.space(header.fingerprint)
         await self._client.set(space, state, nx=True, ex=_UPLOAD_S)
         return generation
 
     async def renumber(self, generation: str, version: int) -> None:
-        """Give a snapshot that nobody reads yet another version."""
+        """Give a snapshot that is not published yet another version."""
         key = self._keys.snapshot(generation)
         (packed,) = await self._fields(key, ["header"])
-        header = msgspec.structs.replace(wire.read_header(packed), version=version)
+        header = msgspec.structs.replace(encoding.read_header(packed), version=version)
         async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, "header", wire.pack_header(header))
-            pipeline.expire(key, _UPLOAD_S)  # should it have vanished in between
+            pipeline.hset(key, "header", encoding.pack_header(header))
+            pipeline.expire(key, _UPLOAD_S)  # in case it expired in between
             await pipeline.execute()
 
     async def of(self, head: Head) -> tuple[SemanticTree, str]:
@@ -85,15 +85,15 @@ class Snapshots:
         """A tree in the space of that fingerprint, and its token. Raises CorruptSnapshot."""
         key = self._keys.snapshot(generation)
         packed, token = await self._fields(key, ["header", "token"])
-        header = wire.read_header(packed)
+        header = encoding.read_header(packed)
         if header.fingerprint != fingerprint:
             raise CorruptSnapshot(
                 f"the head names a snapshot in the space {fingerprint!r}, "
                 f"but one in {header.fingerprint!r} is in its place"
             )
         state = cast(bytes | None, await self._client.get(self._keys.space(header.fingerprint)))
-        space = wire.read_space(header, state)
-        assembly = wire.Assembly(header)
+        space = encoding.read_space(header, state)
+        assembly = encoding.Assembly(header)
         for start in range(0, header.chunks, _CHUNKS_AT_ONCE):
             numbers = range(start, min(start + _CHUNKS_AT_ONCE, header.chunks))
             chunks = await self._fields(key, list(map(str, numbers)))
@@ -102,7 +102,7 @@ class Snapshots:
             errors="replace"
         )
 
-    async def flip(
+    async def publish(
         self,
         head: Head,
         generation: str,
@@ -113,7 +113,7 @@ class Snapshots:
         note: str = "",
         entry: Entry | None = None,
     ) -> bool:
-        """Put a snapshot in the place of `head`'s; False when that is gone.
+        """Put a snapshot in the place of that of `head`; False when another one is there by now.
 
         With a `token` the tree is a version of its own, else the one in place, compacted. It is
         that of the snapshot, or the one that an `entry` after it leads to.
@@ -121,30 +121,41 @@ class Snapshots:
         snapshot = entry.version - 1 if entry else tree.version
         fingerprint = tree.space.fingerprint
         if token:
-            newest = Kept(tree.version, len(tree), time.time(), note, generation, fingerprint)
+            newest = KeptVersion(
+                tree.version, len(tree), time.time(), note, generation, fingerprint
+            )
             kept = (newest, *head.versions)[: self._keep]
         else:
             kept = head.compacted(generation)
         oldest = snapshot if token else head.snapshot + 1
         keys = self._keys
         reply = await self._script(
-            keys=[
-                keys.head, keys.log, keys.snapshot(generation), keys.space(fingerprint),
+            head=keys.head,
+            log=keys.log,
+            snapshot=keys.snapshot(generation),
+            space=keys.space(fingerprint),
+            unneeded=[
                 *(keys.snapshot(name) for name in generations(head.versions) - generations(kept)),
                 *(keys.space(name) for name in spaces(head.versions) - spaces(kept)),
             ],
-            args=[
-                head.generation, base, generation, fingerprint, snapshot, token, oldest,
-                _leave_s(tree), pack_versions(kept),
-                *((entry.edits or b"", entry.token) if entry else (b"", "")),
-            ],
-        )  # fmt: skip
+            generation_before=head.generation,
+            base=base,
+            generation=generation,
+            fingerprint=fingerprint,
+            version=snapshot,
+            token=token,
+            oldest=oldest,
+            leave_s=_leave_s(tree),
+            versions=pack_versions(kept),
+            edits=(entry and entry.edits) or b"",
+            edits_token=entry.token if entry else "",
+        )
         if reply == -1:
             raise StoreUnavailable("the upload of a snapshot was lost before its end: try again")
         return bool(reply)
 
     async def discard(self, generation: str) -> None:
-        """Remove one that did not come to its place."""
+        """Remove a snapshot that was not published."""
         await self._client.unlink(self._keys.snapshot(generation))
 
     async def _fields(self, key: str, fields: list[str]) -> list[bytes | None]:
@@ -152,9 +163,9 @@ class Snapshots:
 
 
 def _leave_s(tree: SemanticTree) -> int:
-    """How long a snapshot stays for those who read it when another takes its place.
+    """How long a replaced snapshot stays, for processes that are still reading it.
 
-    Not longer than that: a busy catalogue is compacted every few seconds.
+    Not longer, because a busy catalogue is compacted every few seconds.
     """
     return _LEAVE_S + len(tree) // _READ_PER_S
 

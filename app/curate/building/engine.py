@@ -1,29 +1,29 @@
-"""`Engine`: where the work of a build is done. Here: the cores of this machine."""
+"""`Engine`: where the tasks of a build run. Here: on the cores of this machine."""
 
 import asyncio
 import os
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import count
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 import joblib
 
+from app.curate.processes import WorkerProcesses
+from app.curate.threads import JOBS
 from app.jobs import JobFailed
 from app.settings import Settings
 
 _IN_PROCESS_BELOW = 5_000  # items; starting workers takes longer than the work
 _NICENESS = 10  # requests win the cores
 _ATTEMPTS = 3
+_PRELOADED = ("app.curate.building.tasks", "sklearn.feature_extraction.text")
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -31,10 +31,10 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Shared(Generic[_T_co]):
-    """A value that tasks get without another copy of it on the way."""
+    """A value that many tasks get; it is sent to each process once."""
 
     value: _T_co
-    ticket: object  # what travels in its place
+    reference: object  # is sent to a task in place of the value
 
 
 class Engine(Protocol):
@@ -46,13 +46,13 @@ class Engine(Protocol):
         ...
 
     async def share(self, value: _T) -> Shared[_T]:
-        """Bring a value to where tasks run. From then on use `value` of what is returned."""
+        """The value, ready for tasks. Use `value` of the result from then on, to free memory."""
         ...
 
     async def run(self, task: Callable[..., _T], *args: object) -> _T:
-        """What `task` returns; where an argument is `Shared`, it gets the value.
+        """What `task` returns, or raises. It gets the value of an argument that is `Shared`.
 
-        What the task raises is raised here. Raises JobFailed when there is nobody to do it.
+        Raises JobFailed when no worker can run it.
         """
         ...
 
@@ -62,7 +62,7 @@ OpenEngine = Callable[[int], AbstractAsyncContextManager[Engine]]
 
 
 def engine_for(settings: Settings) -> OpenEngine:
-    """How to open the engine that the settings name."""
+    """How to open the engine of the settings."""
     if settings.build_engine == "ray":
         from app.curate.building.ray_engine import ray_engine
 
@@ -71,35 +71,27 @@ def engine_for(settings: Settings) -> OpenEngine:
 
 
 def local(
-    processes: int = 0, *, folder: Path | None = None, alone_below: int = _IN_PROCESS_BELOW
+    processes: int = 0, *, folder: Path | None = None, in_process_below: int = _IN_PROCESS_BELOW
 ) -> OpenEngine:
     """How to open an engine on the cores of this machine; 0 for one process per core.
 
-    A catalogue of fewer items than `alone_below` is left to a thread. What the processes share
-    lies below `folder`, some 400 B an item, until the build is done.
+    A thread builds a catalogue of fewer items than `in_process_below`. Shared values are files
+    below `folder` until the build ends, some 400 B an item.
     """
-    return partial(_local, processes, folder, alone_below)
-
-
-async def together(work: Iterable[Coroutine[None, None, _T]]) -> list[_T]:
-    """What each of them returns, in order; when one fails, the others are cancelled."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return partial(_local, processes, folder, in_process_below)
 
 
 @asynccontextmanager
 async def _local(
-    processes: int, folder: Path | None, alone_below: int, items: int
+    processes: int, folder: Path | None, in_process_below: int, items: int
 ) -> AsyncIterator[Engine]:
     """Processes of low priority for a large catalogue, a thread for a small one."""
-    if items < alone_below:
-        with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
+    if items < in_process_below:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="build")
+        try:
             yield InProcess(thread)
+        finally:  # the event loop does not wait for a task that still runs
+            thread.shutdown(wait=False, cancel_futures=True)
         return
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,26 +128,27 @@ class Processes:
         self.width = width
         self._folder = folder
         self._numbers = count()
-        self._pool = self._started()
+        self._processes = self._started()
 
     async def share(self, value: _T) -> Shared[_T]:
         """See Engine. The arrays of the value are read-only views of the file."""
         file = _File(str(self._folder / str(next(self._numbers))))
-        await asyncio.to_thread(joblib.dump, value, file.path)
-        view = await asyncio.to_thread(joblib.load, file.path, mmap_mode="r")
+        await JOBS.run(joblib.dump, value, file.path)
+        view = await JOBS.run(joblib.load, file.path, mmap_mode="r")
         return Shared(view, file)
 
     async def run(self, task: Callable[..., _T], *args: object) -> _T:
-        """See Engine. When a process is killed, the rest begin anew and do its task again."""
-        sent = [arg.ticket if isinstance(arg, Shared) else arg for arg in args]
+        """See Engine. When a process is killed, new ones start and run the lost tasks again."""
+        sent = [arg.reference if isinstance(arg, Shared) else arg for arg in args]
         for _ in range(_ATTEMPTS):
-            pool = self._pool
+            processes = self._processes
             try:  # in a thread: starting a process waits for its imports
-                future = await asyncio.to_thread(pool.submit, _called, task, sent)
+                future = await JOBS.run(processes.pool.submit, _called, task, sent)
                 return await asyncio.wrap_future(future)
             except BrokenProcessPool:
-                if self._pool is pool:
-                    self._pool = self._started()
+                if self._processes is processes:
+                    processes.stop()
+                    self._processes = self._started()
         raise JobFailed(
             "workers_lost",
             f"the processes of the build were killed {_ATTEMPTS} times, as when memory runs out: "
@@ -163,16 +156,12 @@ class Processes:
         )
 
     def stop(self) -> None:
-        """Let go of the processes; each ends with the task that it is at."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the processes."""
+        self._processes.stop()
 
-    def _started(self) -> ProcessPoolExecutor:
-        context = get_context("forkserver")
-        context.set_forkserver_preload(
-            ["app.curate.building.work", "sklearn.feature_extraction.text"]
-        )
-        return ProcessPoolExecutor(
-            self.width, context, initializer=_settle_in, initargs=(self._folder,)
+    def _started(self) -> WorkerProcesses:
+        return WorkerProcesses(
+            self.width, preload=_PRELOADED, nice=_NICENESS, leftovers=self._folder
         )
 
 
@@ -191,16 +180,3 @@ def _mapped(path: str) -> object:
 
 def _called(task: Callable[..., _T], args: list[object]) -> _T:
     return task(*(_mapped(arg.path) if isinstance(arg, _File) else arg for arg in args))
-
-
-def _settle_in(folder: Path) -> None:
-    os.nice(_NICENESS)
-    Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-
-
-def _end_with_parent(folder: Path) -> None:
-    """When the process that sends the tasks is killed, workers would wait for ever."""
-    if parent := parent_process():
-        connection.wait([parent.sentinel])
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)

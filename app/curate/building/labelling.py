@@ -1,24 +1,25 @@
-"""The labels of a whole tree, made side by side."""
+"""The labels of a whole tree, made by many tasks at a time."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from msgspec import structs
 
-from app.curate.building import work
-from app.curate.building.crop import Crop
-from app.curate.building.engine import Engine, Shared, together
-from app.jobs import Report
+from app.curate.building import tasks
+from app.curate.building.columns import ItemColumns
+from app.curate.building.engine import Engine, Shared
+from app.curate.threads import JOBS
+from app.jobs import JobReport
 from tree.build import Members
 from tree.edits import NodeSpec
 from tree.labels import Labeller
+from tree.worker import together
 
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """Where a node and all below it stand: among the specs, the leaves, and the items by leaf."""
+    """The part of the specs, of the leaves and of the items (by leaf) that is below a node."""
 
     specs: slice
     leaves: slice
@@ -32,18 +33,18 @@ class _Extent:
 async def labelled(
     specs: Sequence[NodeSpec],
     members: Sequence[Members],
-    crop: Shared[Crop],
+    columns: Shared[ItemColumns],
     labeller: Shared[Labeller],
     workers: Engine,
-    report: Report,
-    at_once: int,
+    report: JobReport,
+    task_items: int,
 ) -> list[NodeSpec]:
-    """What `Labeller.label` returns, in many tasks: siblings are named by what they hold alone.
+    """What `Labeller.label` returns. Labels of siblings depend only on the items below them.
 
-    `specs` are in preorder, the leaves in the order of `members`.
+    `specs` are in preorder, and their leaves in the order of `members`.
     """
-    extents = await asyncio.to_thread(_extents, specs, members)
-    order = await asyncio.to_thread(np.concatenate, members)
+    extents = await JOBS.run(_extents, specs, members)
+    order = await JOBS.run(np.concatenate, members)
     known = {spec.id: spec for spec in specs}
     root = specs[0].id
 
@@ -52,7 +53,7 @@ async def labelled(
         below = [specs[extents[child].specs.start] for child in top.children]
         stops = [extents[child].items.stop for child in top.children]
         names = await workers.run(
-            work.name_children, labeller, crop, order[inside],
+            tasks.name_children, labeller, columns, order[inside],
             np.array([inside.start, *stops]) - inside.start, [child.label for child in below],
         )  # fmt: skip
         for child, (label, signpost) in zip(below, names, strict=True):
@@ -62,24 +63,24 @@ async def labelled(
     async def subtree(top: int) -> None:
         extent = extents[top]
         named = await workers.run(
-            work.label, labeller, crop, specs[extent.specs], members[extent.leaves]
+            tasks.label, labeller, columns, specs[extent.specs], members[extent.leaves]
         )
         known.update({spec.id: spec for spec in named if spec.id != top or top == root})
         report.advance(extent.size)
 
-    if extents[root].size > at_once:
+    if extents[root].size > task_items:
         known[root] = structs.replace(specs[0], label=specs[0].label or "All items")
-    tasks = []
+    jobs = []
     pending = [root]
     while pending:
         top = pending.pop()
         spec = specs[extents[top].specs.start]
-        if spec.children and extents[top].size > at_once:
-            tasks.append(children(spec))
+        if spec.children and extents[top].size > task_items:
+            jobs.append(children(spec))
             pending.extend(reversed(spec.children))
         else:
-            tasks.append(subtree(top))
-    await together(tasks)
+            jobs.append(subtree(top))
+    await together(jobs)
     return [known[spec.id] for spec in specs]
 
 

@@ -15,12 +15,13 @@ import app
 import prompts
 import tree
 from app.curate.building.engine import Engine, Shared
+from app.curate.threads import JOBS
 from app.jobs import JobFailed
 from tree.errors import TreeError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>.+):(?P<port>\d+)")
+_HOST_AND_PORT = re.compile(r"\A(ray://)?(?P<host>.+):(?P<port>\d+)\Z")
 _REACH_S = 5
 _CONNECT_S = 60
 
@@ -41,8 +42,7 @@ async def ray_engine(address: str) -> AsyncIterator[Engine]:
     except ImportError as error:
         raise JobFailed(
             "engine_unavailable",
-            "the engine ray needs the optional extra: pip install 'unillmrec[ray]', which is "
-            "pip install '.[ray]' in a checkout",
+            "the engine ray needs an optional extra. In a checkout: pip install '.[ray]'",
         ) from error
     async with _connecting:
         if not _in_use:  # in a thread: Ray takes over SIGTERM where it is the main one
@@ -56,7 +56,7 @@ async def ray_engine(address: str) -> AsyncIterator[Engine]:
         async with _connecting:
             _in_use -= 1
             if not _in_use:
-                await asyncio.to_thread(ray.shutdown)
+                await JOBS.run(ray.shutdown)
 
 
 async def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optional import has no type
@@ -70,7 +70,8 @@ async def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 - an optiona
     try:
         if named := _HOST_AND_PORT.fullmatch(address):
             await _reach(named["host"].strip("[]"), int(named["port"]))
-        await asyncio.wait_for(_aside(init), _CONNECT_S)
+        async with asyncio.timeout(_CONNECT_S):
+            await _aside(init)
     except (OSError, RuntimeError, ValueError) as error:  # both kinds of timeout are an OSError
         reason = str(error) or f"nothing within {_CONNECT_S} s"
         raise JobFailed(
@@ -97,7 +98,8 @@ async def _aside(call: Callable[[], object]) -> None:
 
 async def _reach(host: str, port: int) -> None:
     """Raises OSError at once where nobody listens: Ray would try for minutes."""
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _REACH_S)
+    async with asyncio.timeout(_REACH_S):
+        _, writer = await asyncio.open_connection(host, port)
     writer.close()
 
 
@@ -114,13 +116,13 @@ class RayEngine:
 
     async def share(self, value: _T) -> Shared[_T]:
         """See Engine."""
-        return Shared(value, await asyncio.to_thread(self._ray.put, value))
+        return Shared(value, await JOBS.run(self._ray.put, value))
 
     async def run(self, task: Callable[..., _T], *args: object) -> _T:
         """See Engine. Ray repeats what was lost with a node."""
-        sent = [arg.ticket if isinstance(arg, Shared) else arg for arg in args]
+        sent = [arg.reference if isinstance(arg, Shared) else arg for arg in args]
         call = self._call.options(name=task.__name__)
-        reply = await asyncio.to_thread(call.remote, task, *sent)
+        reply = await JOBS.run(call.remote, task, *sent)
         self._pending.add(reply)
         try:
             node, result = await asyncio.wrap_future(reply.future())

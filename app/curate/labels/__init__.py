@@ -1,6 +1,6 @@
-"""Labels that a language model writes for the nodes of a tree: all of them, or those of late."""
+"""Labels that a language model writes, for all nodes of a tree or for those that have changed."""
 
-from app.curate.labels.model import Labels, ModelLabels
+from app.curate.labels.label_writer import LabelResult, LabelWriter
 from app.curate.labels.refresher import LabelRefresher
 
-__all__ = ["LabelRefresher", "Labels", "ModelLabels"]
+__all__ = ["LabelRefresher", "LabelResult", "LabelWriter"]

@@ -1,9 +1,9 @@
 """Amazon reviews with metadata, as UCSD published them in 2014, 2018 and 2023.
 
-An event is a review, which stands for a purchase, whatever its rating, unless a least one is asked
-for. Several categories can be read at once: each is a domain, by the name of its file, and readers
-are the same across them. What the metadata say of ratings, sales ranks or things bought together is
-left out: it was counted over all events, those to be predicted included.
+An event is a review, which stands for a purchase; `min_rating` leaves out lower ratings. Several
+categories can be read together: each is a domain with the name of its file, and users are the same
+in all of them. Ratings, sales ranks and related purchases in the metadata are not used: they
+include the events to be predicted.
 
 | | reviews | metadata |
 |---|---|---|
@@ -19,9 +19,9 @@ import warnings
 
 import msgspec
 
-from app.evaluation.dataset import Reader
+from app.evaluation.dataset import DatasetUser
 from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
-from app.evaluation.formats.files import Reading, Source
+from app.evaluation.formats.data_files import DataFile, DatasetLoad
 from app.evaluation.formats.histories import LOW_RATING, EventLog, seconds
 from app.evaluation.formats.objects import decoded, mismatch
 from app.evaluation.formats.recognition import Files, Role
@@ -29,9 +29,8 @@ from tree.item import Item
 
 _LONGEST_TEXT = 5_000
 _MOST_CATEGORIES = 16
-_TAG = re.compile(r"<[^>]{0,1000}>")
-_PAGE_SOURCE = "getTime"  # some titles of 2018 are scripts of the page they were taken from
-
+_TAG = re.compile(r"<[^<>]{0,1000}>")
+_PAGE_SOURCE = "getTime"  # some titles of 2018 are scripts of the original web page
 
 _RENAMED = {"reviewer": "reviewerID", "seconds": "unixReviewTime"}
 
@@ -66,59 +65,59 @@ _json_meta = msgspec.json.Decoder(_Meta)
 
 
 def read(
-    files: Files, reading: Reading, min_rating: float | None
-) -> tuple[list[Item], list[Reader]]:
+    files: Files, loading: DatasetLoad, min_rating: float | None
+) -> tuple[list[Item], list[DatasetUser]]:
     """See `formats.load`."""
     catalogue = Catalogue()
     for path in files[Role.ITEMS]:
         domain = re.sub(r"^meta_|\.jsonl?(\.gz)?$", "", path.name).replace("_", " ")
-        source = reading.open(path, 'metadata per line, {"asin": …, "title": …}')
+        file = loading.open(path, 'metadata per line, {"asin": …, "title": …}')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # literals have escapes like "\d"
-            for row in source.rows():
-                meta = _meta(row, source)
+            for row in file.rows():
+                meta = _meta(row, file)
                 if meta is not None:
-                    catalogue.add(source, _item(meta, domain))
+                    catalogue.add(file, _item(meta, domain))
     log = EventLog(catalogue)
     for path in files[Role.EVENTS]:
-        source = reading.open(path, 'a review per line, {"reviewerID" or "user_id": …, "asin": …}')
-        for row in source.rows():
-            review = decoded(_review, row, source)
+        file = loading.open(path, 'a review per line, {"reviewerID" or "user_id": …, "asin": …}')
+        for row in file.rows():
+            review = decoded(_review, row, file)
             if review is not None:
-                _add(review, source, catalogue, log, min_rating)
-    return catalogue.items, log.readers()
+                _add(review, file, catalogue, log, min_rating)
+    return catalogue.items, log.users()
 
 
 def _add(
-    review: _Review, source: Source, catalogue: Catalogue, log: EventLog, min_rating: float | None
+    review: _Review, file: DataFile, catalogue: Catalogue, log: EventLog, min_rating: float | None
 ) -> None:
     user = review.reviewer or review.user_id
     item = review.parent_asin or review.asin
     rating = review.rating if review.overall is None else review.overall
     time = review.timestamp if review.seconds is None else review.seconds
     if not user or not item or time is None:
-        source.malformed("a review without user, item or time")
+        file.malformed("a review without user, item or time")
         return
     position = catalogue.positions.get(item)
     if position is None:
-        source.leave_out(UNKNOWN)
+        file.leave_out(UNKNOWN)
     elif min_rating is not None and (rating is None or rating < min_rating):
-        source.leave_out(LOW_RATING)
+        file.leave_out(LOW_RATING)
     else:
         log.add(user, position, seconds(time))
 
 
-def _meta(row: bytes, source: Source) -> _Meta | None:
+def _meta(row: bytes, file: DataFile) -> _Meta | None:
     if not row.startswith(b"{'"):
-        return decoded(_json_meta, row, source)
+        return decoded(_json_meta, row, file)
     try:
         return msgspec.convert(ast.literal_eval(row.decode()), _Meta)
     except UnicodeDecodeError as error:
-        raise source.undecodable(error) from error
+        raise file.undecodable(error) from error
     except msgspec.ValidationError as error:
-        source.malformed(mismatch(error))
+        file.malformed(mismatch(error))
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        source.malformed("neither JSON nor a Python literal")
+        file.malformed("neither JSON nor a Python literal")
     return None
 
 
@@ -138,7 +137,7 @@ def _item(meta: _Meta, domain: str) -> dict[str, object]:
 
 
 def _path(meta: _Meta) -> list[str]:
-    """One path, broad to narrow. 2014 gives several, of which the first is the main one."""
+    """One path, broad to narrow. Data of 2014 have several; the first is the main one."""
     names: list[str] = []
     for each in meta.categories or meta.category or ():
         if isinstance(each, list):
@@ -151,6 +150,6 @@ def _path(meta: _Meta) -> list[str]:
 
 
 def _plain(text: str | None) -> str:
-    """Without markup, entities and repeated blanks."""
+    """The text without markup, entities and repeated blanks."""
     bare = _TAG.sub(" ", html.unescape(text or "")).replace("\x00", "")
     return " ".join(bare.split())[:_LONGEST_TEXT]

@@ -1,10 +1,10 @@
-"""`Catalogue`: the items of a load, each id once."""
+"""`Catalogue`: the items of a data set, each id once."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from app.evaluation.formats.files import Source
+from app.evaluation.formats.data_files import DataFile
 from tree.item import Item
 
 DUPLICATE = "item id seen before"
@@ -12,40 +12,40 @@ UNKNOWN = "event of an item that the catalogue lacks"
 
 
 class Catalogue:
-    """Items in the order of the files, and where each id stands."""
+    """The items in the order of the files, and the position of each id."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.positions: dict[str, int] = {}
         self._names: dict[str, str] = {}
 
-    def add(self, source: Source, fields: Mapping[str, object]) -> None:
-        """Take an item in; what cannot be one, or repeats an id, is counted where it stands."""
+    def add(self, file: DataFile, fields: Mapping[str, object]) -> None:
+        """Add an item. An invalid item or a repeated id is left out and counted."""
         try:
             item = Item.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = first["loc"][0] if first["loc"] else "item"
-            source.malformed(f"no item: {field}: {first['msg']}")
+            file.malformed(f"invalid item: {field}: {first['msg']}")
             return
         if item.id in self.positions:
-            source.leave_out(DUPLICATE)
+            file.leave_out(DUPLICATE)
             return
         self.positions[item.id] = len(self.items)
         self._names[item.id] = item.id
         self.items.append(item)
 
-    def known(self, ids: Sequence[str], source: Source) -> list[str]:
-        """Those that are in the catalogue, one string per item for all events; others counted."""
+    def known(self, ids: Sequence[str], file: DataFile) -> list[str]:
+        """The ids that are in the catalogue; others are counted. Equal ids share one string."""
         get = self._names.get
         found = [name for each in ids if (name := get(each)) is not None]
         for _ in range(len(ids) - len(found)):
-            source.leave_out(UNKNOWN)
+            file.leave_out(UNKNOWN)
         return found
 
     def seen(
-        self, shown: Sequence[str], chosen: Collection[str], source: Source
+        self, shown: Sequence[str], chosen: Collection[str], file: DataFile
     ) -> tuple[tuple[str, ...], frozenset[str]]:
-        """What is known of the items shown, each once, and of those chosen of them."""
-        known = tuple(dict.fromkeys(self.known(shown, source)))
+        """The known items among those shown, each once, and the chosen ones among them."""
+        known = tuple(dict.fromkeys(self.known(shown, file)))
         return known, frozenset(chosen).intersection(known)

@@ -1,4 +1,4 @@
-"""Readers from what files tell of them: a log of single events, or rows with whole histories."""
+"""Users made from files: from single events, or from rows with whole histories."""
 
 import math
 from array import array
@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from app.evaluation.dataset import Impression, Reader, Skipped
+from app.evaluation.dataset import DatasetUser, Impression, Skipped
 from app.evaluation.formats.catalogue import Catalogue
 
-LOW_RATING = "event below the least rating"
-NO_EVENT = "reader without any event of an item in the catalogue"
+LOW_RATING = "event below the lowest rating"
+NO_EVENT = "user with no event of an item in the catalogue"
 
-_MILLISECONDS = 1e11  # as seconds that were in the year 5138
+_MILLISECONDS = 1e11  # larger numbers are milliseconds; as seconds, this is the year 5138
 
 
 def seconds(value: float | str) -> float:
-    """Seconds since the epoch of a number (seconds or milliseconds) or of a text.
+    """Seconds since the epoch, from a number (seconds or milliseconds) or a text.
 
-    Texts are ISO 8601, or as MIND writes them, "11/13/2019 5:53:12 AM"; without a zone they are
-    UTC. Raises ValueError.
+    A text is ISO 8601 or like "11/13/2019 5:53:12 AM" (MIND); without a time zone it is UTC.
+    Raises ValueError.
     """
     if isinstance(value, str):
         if "/" in value:
@@ -36,40 +36,40 @@ def seconds(value: float | str) -> float:
 
 
 class EventLog:
-    """Single events in any order: some 24 B each until the readers are made of them."""
+    """Single events in any order; about 24 B each."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._ids = [item.id for item in catalogue.items]
-        self._readers: dict[str, int] = {}
-        self._who = array("q")
-        self._what = array("q")
-        self._when = array("d")
+        self._users: dict[str, int] = {}
+        self._user_numbers = array("q")
+        self._item_positions = array("q")
+        self._times = array("d")
 
-    def add(self, reader: str, item: int, time: float) -> None:
+    def add(self, user: str, item: int, time: float) -> None:
         """One event; `item` is its position in the catalogue."""
-        self._who.append(self._readers.setdefault(reader, len(self._readers)))
-        self._what.append(item)
-        self._when.append(time)
+        self._user_numbers.append(self._users.setdefault(user, len(self._users)))
+        self._item_positions.append(item)
+        self._times.append(time)
 
-    def readers(self) -> list[Reader]:
-        """In the order of their first event in the files; events of one second in the files'."""
-        who, what = np.array(self._who), np.array(self._what)
-        when = np.array(self._when)
-        order = np.lexsort((when, who))  # stable
-        edges = np.flatnonzero(np.diff(who[order])) + 1
+    def users(self) -> list[DatasetUser]:
+        """The users by their first event; events of the same second in the order of the files."""
+        user_numbers, item_positions = np.array(self._user_numbers), np.array(self._item_positions)
+        times = np.array(self._times)
+        order = np.lexsort((times, user_numbers))  # stable
+        starts = np.flatnonzero(np.diff(user_numbers[order])) + 1
         return [
-            _reader(name, [self._ids[item] for item in what[mine]], when[mine].tolist())
-            for name, mine in zip(self._readers, np.split(order, edges), strict=False)
+            _user(name, [self._ids[item] for item in item_positions[rows]], times[rows].tolist())
+            for name, rows in zip(self._users, np.split(order, starts), strict=False)
         ]
 
 
-def _reader(name: str, ids: Sequence[str], times: Sequence[float]) -> Reader:
-    kept = _newest_of_each(ids)
-    return Reader(name, tuple(kept), tuple(times[at] for at in kept.values()))
+def _user(name: str, ids: Sequence[str], times: Sequence[float]) -> DatasetUser:
+    newest = _newest_of_each(ids)
+    return DatasetUser(name, tuple(newest), tuple(times[at] for at in newest.values()))
 
 
 def _newest_of_each(ids: Sequence[str]) -> dict[str, int]:
-    """Each id with the position of its last event, in the order of these."""
+    """Each id with the position of its last event, ordered by this position."""
     last: dict[str, int] = {}
     for position, each in enumerate(ids):
         last.pop(each, None)
@@ -78,8 +78,8 @@ def _newest_of_each(ids: Sequence[str]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What one row says of a reader: a history, and perhaps what was shown to them after it."""
+class UserRow:
+    """One row about a user: a history, and the impressions after it where there are any."""
 
     history: tuple[str, ...] = ()  # oldest first
     times: tuple[float, ...] = ()  # of the history, or none
@@ -90,29 +90,29 @@ class Row:
 
 
 class RowLog:
-    """Rows in any order, several for one reader allowed.
+    """Rows in any order; a user may have several.
 
-    With times, events are ordered by them. Without, rows are taken by their own time or in the
-    order of the files, and a later one adds what earlier ones lack: MIND repeats the history in
-    every row. `older_histories` says that histories were over before the first row was written;
-    else their events count as done at the time of the first row that tells of them.
+    Events that have times are ordered by time. Otherwise rows are ordered by their own time or as
+    in the files, and each adds the events that earlier rows lack: MIND repeats the history in every
+    row. With `older_histories`, events of histories happened before the first row of the files;
+    otherwise they get the time of the first row that contains them.
     """
 
     def __init__(self, *, older_histories: bool = False) -> None:
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: dict[str, list[UserRow]] = {}
         self._places: dict[str, str] = {}
         self._older_histories = older_histories
 
-    def add(self, reader: str, row: Row, place: str) -> None:
-        """One row, which stands at `place`."""
-        rows = self._rows.setdefault(reader, [])
+    def add(self, user: str, row: UserRow, place: str) -> None:
+        """Add a row; `place` is its `file:line`."""
+        rows = self._rows.setdefault(user, [])
         if rows and rows[-1].history == row.history:
-            row = replace(row, history=rows[-1].history)  # kept once
+            row = replace(row, history=rows[-1].history)  # share one tuple
         rows.append(row)
-        self._places.setdefault(reader, place)
+        self._places.setdefault(user, place)
 
-    def readers(self, skipped: Skipped) -> list[Reader]:
-        """In the order of their first rows. Who has no event left is counted in `skipped`."""
+    def users(self, skipped: Skipped) -> list[DatasetUser]:
+        """The users in the order of their first rows. Users without events are counted."""
         start = min(
             (row.time for rows in self._rows.values() for row in rows if row.time is not None),
             default=None,
@@ -128,12 +128,12 @@ class RowLog:
             if history:
                 profile = next((row.profile for row in reversed(rows) if row.profile), "")
                 candidates = next((row.candidates for row in reversed(rows) if row.candidates), ())
-                made.append(Reader(name, history, times, profile, impressions, candidates))
+                made.append(DatasetUser(name, history, times, profile, impressions, candidates))
             else:
                 skipped.add(NO_EVENT, self._places[name])
         return made
 
-    def _by_rows(self, rows: Sequence[Row], start: float | None) -> "_Told":
+    def _by_rows(self, rows: Sequence[UserRow], start: float | None) -> "_Events":
         events: dict[str, float | None] = {}
         impressions = []
         for row in rows:
@@ -150,20 +150,20 @@ class RowLog:
         return tuple(events), times if in_order else (), tuple(impressions)
 
 
-_Told = tuple[tuple[str, ...], tuple[float, ...], tuple[Impression, ...]]
+_Events = tuple[tuple[str, ...], tuple[float, ...], tuple[Impression, ...]]
 
 
-def _by_times(rows: Sequence[Row]) -> _Told:
+def _by_times(rows: Sequence[UserRow]) -> _Events:
     events = [event for row in rows for event in zip(row.times, row.history, strict=True)]
     for row in rows:
         for shown, chosen in row.impressions:
             events += [(row.time or 0.0, each) for each in shown if each in chosen]
     events.sort(key=lambda event: event[0])
-    kept = _newest_of_each([each for _, each in events])
-    times = tuple(events[at][0] for at in kept.values())
+    newest = _newest_of_each([each for _, each in events])
+    times = tuple(events[at][0] for at in newest.values())
     impressions = tuple(
         Impression(shown, chosen, bisect_left(times, row.time or 0.0))
         for row in rows
         for shown, chosen in row.impressions
     )
-    return tuple(kept), times, impressions
+    return tuple(newest), times, impressions

@@ -1,9 +1,8 @@
 """MovieLens: `movies`, `ratings` and perhaps `tags`, as `.csv` (latest, 20M) or `.dat` (1M, 10M).
 
-An event is a rating, whatever its height, unless a least rating is asked for. Genres become a path
-from the most frequent of the catalogue to the rarest; the tags that most users gave, keywords. Tags
-have no part in who reads what, but they are the users': for a strict temporal split leave the file
-out.
+An event is a rating; `min_rating` leaves out lower ones. Genres become a category path, from the
+most to the least frequent in the catalogue; the most frequent tags become keywords. Tags are not
+events, but users wrote them over time: for a strict temporal split, leave the file out.
 """
 
 import csv
@@ -11,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.evaluation.dataset import Reader
+from app.evaluation.dataset import DatasetUser
 from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
-from app.evaluation.formats.files import Reading, Source
+from app.evaluation.formats.data_files import DataFile, DatasetLoad
 from app.evaluation.formats.histories import LOW_RATING, EventLog, seconds
 from app.evaluation.formats.recognition import Files, Role
 from tree.item import Item
@@ -28,45 +27,45 @@ _MOST_TAGS = 10
 
 
 def read(
-    files: Files, reading: Reading, min_rating: float | None
-) -> tuple[list[Item], list[Reader]]:
+    files: Files, loading: DatasetLoad, min_rating: float | None
+) -> tuple[list[Item], list[DatasetUser]]:
     """See `formats.load`."""
     tags: dict[str, Counter[str]] = {}
     for path in files.get(Role.TAGS, ()):
-        for _, (_, movie, tag, _) in _cells(reading, path, Role.TAGS):
+        for _, (_, movie, tag, _) in _cells(loading, path, Role.TAGS):
             if tag.strip():
                 tags.setdefault(movie, Counter())[" ".join(tag.casefold().split())[:200]] += 1
-    catalogue = _catalogue(files, reading, tags)
+    catalogue = _catalogue(files, loading, tags)
     log = EventLog(catalogue)
     for path in files[Role.EVENTS]:
-        for source, (user, movie, rating, timestamp) in _cells(reading, path, Role.EVENTS):
+        for file, (user, movie, rating, timestamp) in _cells(loading, path, Role.EVENTS):
             try:
-                height, time = float(rating), seconds(float(timestamp))
+                value, time = float(rating), seconds(float(timestamp))
             except ValueError:
-                source.malformed("a rating or timestamp that is no number")
+                file.malformed("a rating or timestamp that is not a number")
                 continue
             position = catalogue.positions.get(movie)
             if position is None:
-                source.leave_out(UNKNOWN)
-            elif min_rating is not None and height < min_rating:
-                source.leave_out(LOW_RATING)
+                file.leave_out(UNKNOWN)
+            elif min_rating is not None and value < min_rating:
+                file.leave_out(LOW_RATING)
             else:
                 log.add(user, position, time)
-    return catalogue.items, log.readers()
+    return catalogue.items, log.users()
 
 
-def _catalogue(files: Files, reading: Reading, tags: dict[str, Counter[str]]) -> Catalogue:
-    # Genres have no order of their own: how broad each is shows when all films are read.
+def _catalogue(files: Files, loading: DatasetLoad, tags: dict[str, Counter[str]]) -> Catalogue:
+    # The order of genres depends on their frequency, so all films are read first.
     genres: Counter[str] = Counter()
     for path in files[Role.ITEMS]:
-        for _, cells in _cells(Reading([path]), path, Role.ITEMS):
+        for _, cells in _cells(DatasetLoad([path]), path, Role.ITEMS):
             genres.update(_genres(cells[2]))
     catalogue = Catalogue()
     for path in files[Role.ITEMS]:
-        for source, (movie, title, listed) in _cells(reading, path, Role.ITEMS):
+        for file, (movie, title, listed) in _cells(loading, path, Role.ITEMS):
             ranked = sorted(tags.get(movie, Counter()).items(), key=lambda tag: (-tag[1], tag[0]))
             catalogue.add(
-                source,
+                file,
                 {
                     "id": movie,
                     "title": title,
@@ -84,34 +83,34 @@ def _genres(listed: str) -> list[str]:
     return [each for each in dict.fromkeys(listed.split("|")) if each.strip() and each != _NO_GENRE]
 
 
-def _cells(reading: Reading, path: Path, role: Role) -> Iterator[tuple[Source, list[str]]]:
-    """Rows with as many cells as there are columns; others are counted."""
+def _cells(loading: DatasetLoad, path: Path, role: Role) -> Iterator[tuple[DataFile, list[str]]]:
+    """Rows with the right number of cells; others are counted."""
     columns = _COLUMNS[role]
     if ".dat" in path.suffixes or path.name.endswith(".dat.gz"):
-        source = reading.open(path, "::".join(columns))
-        rows: Iterator[list[str]] = (_text(row).split("::") for row in source.rows())
+        file = loading.open(path, "::".join(columns))
+        rows: Iterator[list[str]] = (_text(row).split("::") for row in file.rows())
     else:
-        source = reading.open(path, f"CSV with the header {','.join(columns)}")
-        rows = _comma_separated(source)
+        file = loading.open(path, f"CSV with the header {','.join(columns)}")
+        rows = _comma_separated(file)
         header = next(rows, [])
         if tuple(header) != columns:
-            raise source.unusable(f"the header is {','.join(header)[:80]!r}")
+            raise file.unusable(f"the header is {','.join(header)[:80]!r}")
     for cells in rows:
         if len(cells) == len(columns):
-            yield source, cells
+            yield file, cells
         else:
-            source.malformed(f"not {len(columns)} columns")
+            file.malformed(f"not {len(columns)} columns")
 
 
-def _comma_separated(source: Source) -> Iterator[list[str]]:
+def _comma_separated(file: DataFile) -> Iterator[list[str]]:
     try:
-        yield from csv.reader(source.texts())
+        yield from csv.reader(file.texts())
     except csv.Error as error:
-        raise source.unusable(str(error)) from error
+        raise file.unusable(str(error)) from error
 
 
 def _text(row: bytes) -> str:
-    """1M is Latin-1, 10M is UTF-8; Latin-1 that happens to be UTF-8 does not occur in titles."""
+    """A row as text: 1M is Latin-1, 10M is UTF-8. No Latin-1 title is valid UTF-8 by chance."""
     try:
         return row.decode()
     except UnicodeDecodeError:

@@ -1,28 +1,28 @@
-"""JSON rows as values."""
+"""Decoding of JSON rows."""
 
 import re
 from typing import TypeVar
 
 import msgspec
 
-from app.evaluation.formats.files import Source
+from app.evaluation.formats.data_files import DataFile
 
 _Value = TypeVar("_Value")
 
 
-def decoded(decoder: "msgspec.json.Decoder[_Value]", row: bytes, source: Source) -> _Value | None:
-    """The row, or None where it is not what the decoder expects, which is counted."""
+def decoded(decoder: "msgspec.json.Decoder[_Value]", row: bytes, file: DataFile) -> _Value | None:
+    """The decoded row, or None for a malformed one, which is counted."""
     try:
         return decoder.decode(row)
     except UnicodeDecodeError as error:
-        raise source.undecodable(error) from error
+        raise file.undecodable(error) from error
     except msgspec.ValidationError as error:
-        source.malformed(mismatch(error))
+        file.malformed(mismatch(error))
     except (msgspec.DecodeError, RecursionError):
-        source.malformed("not JSON")
+        file.malformed("not JSON")
     return None
 
 
 def mismatch(error: msgspec.ValidationError) -> str:
-    """What was expected, and of which field: the same text for every position in a list."""
+    """The reason of an error, with the field; positions in lists are left out."""
     return re.sub(r"\[\d+\]", "[…]", str(error))

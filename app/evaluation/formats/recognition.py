@@ -1,4 +1,4 @@
-"""Which format a file has: by the name it is published under, else by its first rows."""
+"""Detects the format of a file: by its published name, otherwise by its first rows."""
 
 import gzip
 import re
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from app.evaluation.choices import Format
+from app.evaluation.choices import DataFormat
 from app.evaluation.dataset import DataError
-from app.evaluation.formats.files import lines_of
+from app.evaluation.formats.data_files import lines_of
 
 
 class Role(StrEnum):
-    """What a file of a format tells."""
+    """What a file of a format contains."""
 
     ITEMS = "items"
     EVENTS = "events"
@@ -27,58 +27,58 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A format and a role in it."""
+    """A format and a role of a file in it."""
 
-    format: Format
+    format: DataFormat
     role: Role
 
     def __str__(self) -> str:
-        return f"{_SPOKEN[self.format]} ({self.role})"
+        return f"{_DISPLAY_NAMES[self.format]} ({self.role})"
 
 
 Files = dict[Role, list[Path]]
 
-_SPOKEN = {
-    Format.PLAIN: "the plain format",
-    Format.MIND: "MIND",
-    Format.AMAZON: "Amazon reviews",
-    Format.MOVIELENS: "MovieLens",
+_DISPLAY_NAMES = {
+    DataFormat.PLAIN: "the plain format",
+    DataFormat.MIND: "MIND",
+    DataFormat.AMAZON: "Amazon reviews",
+    DataFormat.MOVIELENS: "MovieLens",
 }
-_PUBLISHED = {
-    Format.PLAIN: "items.jsonl and histories.jsonl",
-    Format.MIND: "news.tsv and behaviors.tsv",
-    Format.AMAZON: "meta_X.json and reviews_X.json (2014), X.json (2018), or .jsonl (2023)",
-    Format.MOVIELENS: "movies and ratings, as .csv or .dat",
+_FILE_NAMES = {
+    DataFormat.PLAIN: "items.jsonl and histories.jsonl",
+    DataFormat.MIND: "news.tsv and behaviors.tsv",
+    DataFormat.AMAZON: "meta_X.json and reviews_X.json (2014), X.json (2018), or .jsonl (2023)",
+    DataFormat.MOVIELENS: "movies and ratings, as .csv or .dat",
 }
-_NAMES = (
-    (r"items\.jsonl?", Kind(Format.PLAIN, Role.ITEMS)),
-    (r"histories\.jsonl?", Kind(Format.PLAIN, Role.EVENTS)),
-    (r"news\.tsv", Kind(Format.MIND, Role.ITEMS)),
-    (r"behaviors\.tsv", Kind(Format.MIND, Role.EVENTS)),
-    (r"meta_.+\.jsonl?", Kind(Format.AMAZON, Role.ITEMS)),
-    (r"reviews_.+\.jsonl?", Kind(Format.AMAZON, Role.EVENTS)),
-    (r"movies\.(dat|csv)", Kind(Format.MOVIELENS, Role.ITEMS)),
-    (r"ratings\.(dat|csv)", Kind(Format.MOVIELENS, Role.EVENTS)),
-    (r"tags\.(dat|csv)", Kind(Format.MOVIELENS, Role.TAGS)),
+_NAME_PATTERNS = (
+    (r"items\.jsonl?", Kind(DataFormat.PLAIN, Role.ITEMS)),
+    (r"histories\.jsonl?", Kind(DataFormat.PLAIN, Role.EVENTS)),
+    (r"news\.tsv", Kind(DataFormat.MIND, Role.ITEMS)),
+    (r"behaviors\.tsv", Kind(DataFormat.MIND, Role.EVENTS)),
+    (r"meta_.+\.jsonl?", Kind(DataFormat.AMAZON, Role.ITEMS)),
+    (r"reviews_.+\.jsonl?", Kind(DataFormat.AMAZON, Role.EVENTS)),
+    (r"movies\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
+    (r"ratings\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.EVENTS)),
+    (r"tags\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.TAGS)),
 )
-_LOOKS = (  # of rows that are no JSON; the first that fits
-    (r"movieId,title,.*", Kind(Format.MOVIELENS, Role.ITEMS)),
-    (r"userId,movieId,rating.*", Kind(Format.MOVIELENS, Role.EVENTS)),
-    (r"userId,movieId,tag.*", Kind(Format.MOVIELENS, Role.TAGS)),
-    (r"\d+::\d+::[\d.]+::\d+", Kind(Format.MOVIELENS, Role.EVENTS)),
-    (r"\d+::\d+::.*::\d+", Kind(Format.MOVIELENS, Role.TAGS)),
-    (r"\d+::.+::.+", Kind(Format.MOVIELENS, Role.ITEMS)),
-    (r"N\d+(\t[^\t]*){7}", Kind(Format.MIND, Role.ITEMS)),
-    (r"[^\t]+\t[^\t]+\t\d+/\d+/\d{4} [^\t]*(\t[^\t]*){2}", Kind(Format.MIND, Role.EVENTS)),
+_ROW_PATTERNS = (  # for rows that are not JSON; the first match counts
+    (r"movieId,title,.*", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
+    (r"userId,movieId,rating.*", Kind(DataFormat.MOVIELENS, Role.EVENTS)),
+    (r"userId,movieId,tag.*", Kind(DataFormat.MOVIELENS, Role.TAGS)),
+    (r"\d+::\d+::[\d.]+::\d+", Kind(DataFormat.MOVIELENS, Role.EVENTS)),
+    (r"\d+::\d+::.*::\d+", Kind(DataFormat.MOVIELENS, Role.TAGS)),
+    (r"\d+::.+::.+", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
+    (r"N\d+(\t[^\t]*){7}", Kind(DataFormat.MIND, Role.ITEMS)),
+    (r"[^\t]+\t[^\t]+\t\d+/\d+/\d{4} [^\t]*(\t[^\t]*){2}", Kind(DataFormat.MIND, Role.EVENTS)),
 )
-_ROWS = 5  # a damaged first row does not hide what the file is
+_ROWS = 5  # more than one, in case the first row is damaged
 
 
-def chosen_files(paths: Sequence[Path], wanted: Format | None) -> tuple[Format, Files]:
-    """The format of the files, and which of them says what.
+def chosen_files(paths: Sequence[Path], wanted: DataFormat | None) -> tuple[DataFormat, Files]:
+    """The format of the files, and the files of each role.
 
-    A folder stands for the files right in it; in folders, what belongs to no format is passed over.
-    Raises DataError where no format, or more than one, is complete.
+    A folder stands for the files directly in it; unknown files in folders are ignored. Raises
+    DataError unless exactly one format is complete.
     """
     kinds: dict[Path, Kind] = {}
     for path, named in _listed(paths):
@@ -87,12 +87,12 @@ def chosen_files(paths: Sequence[Path], wanted: Format | None) -> tuple[Format, 
             kinds.setdefault(path, kind)
         elif named:
             seen = f"it looks like {kind}" if kind else "it looks like none of the formats"
-            known = [wanted] if wanted else list(Format)
-            expected = "; ".join(f"{each}: {_PUBLISHED[each]}" for each in known)
+            known = [wanted] if wanted else list(DataFormat)
+            expected = "; ".join(f"{each}: {_FILE_NAMES[each]}" for each in known)
             raise DataError(f"{path}:1: {seen}; expected {expected}.")
     complete = [
         each
-        for each in Format
+        for each in DataFormat
         if {Role.ITEMS, Role.EVENTS} <= {k.role for k in kinds.values() if k.format == each}
     ]
     where = ", ".join(map(str, paths))
@@ -108,15 +108,15 @@ def chosen_files(paths: Sequence[Path], wanted: Format | None) -> tuple[Format, 
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is, by its name, else by its first rows; None for anything else."""
-    for pattern, kind in _NAMES:
+    """The kind of a file, by its name, otherwise by its first rows; None for unknown files."""
+    for pattern, kind in _NAME_PATTERNS:
         if re.fullmatch(pattern + r"(\.gz)?", path.name, re.IGNORECASE):
             return kind
     return resemblance(path)
 
 
 def resemblance(path: Path) -> Kind | None:
-    """What the first rows of a file look like, whatever its name."""
+    """The kind of a file by its first rows only; None for unknown ones."""
     try:
         with path.open("rb", buffering=0) as file, closing(lines_of(file)) as lines:
             rows = [_bare(line) for line in islice(lines, _ROWS)]
@@ -130,7 +130,7 @@ def _bare(line: bytes) -> bytes:
 
 
 def _listed(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
-    """Files, and whether they were named themselves."""
+    """Files, and whether each was given itself and not as part of a folder."""
     listed: list[tuple[Path, bool]] = []
     for path in paths:
         if path.is_dir():
@@ -143,10 +143,12 @@ def _listed(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
     return listed
 
 
-def _incomplete(where: str, kinds: dict[Path, Kind], wanted: Format | None) -> str:
+def _incomplete(where: str, kinds: dict[Path, Kind], wanted: DataFormat | None) -> str:
     found = ", ".join(f"{path.name}: {kind}" for path, kind in kinds.items()) or "nothing known"
-    formats = [wanted] if wanted else list({k.format: None for k in kinds.values()}) or list(Format)
-    expected = "; or ".join(f"{_PUBLISHED[each]} ({each})" for each in formats)
+    formats = (
+        [wanted] if wanted else list({k.format: None for k in kinds.values()}) or list(DataFormat)
+    )
+    expected = "; or ".join(f"{_FILE_NAMES[each]} ({each})" for each in formats)
     return f"{where}: incomplete; found {found}; expected {expected}, each also as .gz."
 
 
@@ -154,7 +156,7 @@ def _kind_of_row(row: bytes) -> Kind | None:
     if row.startswith(b"{"):
         return _kind_of_object(row)
     text = row.decode("latin-1")
-    return next((kind for pattern, kind in _LOOKS if re.fullmatch(pattern, text)), None)
+    return next((kind for pattern, kind in _ROW_PATTERNS if re.fullmatch(pattern, text)), None)
 
 
 def _kind_of_object(row: bytes) -> Kind | None:
@@ -163,14 +165,14 @@ def _kind_of_object(row: bytes) -> Kind | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # The metadata of 2014 are Python literals.
         names = set(re.findall(r"'(\w+)': ", row[:4_000].decode("latin-1")))
-        return Kind(Format.AMAZON, Role.ITEMS) if "asin" in names else None
+        return Kind(DataFormat.AMAZON, Role.ITEMS) if "asin" in names else None
     if names >= {"user_id", "history"}:
-        return Kind(Format.PLAIN, Role.EVENTS)
+        return Kind(DataFormat.PLAIN, Role.EVENTS)
     if names >= {"reviewerID", "asin"} or (names >= {"user_id", "rating"} and names & _ASINS):
-        return Kind(Format.AMAZON, Role.EVENTS)
+        return Kind(DataFormat.AMAZON, Role.EVENTS)
     if names & _ASINS:
-        return Kind(Format.AMAZON, Role.ITEMS)
-    return Kind(Format.PLAIN, Role.ITEMS) if names >= {"id", "title"} else None
+        return Kind(DataFormat.AMAZON, Role.ITEMS)
+    return Kind(DataFormat.PLAIN, Role.ITEMS) if names >= {"id", "title"} else None
 
 
 _ASINS = {"asin", "parent_asin"}

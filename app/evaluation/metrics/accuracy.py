@@ -1,4 +1,4 @@
-"""Whether the answers hold what the reader did next. One value per case."""
+"""Whether answers contain the targets. One value per case."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from app.evaluation.metrics.answers import Answers, Floats
 
 
 def recall(answers: Answers, k: int) -> Floats:
-    """Share of the targets among the first k: |answer@k ∩ targets| / |targets|.
+    """The share of the targets that are among the first k: |answer@k ∩ targets| / |targets|.
 
     nan without targets. As `recall_at_k` of recommenders; lenskit (`Recall`) divides by
     min(k, |targets|), which is the same unless a case has more than k targets.
@@ -35,12 +35,12 @@ def reciprocal_rank(answers: Answers, k: int) -> Floats:
 
 
 def ndcg(answers: Answers, k: int) -> Floats:
-    """DCG@k over the best DCG@k there can be, DCG = Σ hit(r) / log2(1 + r) over ranks r from 1.
+    """DCG@k over the highest possible DCG@k; DCG = Σ hit(r) / log2(1 + r) over ranks r from 1.
 
-    The best has min(k, |targets|) hits on top. nan without targets. Järvelin and Kekäläinen,
+    The highest has min(k, |targets|) hits on top. nan without targets. Järvelin and Kekäläinen,
     "Cumulated gain-based evaluation of IR techniques", 2002, with binary gain and the discount of
     scikit-learn (`ndcg_score`) and recommenders (`ndcg_at_k`); lenskit (`NDCG`) takes the original
-    one, max(1, log2(r)), for which the first two ranks are alike.
+    one, max(1, log2(r)), which gives the first two ranks the same weight.
     """
     hits = answers.hits[:, :k]
     gains = 1 / np.log2(np.arange(2, max(k, hits.shape[1]) + 2))
@@ -49,25 +49,24 @@ def ndcg(answers: Answers, k: int) -> Floats:
 
 
 def random_recall(answers: Answers, k: int) -> Floats:
-    """The recall@k that k different items, drawn blindly from all that are allowed, would have.
+    """The expected recall@k of k different items, drawn at random from the allowed ones.
 
-    Of the m allowed items, each is drawn with probability min(1, k/m), so the expectation is
-    min(1, k/m) · |targets that are allowed| / |targets|: the mean of a hypergeometric
-    distribution. Allowed are the candidates, or the catalogue, less history and exclusions.
+    Each of the m allowed items is drawn with probability min(1, k/m), so the expectation is
+    min(1, k/m) · |allowed targets| / |targets|: the mean of a hypergeometric distribution.
+    Allowed are the candidates, or the catalogue, without history and excluded items.
     Mean recall over the mean of this is "× random", as in LLMTreeRec (COLING 2025), table 2.
     """
     drawn = np.minimum(1.0, k / np.maximum(answers.pool, 1))
     return drawn * _ratio(answers.reachable, answers.targets)
 
 
-def auc(answers: Answers, asked: int | None = None) -> Floats:
-    """Probability that a target stands above another candidate: the area under the ROC curve.
+def auc(answers: Answers, limit: int | None = None) -> Floats:
+    """The probability that a target ranks above another candidate: the area under the ROC curve.
 
-    Σ over (target, other) of [above] + ½ [tied], over the number of such pairs; candidates that
-    were not answered tie at the end. nan without candidates, unless some are targets and some are
-    not, or where only so many items were `asked` for that candidates had to be left out: of a list
-    that is cut it would be a matter of its length. Fawcett, "An introduction to ROC analysis",
-    2006.
+    Σ over (target, other) of [above] + ½ [tied], over the number of such pairs; candidates that are
+    not in the answer tie at the end. nan without candidates, or where all or none are targets. nan
+    also where fewer items were requested (`limit`) than there are candidates: the value would
+    depend on the length of the list. Fawcett, "An introduction to ROC analysis", 2006.
     """
     answered = answers.items >= 0
     targets, others = answers.reachable, answers.pool - answers.reachable
@@ -76,17 +75,17 @@ def auc(answers: Answers, asked: int | None = None) -> Floats:
     above = np.cumsum(answered & ~answers.hits, axis=1)
     won = np.where(answers.hits, others[:, None] - above, 0).sum(axis=1)
     values = _ratio(won + missed_targets * missed_others / 2, targets * others)
-    whole = answers.pool <= (asked if asked is not None else np.inf)
+    whole = answers.pool <= (limit if limit is not None else np.inf)
     return np.where(answers.bounded & whole, values, np.nan)
 
 
 def pairs_of(answers: Answers) -> Floats:
-    """The weight of a case in GAUC: how many candidates it has.
+    """The weight of each case in GAUC: its number of candidates.
 
-    GAUC = Σ candidates · AUC / Σ candidates over the readers' impressions. Zhu et al., "Optimized
+    GAUC = Σ candidates · AUC / Σ candidates over the users' impressions. Zhu et al., "Optimized
     cost per click in Taobao display advertising", 2017; Zhou et al., "Deep interest network",
-    2018. By history length, it tells up to how many events a ranker is worth its while, which is
-    how gorse compares LLM rerankers with factorization machines.
+    2018. By history length, it shows for how long a history a ranker helps; gorse compares LLM
+    rerankers with factorization machines in this way.
     """
     return answers.pool.astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""`Answers`: what a system answered, as arrays, and `Background`: the data it is seen against."""
+"""`Answers`: a system's answers as arrays. `CatalogStatistics`: what they are measured against."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.evaluation.case import Case
-from app.evaluation.dataset import Reader
+from app.evaluation.dataset import DatasetUser
 from tree.item import Item
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ _NONE: tuple[Hashable, ...] = (None, "", ())
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
-    """The catalogue, and how often its items were read in the training data."""
+class CatalogStatistics:
+    """The items of a catalogue: how often each is in the training data, vectors and topics."""
 
-    index: Mapping[str, int]  # the row of every item
-    readers_of: Ints  # how many training readers had each item
-    readers: int
-    vectors: npt.NDArray[np.float32] | None = None  # unit length, or zero where there is none
+    index: Mapping[str, int]  # the row of each item
+    users_with: Ints  # how many training users had each item
+    users: int
+    vectors: npt.NDArray[np.float32] | None = None  # of unit length, or zero
     topics: Ints | None = None  # the number of each item's topic; -1 where it has none
     topic_names: tuple[str, ...] = ()
 
@@ -37,18 +37,18 @@ class Background:
     def of(
         cls,
         items: Sequence[Item],
-        training: Sequence[Reader],
+        training: Sequence[DatasetUser],
         *,
         vectors: npt.ArrayLike | None = None,
         topics: Sequence[Hashable] | None = None,
-    ) -> "Background":
-        """From training readers only. `vectors` and `topics` stand in the order of `items`.
+    ) -> "CatalogStatistics":
+        """Statistics of the training users. `vectors` and `topics` have the order of `items`.
 
-        An item whose topic is None or empty has none; a catalogue of fewer than two topics has
-        none at all, since every answer would be like every history.
+        An item whose topic is None or empty has no topic. A catalogue with fewer than two topics
+        has none at all, because every answer would equal every history.
         """
         index = {item.id: row for row, item in enumerate(items)}
-        rows = _rows(index, chain.from_iterable(reader.history for reader in training))
+        rows = _rows(index, chain.from_iterable(user.history for user in training))
         counts = np.bincount(rows[rows >= 0], minlength=len(index))
         numbers: dict[Hashable, int] = {}
         numbered = [
@@ -57,8 +57,8 @@ class Background:
         ]
         return cls(
             index=index,
-            readers_of=counts.astype(np.int64),
-            readers=len(training),
+            users_with=counts.astype(np.int64),
+            users=len(training),
             vectors=None if vectors is None else _unit(np.asarray(vectors, np.float32)),
             topics=np.array(numbered, np.int64) if len(numbers) > 1 else None,
             topic_names=tuple(
@@ -69,7 +69,7 @@ class Background:
 
 
 def topics_of(items: Iterable[Item], depth: int = 2) -> list[tuple[str, ...]]:
-    """The topic of every item: its category path, cut to `depth`; empty where it has none.
+    """The topic of each item: its category path, cut to `depth`; empty where it has none.
 
     Depth 2 is MIND's subcategory, the leaf of the paper's tree (§3.1.4).
     """
@@ -78,62 +78,64 @@ def topics_of(items: Iterable[Item], depth: int = 2) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers of one system to all cases; every array has one row per case.
+    """The answers of one system to all cases; each array has one row per case.
 
-    A rank that names an item unknown, not allowed, or named before holds nothing: it is -1. So an
-    answer is never better for a mistake, and the mistakes are counted.
+    The item of a rank is -1 where the answer names an item that is unknown, not allowed or named
+    before. So a mistake never improves an answer. `flaws` counts the mistakes.
     """
 
     items: Ints  # cases × ranks
-    hits: Truths  # cases × ranks: whether that item is a target
-    targets: Ints  # how many targets there are
-    reachable: Ints  # how many of them the question allows to be answered
-    pool: Ints  # how many items it allows
-    histories: Ints  # pairs of (case, item), one row each
-    wanted: Ints  # pairs of (case, target)
-    position: Floats  # of the first target among the candidates, 0..1; nan without candidates
-    bounded: Truths  # whether the question has candidates
-    readers: Ints  # whose question it is: numbers from 0, in the order of the cases
+    hits: Truths  # cases × ranks: whether the item is a target
+    targets: Ints  # number of targets
+    reachable: Ints  # number of targets that the query allows
+    pool: Ints  # number of items that the query allows
+    history_pairs: Ints  # pairs of (case, item), one row each
+    target_pairs: Ints  # pairs of (case, target)
+    target_position: (
+        Floats  # of the first target among the candidates, 0..1; nan without candidates
+    )
+    bounded: Truths  # whether the query has candidates
+    users: Ints  # number of the user, from 0, in the order of the cases
     bucket: tuple[str, ...]
-    flaws: Mapping[str, int]  # answers that hold nothing, by reason
+    flaws: Mapping[str, int]  # number of ranks without a valid item, by reason
 
     @classmethod
     def of(
         cls, cases: Sequence[Case], answers: Sequence[Sequence[str]], index: Mapping[str, int]
     ) -> "Answers":
-        """One answer per case, best first. O(ids in questions and answers)."""
+        """One answer per case, best first. O(ids in queries and answers)."""
         if len(cases) != len(answers):
-            raise ValueError(f"{len(answers)} answers to {len(cases)} questions")
+            raise ValueError(f"{len(answers)} answers to {len(cases)} queries")
         size = max(len(index), 1)
-        questions = [case.question for case in cases]
-        histories = _pairs(index, [question.history for question in questions])
-        closed = _pairs(index, [question.excluded for question in questions])
-        wanted = _pairs(index, [case.targets for case in cases])
-        given = _pairs(index, [question.candidates or () for question in questions])
-        bounded = np.array([question.candidates is not None for question in questions], np.bool_)
+        queries = [case.query for case in cases]
+        history_pairs = _pairs(index, [query.history for query in queries])
+        excluded = _pairs(index, [query.excluded for query in queries])
+        target_pairs = _pairs(index, [case.targets for case in cases])
+        given = _pairs(index, [query.candidates or () for query in queries])
+        bounded = np.array([query.candidates is not None for query in queries], np.bool_)
 
-        closed = _keys(np.concatenate([histories, closed]), size)
+        excluded = _keys(np.concatenate([history_pairs, excluded]), size)
         allowed = _keys(given, size)
-        allowed = allowed[~_among(allowed, closed)]
+        allowed = allowed[~_is_in(allowed, excluded)]
         pool = np.where(bounded, _per_case(allowed // size, len(cases)), 0)
-        pool += np.where(bounded, 0, len(index) - _per_case(closed // size, len(cases)))
-        targets = _keys(wanted, size)
-        open_ = ~_among(targets, closed)
-        open_ &= ~bounded[targets // size] | _among(targets, allowed)
+        pool += np.where(bounded, 0, len(index) - _per_case(excluded // size, len(cases)))
+        targets = _keys(target_pairs, size)
+        allowed_targets = ~_is_in(targets, excluded)
+        allowed_targets &= ~bounded[targets // size] | _is_in(targets, allowed)
 
-        items, flaws = _answered(index, answers, closed, allowed, bounded)
+        items, flaws = _answered(index, answers, excluded, allowed, bounded)
         keys = np.arange(len(cases))[:, None] * size + items
         return cls(
             items=items,
-            hits=_among(keys, targets) & (items >= 0),
+            hits=_is_in(keys, targets) & (items >= 0),
             targets=np.array([len(case.targets) for case in cases], np.int64),
-            reachable=_per_case(targets[open_] // size, len(cases)),
+            reachable=_per_case(targets[allowed_targets] // size, len(cases)),
             pool=pool.astype(np.int64),
-            histories=histories,
-            wanted=wanted,
-            position=np.array([_position(case) for case in cases], np.float64),
+            history_pairs=history_pairs,
+            target_pairs=target_pairs,
+            target_position=np.array([_position(case) for case in cases], np.float64),
             bounded=bounded,
-            readers=_numbered([question.reader for question in questions]),
+            users=_numbered([query.user for query in queries]),
             bucket=tuple(case.bucket for case in cases),
             flaws=flaws,
         )
@@ -153,8 +155,8 @@ def incidence(pairs: Ints, weights: npt.NDArray[np.float32], shape: tuple[int, i
     return csr_array((weights, (pairs[:, 0], pairs[:, 1])), shape=shape)
 
 
-def listed(items: Ints) -> Ints:
-    """Pairs of (case, item) of a matrix of items, without the ranks that hold nothing."""
+def item_pairs(items: Ints) -> Ints:
+    """Pairs of (case, item) from a matrix of items, without the ranks that are -1."""
     rows, ranks = np.nonzero(items >= 0)
     return np.column_stack([rows, items[rows, ranks]]).astype(np.int64)
 
@@ -162,7 +164,7 @@ def listed(items: Ints) -> Ints:
 def _answered(
     index: Mapping[str, int],
     answers: Sequence[Sequence[str]],
-    closed: Ints,
+    excluded: Ints,
     allowed: Ints,
     bounded: Truths,
 ) -> tuple[Ints, dict[str, int]]:
@@ -173,19 +175,19 @@ def _answered(
     rows = _rows(index, chain.from_iterable(answers))
     keys = case * size + rows
     unknown = rows < 0
-    refused = ~unknown & (_among(keys, closed) | (bounded[case] & ~_among(keys, allowed)))
+    not_allowed = ~unknown & (_is_in(keys, excluded) | (bounded[case] & ~_is_in(keys, allowed)))
     first = np.zeros(len(rows), np.bool_)
     first[np.unique(keys, return_index=True)[1]] = True
-    repeated = ~unknown & ~refused & ~first
+    repeated = ~unknown & ~not_allowed & ~first
     items = np.full((len(answers), max(lengths.max(initial=0), 1)), -1, np.int64)
-    items[case, rank] = np.where(unknown | refused | repeated, -1, rows)
-    flaws = {"unknown": unknown, "not allowed": refused, "repeated": repeated}
+    items[case, rank] = np.where(unknown | not_allowed | repeated, -1, rows)
+    flaws = {"unknown": unknown, "not allowed": not_allowed, "repeated": repeated}
     return items, {reason: int(found.sum()) for reason, found in flaws.items() if found.any()}
 
 
-def _numbered(readers: Sequence[str]) -> Ints:
-    numbers = {reader: number for number, reader in enumerate(dict.fromkeys(readers))}
-    return np.array([numbers[reader] for reader in readers], np.int64)
+def _numbered(users: Sequence[str]) -> Ints:
+    numbers = {user: number for number, user in enumerate(dict.fromkeys(users))}
+    return np.array([numbers[user] for user in users], np.int64)
 
 
 def _rows(index: Mapping[str, int], ids: Iterable[str]) -> Ints:
@@ -193,7 +195,7 @@ def _rows(index: Mapping[str, int], ids: Iterable[str]) -> Ints:
 
 
 def _pairs(index: Mapping[str, int], ids: Sequence[Iterable[str]]) -> Ints:
-    """(case, item) of all that are in the catalogue."""
+    """Pairs of (case, item) for all ids that are in the catalogue."""
     groups = [tuple(group) for group in ids]
     rows = _rows(index, chain.from_iterable(groups))
     case = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -201,12 +203,12 @@ def _pairs(index: Mapping[str, int], ids: Sequence[Iterable[str]]) -> Ints:
 
 
 def _keys(pairs: Ints, size: int) -> Ints:
-    """One sorted number for every different pair; several times as fast as numpy.unique."""
+    """One sorted number per distinct pair; several times as fast as numpy.unique."""
     keys = np.sort(pairs[:, 0] * size + pairs[:, 1])
     return keys[np.diff(keys, prepend=-1) > 0]
 
 
-def _among(keys: Ints, members: Ints) -> Truths:
+def _is_in(keys: Ints, members: Ints) -> Truths:
     """Which keys are in the sorted `members`."""
     if not len(members):
         return np.zeros(keys.shape, np.bool_)
@@ -219,7 +221,7 @@ def _per_case(case: Ints, cases: int) -> Ints:
 
 
 def _position(case: Case) -> float:
-    candidates = case.question.candidates
+    candidates = case.query.candidates
     if not candidates:
         return np.nan
     for place, item in enumerate(candidates):

@@ -1,65 +1,73 @@
-"""What else the answers are: varied, broad, new, popular, on the reader's topics."""
+"""Metrics beyond accuracy: diversity, novelty, popularity, coverage and topics of answers."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from app.evaluation.metrics.answers import Answers, Background, Floats, Ints, incidence, listed
+from app.evaluation.metrics.answers import (
+    Answers,
+    CatalogStatistics,
+    Floats,
+    Ints,
+    incidence,
+    item_pairs,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-def ilad(answers: Answers, background: Background, k: int) -> Floats:
-    """Intra-list average distance: mean of 1 − cos(i, j) over all pairs of the first k.
+def ilad(answers: Answers, statistics: CatalogStatistics, k: int) -> Floats:
+    """Intra-list average distance: the mean of 1 − cos(i, j) over all pairs of the first k.
 
     nan for fewer than two items, or without vectors. An item whose vector is zero is at distance
     1 from all. Zhang and Hurley, "Avoiding monotony", 2008, as used by the paper (§3.1.2).
     """
-    vectors = background.vectors
+    vectors = statistics.vectors
     if vectors is None:
         return np.full(len(answers), np.nan)
-    pairs = listed(answers.top(k))
+    pairs = item_pairs(answers.top(k))
     counts = np.bincount(pairs[:, 0], minlength=len(answers))
     lists = incidence(pairs, np.ones(len(pairs), np.float32), (len(answers), len(vectors)))
     # Σ over i≠j of cos(i, j) = |Σ v|² − Σ |v|²: linear in k instead of quadratic.
     summed: npt.NDArray[np.float32] = lists @ vectors
-    own = lists @ np.einsum("ij,ij->i", vectors, vectors)
-    alike = np.einsum("ij,ij->i", summed, summed) - own
+    squared_norms = lists @ np.einsum("ij,ij->i", vectors, vectors)
+    similarities = np.einsum("ij,ij->i", summed, summed) - squared_norms
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(counts > 1, 1 - alike / (counts * (counts - 1.0)), np.nan)
+        return np.where(counts > 1, 1 - similarities / (counts * (counts - 1.0)), np.nan)
 
 
-def novelty(answers: Answers, background: Background, k: int) -> Floats:
-    """Mean self-information of the first k, in bits: −log2((1 + readers of i) / (1 + readers)).
+def novelty(answers: Answers, statistics: CatalogStatistics, k: int) -> Floats:
+    """The mean self-information of the first k, in bits: −log2((1 + users of i) / (1 + users)).
 
-    One more reader for every item keeps items that nobody has read finite. nan for an empty
-    answer. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems",
-    2010; Vargas and Castells, 2011. `novelty` of recommenders takes the share of all events instead
-    of the share of all readers, which adds a constant (smoothing aside).
+    Adding one user per item keeps the value of unused items finite. nan for an empty answer.
+    Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", 2010;
+    Vargas and Castells, 2011. `novelty` of recommenders takes the share of all events instead of
+    the share of all users, which adds a constant (smoothing aside).
     """
-    surprise = -np.log2((1 + background.readers_of) / (1 + background.readers))
-    return _mean_of(surprise, listed(answers.top(k)), len(answers))
+    surprise = -np.log2((1 + statistics.users_with) / (1 + statistics.users))
+    return _mean_of(surprise, item_pairs(answers.top(k)), len(answers))
 
 
-def popularity(answers: Answers, background: Background, k: int) -> tuple[Floats, Floats]:
-    """Mean popularity of the first k, and of the history: two values per case.
+def popularity(answers: Answers, statistics: CatalogStatistics, k: int) -> tuple[Floats, Floats]:
+    """The mean popularity of the first k and of the history: two values per case.
 
-    Popularity is the share of the training readers who had the item. The popularity shift of a
-    group of readers is mean(answers) / mean(histories) − 1, over the cases that have both: 0 keeps
-    the readers' taste, 1 doubles it. Abdollahpouri et al., "The connection between popularity
-    bias, calibration, and fairness in recommendation", 2020 (popularity lift).
+    Popularity of an item is the share of the training users who had it. The popularity shift of a
+    group of users is mean(answers) / mean(histories) − 1, over the cases that have both: 0 means
+    as popular as the histories, 1 twice as popular. Abdollahpouri et al., "The
+    connection between popularity bias, calibration, and fairness in recommendation", 2020
+    (popularity lift).
     """
-    share = background.readers_of / max(background.readers, 1)
-    answered = _mean_of(share, listed(answers.top(k)), len(answers))
-    known = _mean_of(share, answers.histories, len(answers))
+    share = statistics.users_with / max(statistics.users, 1)
+    answered = _mean_of(share, item_pairs(answers.top(k)), len(answers))
+    known = _mean_of(share, answers.history_pairs, len(answers))
     both = np.isfinite(answered) & np.isfinite(known)
     return np.where(both, answered, np.nan), np.where(both, known, np.nan)
 
 
 def coverage(exposure: npt.NDArray[np.float32]) -> Floats:
-    """Catalogue coverage: share of the catalogue's items that were shown to anybody.
+    """Catalogue coverage: the share of the catalogue's items that were shown to any user.
 
     `exposure` counts how often each item was shown; the last axis is the catalogue. Ge et al.,
     "Beyond accuracy", 2010; `catalog_coverage` of recommenders.
@@ -68,7 +76,7 @@ def coverage(exposure: npt.NDArray[np.float32]) -> Floats:
 
 
 def gini(exposure: npt.NDArray[np.float32]) -> Floats:
-    """Gini of exposure: 0 where every item of the catalogue is shown as often, 1 where one is.
+    """Gini of exposure: 0 where all items are shown equally often, 1 where only one is shown.
 
     Σ (2i − n − 1) x_i / (n Σ x) over the sorted exposures x_1 ≤ … ≤ x_n; items never shown count.
     nan where nothing was shown. The last axis is the catalogue. Gini, 1912; as in lenskit
@@ -81,15 +89,15 @@ def gini(exposure: npt.NDArray[np.float32]) -> Floats:
     return np.where(total > 0, ordered @ ranks / np.where(total > 0, total, 1), np.nan)
 
 
-def exposures(answers: Answers, background: Background, k: int) -> "csr_array":
-    """Which items each case was shown: cases × catalogue."""
-    pairs = listed(answers.top(k))
-    shape = (len(answers), len(background.index))
+def exposures(answers: Answers, statistics: CatalogStatistics, k: int) -> "csr_array":
+    """The items that each case was shown: cases × catalogue."""
+    pairs = item_pairs(answers.top(k))
+    shape = (len(answers), len(statistics.index))
     return incidence(pairs, np.ones(len(pairs), np.float32), shape)
 
 
 def topic_counts(pairs: Ints, cases: int, topics: Ints) -> "csr_array":
-    """How many items of each topic every case has: cases × topics."""
+    """The number of items of each topic in each case: cases × topics."""
     topic = topics[pairs[:, 1]]
     known = topic >= 0
     shape = (cases, int(topics.max(initial=0)) + 1)
@@ -98,9 +106,9 @@ def topic_counts(pairs: Ints, cases: int, topics: Ints) -> "csr_array":
 
 
 def similarity(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
-    """Similarity of two topic distributions: the cosine of their counts, along the last axis.
+    """The similarity of two topic distributions: the cosine of their counts, along the last axis.
 
-    The distributions are summed over all readers, as in figure 9 of the paper (§3.6), which gives
+    The distributions are summed over all users, as in figure 9 of the paper (§3.6), which gives
     .8091 (MIND) and .8524 (Amazon) for targets against histories, and .6239 and .6157 for targets
     against its answers; it does not name the measure, and cosine is the usual one. nan where
     either is empty.

@@ -1,8 +1,8 @@
-"""Protocols: from a data set to what trained systems may see, and to the cases that are asked.
+"""Protocols: each splits a data set into training data and cases.
 
-Each takes a seed and how many readers to ask (None for all): the first so many after a seeded
-shuffle. None shows a trained system a target of the reader that it belongs to, and candidates never
-depend on a target. All raise DataError where nobody can be asked.
+Each takes a seed and the number of users (None for all): the first ones after a seeded shuffle. No
+target is in the training data of its user, and candidates never depend on a target. All raise
+DataError where no user has the events that the protocol needs.
 """
 
 from app.evaluation.choices import DomainBy

@@ -1,11 +1,11 @@
-"""`crossdomain`: what readers of one domain take from another."""
+"""`crossdomain`: recommend items of one domain from a history in another."""
 
 from collections import Counter
 
-from app.evaluation.case import Case, Question, Training
+from app.evaluation.case import Case, Query, Training
 from app.evaluation.choices import DomainBy
-from app.evaluation.dataset import DataError, Dataset, Reader
-from app.evaluation.protocols.sampling import Split, sample, some, training_before
+from app.evaluation.dataset import DataError, Dataset, DatasetUser
+from app.evaluation.protocols.sampling import Split, non_empty, sample, training_before
 from tree.item import Item, normalise
 
 
@@ -15,54 +15,55 @@ def crossdomain(
     target: str = "",
     *,
     seed: int = 0,
-    readers: int | None = None,
+    users: int | None = None,
     min_history: int = 2,
     by: DomainBy = DomainBy.DOMAIN,
 ) -> Split:
-    """The last event in the domain `target`, from those in `source` before it.
+    """The target is the last event in the domain `target`, the history earlier ones in `source`.
 
-    Unless named, `source` is the domain with the most events and `target` the one with the next
-    most. Candidates are the items of the target domain. Events elsewhere are not told, but excluded
-    from the answer like all that was seen. Of who is asked, trained systems see the history that
-    they are told; of others, everything (so ask a part, or nobody links the two).
+    By default `source` is the domain with the most events, `target` the one with the second most.
+    Candidates are the items of the target domain. Earlier events in other domains are not part of
+    the history, but excluded from the answer. The training data contain this history of the sampled
+    users and all events of the others, so sample a part: only others connect the domains.
 
     Raises DataError where the data have no such domains.
     """
     domains = {item.id: _domain(item, by) for item in data.items}
-    source, target = _two(data, domains, source, target)
-    held = {
-        reader.id: position
-        for reader in data.readers
-        if (position := _last(reader, domains, target)) is not None
+    source, target = _two_domains(data, domains, source, target)
+    ends = {
+        user.id: position
+        for user in data.users
+        if (position := _last(user, domains, target)) is not None
     }
-    told = {
-        reader.id: tuple(i for i in reader.history[: held[reader.id]] if domains[i] == source)
-        for reader in data.readers
-        if reader.id in held
+    histories = {
+        user.id: tuple(i for i in user.history[: ends[user.id]] if domains[i] == source)
+        for user in data.users
+        if user.id in ends
     }
-    able = [r for r in data.readers if len(told.get(r.id, ())) >= max(min_history, 1)]
-    asked = sample(able, readers, seed)
+    eligible = [r for r in data.users if len(histories.get(r.id, ())) >= max(min_history, 1)]
+    chosen = sample(eligible, users, seed)
     candidates = tuple(item.id for item in data.items if domains[item.id] == target)
     cases = [
         Case(
-            Question(
-                reader.id,
-                told[reader.id],
-                reader.profile,
+            Query(
+                user.id,
+                histories[user.id],
+                user.profile,
                 candidates,
-                frozenset(reader.history[: held[reader.id]]).difference(told[reader.id]),
+                frozenset(user.history[: ends[user.id]]).difference(histories[user.id]),
             ),
-            frozenset(reader.history[held[reader.id] : held[reader.id] + 1]),
+            frozenset(user.history[ends[user.id] : ends[user.id] + 1]),
             f"{source} → {target}",
         )
-        for reader in asked
+        for user in chosen
     ]
-    lacking = f"no reader has {min_history} events in {source!r} before one in {target!r}"
-    training = training_before(data, {reader.id: 0 for reader in asked})
+    lacking = f"no user has {min_history} events in {source!r} before one in {target!r}"
+    training = training_before(data, {user.id: 0 for user in chosen})
     known = [
-        Reader(r.id, told[r.id], _times(r, held[r.id], domains, source), r.profile) for r in asked
+        DatasetUser(r.id, histories[r.id], _times(r, ends[r.id], domains, source), r.profile)
+        for r in chosen
     ]
-    return Training(training.items, [*training.readers, *known]), some(cases, data, lacking)
+    return Training(training.items, [*training.users, *known]), non_empty(cases, data, lacking)
 
 
 def _domain(item: Item, by: DomainBy) -> str:
@@ -70,20 +71,22 @@ def _domain(item: Item, by: DomainBy) -> str:
     return normalise(item.domain if by is DomainBy.DOMAIN else broadest)
 
 
-def _two(data: Dataset, domains: dict[str, str], source: str, target: str) -> tuple[str, str]:
-    events = Counter(domains[each] for reader in data.readers for each in reader.history)
+def _two_domains(
+    data: Dataset, domains: dict[str, str], source: str, target: str
+) -> tuple[str, str]:
+    events = Counter(domains[each] for user in data.users for each in user.history)
     events.pop("", None)
-    busiest = sorted(events, key=lambda domain: (-events[domain], domain))
-    found = ", ".join(f"{domain!r}" for domain in busiest[:20]) or "none"
+    largest = sorted(events, key=lambda domain: (-events[domain], domain))
+    found = ", ".join(f"{domain!r}" for domain in largest[:20]) or "none"
     source, target = normalise(source), normalise(target)
-    rest = [domain for domain in busiest if domain not in {source, target}]
+    rest = [domain for domain in largest if domain not in {source, target}]
     source = source or (rest.pop(0) if rest else "")
     target = target or (rest.pop(0) if rest else "")
     for domain in (source, target):
         if domain not in events:
             raise DataError(
-                f"{data.name}: a study across domains needs two of them with events; expected "
-                f"{domain!r} or two others, found {found}."
+                f"{data.name}: expected events in two domains, one of them {domain!r}, "
+                f"found {found}."
                 if domain
                 else f"{data.name}: expected events in two domains, found {found}."
             )
@@ -92,15 +95,15 @@ def _two(data: Dataset, domains: dict[str, str], source: str, target: str) -> tu
     return source, target
 
 
-def _last(reader: Reader, domains: dict[str, str], target: str) -> int | None:
-    """Where the last event in the domain stands."""
-    positions = range(len(reader.history) - 1, -1, -1)
-    return next((at for at in positions if domains[reader.history[at]] == target), None)
+def _last(user: DatasetUser, domains: dict[str, str], target: str) -> int | None:
+    """The position of the last event in the domain."""
+    positions = range(len(user.history) - 1, -1, -1)
+    return next((at for at in positions if domains[user.history[at]] == target), None)
 
 
-def _times(reader: Reader, end: int, domains: dict[str, str], source: str) -> tuple[float, ...]:
+def _times(user: DatasetUser, end: int, domains: dict[str, str], source: str) -> tuple[float, ...]:
     return tuple(
         time
-        for time, each in zip(reader.times[:end], reader.history[:end], strict=False)
+        for time, each in zip(user.times[:end], user.history[:end], strict=False)
         if domains[each] == source
     )

@@ -1,95 +1,94 @@
-"""Protocols that need more than the order of events: their times, or what was shown."""
+"""Protocols that need the times of events, or what was shown to users."""
 
 from bisect import bisect_right
 from random import Random
 
 import numpy as np
 
-from app.evaluation.case import Case, Question
-from app.evaluation.dataset import DataError, Dataset, Impression, Reader
-from app.evaluation.protocols.sampling import Split, bucket_of, sample, some, training_before
+from app.evaluation.case import Case, Query
+from app.evaluation.dataset import DataError, Dataset, DatasetUser, Impression
+from app.evaluation.protocols.sampling import Split, bucket_of, non_empty, sample, training_before
 
 
 def temporal(
     data: Dataset,
     *,
     seed: int = 0,
-    readers: int | None = None,
+    users: int | None = None,
     quantile: float = 0.8,
     min_history: int = 1,
     only_next: bool = False,
 ) -> Split:
-    """What readers do after a moment, from what everyone did up to it.
+    """Targets are events after a point in time; training data are all events up to it.
 
-    The moment is that by which a share `quantile` of all events were over. Targets are all later
-    events of a reader, or the next one. Readers whose events have no times play no part. A reader
-    has each item once, at its last event: something done before and after the moment is a target,
-    and no part of the history.
+    Up to that time, a share `quantile` of all events happened. Targets are all later events of a
+    user, or only the next one. Users whose events have no times are left out. A user has each item
+    once, at its last event: an item used before and after that time is a target and not part of
+    the history.
 
     Raises DataError where there are no times.
     """
-    timed = [reader for reader in data.readers if reader.times]
+    timed = [user for user in data.users if user.times]
     if not timed:
         raise DataError(
             f"{data.name}: a temporal split needs the time of each event; expected timestamps in "
             f"the data, or another protocol."
         )
-    moment = float(
-        np.quantile(
-            np.concatenate([reader.times for reader in timed]), quantile, method="inverted_cdf"
-        )
+    split_time = float(
+        np.quantile(np.concatenate([user.times for user in timed]), quantile, method="inverted_cdf")
     )
-    ends = {reader.id: bisect_right(reader.times, moment) for reader in timed}
-    able = [r for r in timed if min_history <= ends[r.id] < len(r.history)]
+    ends = {user.id: bisect_right(user.times, split_time) for user in timed}
+    eligible = [r for r in timed if min_history <= ends[r.id] < len(r.history)]
     cases = [
-        _case(reader, ends[reader.id], ends[reader.id] + 1 if only_next else None)
-        for reader in sample(able, readers, seed)
+        _case(user, ends[user.id], ends[user.id] + 1 if only_next else None)
+        for user in sample(eligible, users, seed)
     ]
-    untimed = {reader.id: 0 for reader in data.readers if not reader.times}
-    lacking = f"no reader has {min_history} events up to that moment, and one after it"
-    return training_before(data, ends | untimed), some(cases, data, lacking)
+    untimed = {user.id: 0 for user in data.users if not user.times}
+    lacking = f"no user has {min_history} events up to that time, and one after it"
+    return training_before(data, ends | untimed), non_empty(cases, data, lacking)
 
 
 def impressions(
-    data: Dataset, *, seed: int = 0, readers: int | None = None, min_history: int = 1
+    data: Dataset, *, seed: int = 0, users: int | None = None, min_history: int = 1
 ) -> Split:
-    """Which of the items that were shown a reader chose, at the last time they chose any.
+    """Targets are the items that a user chose of those shown, in the last impression with a choice.
 
-    Candidates are the items shown but not seen before, shuffled: their order in the files may tell
-    of the choice. Trained systems see nothing that anyone who could be asked did from then on.
+    Candidates are the items shown that are not in the history. They are shuffled, because their
+    order in the files may reveal the choice. The training data contain no event of an eligible user
+    from that impression on.
 
-    Raises DataError where the data do not say what was shown.
+    Raises DataError where the data have no impressions.
     """
-    if not any(reader.impressions for reader in data.readers):
+    if not any(user.impressions for user in data.users):
         raise DataError(
             f"{data.name}: the data do not say what was shown; expected impressions, or another "
             f"protocol."
         )
-    last = {reader.id: shown for reader in data.readers if (shown := _last_choice(reader))}
-    able = [r for r in data.readers if r.id in last and last[r.id].seen_before >= min_history]
-    cases = [_choice(reader, last[reader.id], seed) for reader in sample(able, readers, seed)]
+    last = {user.id: shown for user in data.users if (shown := _last_choice(user))}
+    eligible = [r for r in data.users if r.id in last and last[r.id].seen_before >= min_history]
+    cases = [_choice(user, last[user.id], seed) for user in sample(eligible, users, seed)]
     ends = {name: shown.seen_before for name, shown in last.items()}
-    lacking = f"no reader with {min_history} events chose something new among others"
-    return training_before(data, ends), some(cases, data, lacking)
+    lacking = f"no user with {min_history} events chose something new among others"
+    return training_before(data, ends), non_empty(cases, data, lacking)
 
 
-def _case(reader: Reader, end: int, until: int | None) -> Case:
-    question = Question(reader.id, reader.history[:end], reader.profile)
-    return Case(question, frozenset(reader.history[end:until]), bucket_of(end))
+def _case(user: DatasetUser, end: int, until: int | None) -> Case:
+    query = Query(user.id, user.history[:end], user.profile)
+    return Case(query, frozenset(user.history[end:until]), bucket_of(end))
 
 
-def _last_choice(reader: Reader) -> Impression | None:
-    """The last impression with something new that was chosen, and something that was not."""
-    for each in sorted(reader.impressions, key=lambda shown: -shown.seen_before):
-        new = frozenset(each.shown).difference(reader.history[: each.seen_before])
+def _last_choice(user: DatasetUser) -> Impression | None:
+    """The last impression with a new item that was chosen and a new one that was not."""
+    for each in sorted(user.impressions, key=lambda shown: -shown.seen_before):
+        new = frozenset(each.shown).difference(user.history[: each.seen_before])
         if new & each.chosen and new - each.chosen:
             return each
     return None
 
 
-def _choice(reader: Reader, last: Impression, seed: int) -> Case:
-    history = reader.history[: last.seen_before]
+def _choice(user: DatasetUser, last: Impression, seed: int) -> Case:
+    history = user.history[: last.seen_before]
     candidates = sorted(frozenset(last.shown).difference(history))
-    Random(f"{seed}/{reader.id}").shuffle(candidates)
-    question = Question(reader.id, history, reader.profile, tuple(candidates))
-    return Case(question, last.chosen.intersection(candidates), bucket_of(len(history)))
+    Random(f"{seed}/{user.id}").shuffle(candidates)
+    query = Query(user.id, history, user.profile, tuple(candidates))
+    return Case(query, last.chosen.intersection(candidates), bucket_of(len(history)))

@@ -1,4 +1,4 @@
-"""Who is asked, what trained systems may see of each reader, and lengths of history."""
+"""Samples of users, the training data that precede their targets, and buckets of histories."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from random import Random
 from typing import TypeVar
 
 from app.evaluation.case import Case, Training
-from app.evaluation.dataset import DataError, Dataset, Reader
+from app.evaluation.dataset import DataError, Dataset, DatasetUser
 
 Split = tuple[Training, list[Case]]
 
-# Name, fewest and most events.
+# Name, smallest and largest number of events.
 BUCKETS = (
     ("0", 0, 0),
     ("1", 1, 1),
@@ -25,57 +25,55 @@ _Thing = TypeVar("_Thing")
 
 
 def bucket_of(length: int) -> str:
-    """The name of the bucket for a history of so many events."""
+    """The name of the bucket for a history of `length` events."""
     return next(name for name, _, most in BUCKETS if most is None or length <= most)
 
 
 def sample(things: Sequence[_Thing], count: int | None, seed: int) -> list[_Thing]:
-    """The first `count` after a seeded shuffle; all, shuffled, for None."""
+    """The first `count` things after a seeded shuffle; all of them for None."""
     shuffled = list(things)
     Random(seed).shuffle(shuffled)
     return shuffled[:count]
 
 
-def before(reader: Reader, end: int) -> Reader:
-    """A reader as they were after their first `end` events: nothing tells of a later one.
+def before(user: DatasetUser, end: int) -> DatasetUser:
+    """A user with the first `end` events only, without any trace of later ones.
 
-    Of what was shown only that is kept which a kept event followed.
+    An impression stays only if all its chosen items are among these events.
     """
-    history = reader.history[:end]
-    kept = frozenset(history)
+    history = user.history[:end]
+    known = frozenset(history)
     return replace(
-        reader,
+        user,
         history=history,
-        times=reader.times[:end],
+        times=user.times[:end],
         candidates=(),
         impressions=tuple(
-            each for each in reader.impressions if each.seen_before < end and each.chosen <= kept
+            each for each in user.impressions if each.seen_before < end and each.chosen <= known
         ),
     )
 
 
 def training_before(data: Dataset, ends: Mapping[str, int]) -> Training:
-    """All items, and of the readers in `ends` only so many events, of the others all."""
-    readers = [
-        before(reader, ends[reader.id]) if reader.id in ends else reader for reader in data.readers
-    ]
-    return Training(data.items, [reader for reader in readers if reader.history])
+    """All items and users; users in `ends` have only so many of their first events."""
+    users = [before(user, ends[user.id]) if user.id in ends else user for user in data.users]
+    return Training(data.items, [user for user in users if user.history])
 
 
 def training_share(training: Training, share: float, seed: int = 0) -> Training:
-    """A share of the readers, above 0 and up to 1, in their order; a smaller one lies in a larger.
+    """A share of the users, above 0 and at most 1, in their order; smaller shares are subsets.
 
     Raises ValueError for any other share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"a share is above 0 and at most 1, not {share}")
-    count = math.ceil(share * len(training.readers))
-    kept = sorted(sample(range(len(training.readers)), count, seed))
-    return Training(training.items, [training.readers[position] for position in kept])
+    count = math.ceil(share * len(training.users))
+    positions = sorted(sample(range(len(training.users)), count, seed))
+    return Training(training.items, [training.users[position] for position in positions])
 
 
-def some(cases: list[Case], data: Dataset, lacking: str) -> list[Case]:
+def non_empty(cases: list[Case], data: Dataset, lacking: str) -> list[Case]:
     """The cases. Raises DataError where there are none."""
     if not cases:
-        raise DataError(f"{data.name}: nobody can be asked: {lacking}.")
+        raise DataError(f"{data.name}: no case is left: {lacking}.")
     return cases

@@ -1,16 +1,16 @@
-"""Which plots the rows give, and what each of them shows; `plots` draws them."""
+"""The plots that rows have data for. `plots` draws them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.evaluation.metrics import Estimate
-from app.evaluation.report import wording
-from app.evaluation.report.rows import Row
-from app.evaluation.report.wording import Group
+from app.evaluation.metrics import MetricEstimate
+from app.evaluation.report import labels
+from app.evaluation.report.labels import Group
+from app.evaluation.report.result_row import ResultRow
 
-TOPICS = "topics"  # the study whose rows are shown topic by topic; others only hold them
-_FEWEST_CASES = 20  # that a bucket must have to be drawn
-_WHERE_NOT_LINES = frozenset({"diversity"})
+TOPICS = "topics"  # the study whose rows are shown by topic
+_FEWEST_CASES = 20  # of a bucket that is drawn
+_TRADE_OFFS = frozenset({"diversity"})
 _AXES = {
     "training_share": "share of the training data, %",
     "catalogue_size": "items in the catalogue",
@@ -20,39 +20,39 @@ _AXES = {
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One mark: where it stands, and its intervals."""
+    """One point of a plot, with its intervals."""
 
     x: float
-    y: Estimate
-    x_estimate: Estimate | None = None
+    y: MetricEstimate
+    x_estimate: MetricEstimate | None = None
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes: the points of every system, by its name."""
+    """One pair of axes: the points of each system, by name."""
 
     x: str
     y: str
     series: Mapping[str, Sequence[Point]]
-    levels: Mapping[str, Estimate]  # systems that the x axis does not concern
-    ticks: Sequence[str] = ()  # names of x = 0, 1, …; numbers without
+    levels: Mapping[str, MetricEstimate]  # systems without a value on the x axis
+    ticks: Sequence[str] = ()  # names of x = 0, 1, …; empty for numbers
     log_x: bool = False
     log_y: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Horizontal bars: a value for every label. All panels of a figure have the same labels."""
+    """Horizontal bars: a value per label. All panels of a figure have the same labels."""
 
     x: str
-    values: Mapping[str, Estimate]
-    systems: Mapping[str, str]  # whose bar it is, by label
+    values: Mapping[str, MetricEstimate]
+    systems: Mapping[str, str]  # system of each bar, by label
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One plot: its panels stand side by side."""
+    """One plot, with panels side by side."""
 
     title: str
     caption: str
@@ -60,15 +60,15 @@ class Figure:
 
 
 def figures(group: Group) -> Iterator[Figure]:
-    """All plots that the rows of one group have data for; none in which all is zero."""
+    """All plots that the rows of a group have data for, except those where all values are zero."""
     for figure in _all(group):
-        bars = [panel for panel in figure.panels if isinstance(panel, Bars) and _tells(panel)]
-        lines = [panel for panel in figure.panels if isinstance(panel, Panel) and _tells(panel)]
+        bars = [panel for panel in figure.panels if isinstance(panel, Bars) and _has_data(panel)]
+        lines = [panel for panel in figure.panels if isinstance(panel, Panel) and _has_data(panel)]
         if bars or lines:
             yield replace(figure, panels=bars or lines)
 
 
-def _tells(panel: Panel | Bars) -> bool:
+def _has_data(panel: Panel | Bars) -> bool:
     if isinstance(panel, Bars):
         return any(estimate.value for estimate in panel.values.values())
     points = [point for own in panel.series.values() for point in own]
@@ -94,7 +94,7 @@ def _all(group: Group) -> Iterator[Figure]:
     for name in numeric:
         if name == "catalogue_size":
             yield from _tokens(rows)
-        elif name in _WHERE_NOT_LINES:
+        elif name in _TRADE_OFFS:
             yield from _trade_off(rows, name)
         else:
             yield from _along(rows, name)
@@ -102,37 +102,37 @@ def _all(group: Group) -> Iterator[Figure]:
         yield from _topics(rows)
 
 
-def _compared(rows: Sequence[Row]) -> Iterator[Figure]:
-    chosen = [m for name in ("recall", "ndcg") if (m := wording.largest_k(rows, name))]
+def _compared(rows: Sequence[ResultRow]) -> Iterator[Figure]:
+    chosen = [m for name in ("recall", "ndcg") if (m := labels.largest_k(rows, name))]
     ordered = sorted(
         (row for row in rows if all(metric in row.metrics for metric in chosen)),
         key=lambda row: [row.metrics[metric].value for metric in chosen],
     )
-    systems = {wording.label(row): row.run.system for row in ordered}
+    systems = {labels.label(row): row.run.system for row in ordered}
     panels = [
         Bars(
-            wording.metric_name(metric),
-            {wording.label(row): row.metrics[metric] for row in ordered},
+            labels.metric_name(metric),
+            {labels.label(row): row.metrics[metric] for row in ordered},
             systems,
         )
         for metric in chosen
     ]
     if panels and ordered:
-        yield Figure("Systems side by side", "Lines are 95 % intervals over readers.", panels)
+        yield Figure("Systems side by side", "Lines are 95 % intervals over users.", panels)
 
 
-def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
+def _cold_start(rows: Sequence[ResultRow]) -> Iterator[Figure]:
     known = dict.fromkeys(bucket for row in rows for bucket in row.buckets)
-    buckets = wording.bucket_order(
+    buckets = labels.bucket_order(
         bucket for row in rows for bucket, own in row.buckets.items() if own.cases >= _FEWEST_CASES
     )
     if len(buckets) < 2:
         return
     panels: list[Panel] = []
     for name in ("recall", "ndcg", "gauc"):
-        metric = wording.largest_k(rows, name, by_bucket=True)
+        metric = labels.largest_k(rows, name, by_bucket=True)
         series = {
-            wording.label(row): [
+            labels.label(row): [
                 Point(x, found.metrics[metric])
                 for x, bucket in enumerate(buckets)
                 if (found := row.buckets.get(bucket)) and metric in found.metrics
@@ -142,20 +142,20 @@ def _cold_start(rows: Sequence[Row]) -> Iterator[Figure]:
         }
         series = {label: points for label, points in series.items() if points}
         if series and len(panels) < 2:
-            title = wording.metric_name(metric or "")
+            title = labels.metric_name(metric or "")
             panels.append(Panel("events in the history", title, series, {}, ticks=buckets))
     if panels:
-        caption = "What a longer history is worth to each system."
+        caption = "Quality by number of events in the history."
         if len(buckets) < len(known):
             caption += f" Lengths with fewer than {_FEWEST_CASES} cases are in the tables only."
         yield Figure("Cold start", caption, panels)
 
 
-def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:
+def _along(rows: Sequence[ResultRow], name: str) -> Iterator[Figure]:
     scale = 100 if name == "training_share" else 1
     panels = []
     for wanted in ("recall", "ndcg"):
-        metric = wording.largest_k(rows, wanted)
+        metric = labels.largest_k(rows, wanted)
         if metric is None:
             continue
         series: dict[str, list[Point]] = {}
@@ -163,29 +163,34 @@ def _along(rows: Sequence[Row], name: str) -> Iterator[Figure]:
             if metric in row.metrics:
                 x = _number(row, name) * scale
                 point = Point(x, row.metrics[metric])
-                series.setdefault(wording.label(row, name), []).append(point)
+                series.setdefault(labels.label(row, name), []).append(point)
         levels = {
-            wording.label(row): row.metrics[metric]
+            labels.label(row): row.metrics[metric]
             for row in rows
             if name not in row.run.parameters and metric in row.metrics
         }
-        axis = _AXES.get(name, wording.words(name))
-        panels.append(Panel(axis, wording.metric_name(metric), series, levels))
+        axis = _AXES.get(name, labels.words(name))
+        panels.append(Panel(axis, labels.metric_name(metric), series, levels))
     if panels:
-        known = {"training_share": "Against the amount of training data", "k": "Items per leaf"}
-        caption = "Bands are 95 % intervals over readers."
+        known = {
+            "training_share": "Amount of training data",
+            "k": "Items per leaf",
+        }
+        caption = "Bands are 95 % intervals over users."
         if any(panel.levels for panel in panels):
-            caption += " Dashed: systems that train on nothing."
-        yield Figure(known.get(name, f"Along {wording.words(name)}"), caption, panels)
+            caption += " Dashed: systems without training."
+        yield Figure(known.get(name, f"Quality by {labels.words(name)}"), caption, panels)
 
 
-def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
+def _tokens(rows: Sequence[ResultRow]) -> Iterator[Figure]:
     series: dict[str, list[Point]] = {}
     for row in _sorted(rows, "catalogue_size"):
         if row.usage and row.tokens() > 0:
             value = row.tokens()
-            point = Point(_number(row, "catalogue_size"), Estimate(value, value, value, row.cases))
-            series.setdefault(wording.label(row, "catalogue_size"), []).append(point)
+            point = Point(
+                _number(row, "catalogue_size"), MetricEstimate(value, value, value, row.cases)
+            )
+            series.setdefault(labels.label(row, "catalogue_size"), []).append(point)
     grown = {
         f"{system} (× {points[-1].y.value / points[0].y.value:.1f})"
         if len(points) > 1
@@ -194,49 +199,49 @@ def _tokens(rows: Sequence[Row]) -> Iterator[Figure]:
     }
     if grown:
         panel = Panel(
-            _AXES["catalogue_size"], "input tokens per reader", grown, {}, log_x=True, log_y=True
+            _AXES["catalogue_size"], "input tokens per user", grown, {}, log_x=True, log_y=True
         )
         caption = "In brackets: growth from the smallest catalogue to the largest."
         yield Figure("Tokens against catalogue size", caption, [panel])
 
 
-def _by_stage(rows: Sequence[Row]) -> Iterator[Figure]:
-    asked = [row for row in rows if row.tokens() > 0]
-    stages = dict.fromkeys(stage for row in asked for stage in row.usage)
-    systems = {wording.label(row): row.run.system for row in reversed(asked)}
+def _by_stage(rows: Sequence[ResultRow]) -> Iterator[Figure]:
+    costly = [row for row in rows if row.tokens() > 0]
+    stages = dict.fromkeys(stage for row in costly for stage in row.usage)
+    systems = {labels.label(row): row.run.system for row in reversed(costly)}
     panels = [
         Bars(
             stage,
-            {wording.label(row): _exact(row.tokens(stage), row.cases) for row in reversed(asked)},
+            {labels.label(row): _exact(row.tokens(stage), row.cases) for row in reversed(costly)},
             systems,
         )
         for stage in stages
-        if any(row.tokens(stage) > 0 for row in asked)
+        if any(row.tokens(stage) > 0 for row in costly)
     ]
     if panels:
-        yield Figure("Tokens by stage", "Input tokens per reader.", panels)
+        yield Figure("Tokens by stage", "Input tokens per user.", panels)
 
 
-def _trade_off(rows: Sequence[Row], name: str) -> Iterator[Figure]:
-    ndcg, ilad = wording.largest_k(rows, "ndcg"), wording.largest_k(rows, "ilad")
+def _trade_off(rows: Sequence[ResultRow], name: str) -> Iterator[Figure]:
+    ndcg, ilad = labels.largest_k(rows, "ndcg"), labels.largest_k(rows, "ilad")
     if ndcg is None or ilad is None:
         return
     series: dict[str, list[Point]] = {}
     for row in _sorted(rows, name) if name else rows:
         if ndcg in row.metrics and ilad in row.metrics:
-            note = wording.scalar(row.run.parameters.get(name)) if name else ""
+            note = labels.scalar(row.run.parameters.get(name)) if name else ""
             y, x = row.metrics[ilad], row.metrics[ndcg]
             point = Point(x.value, y, x, note)
-            series.setdefault(wording.label(row, name), []).append(point)
+            series.setdefault(labels.label(row, name), []).append(point)
     if series:
-        panel = Panel(wording.metric_name(ndcg), wording.metric_name(ilad), series, {})
+        panel = Panel(labels.metric_name(ndcg), labels.metric_name(ilad), series, {})
         caption = "Up and to the right is better; crosses are 95 % intervals."
         if name:
-            caption += f" Beside each point: {wording.words(name)}."
+            caption += f" Beside each point: {labels.words(name)}."
         yield Figure("Diversity against relevance", caption, [panel])
 
 
-def _topics(rows: Sequence[Row]) -> Iterator[Figure]:
+def _topics(rows: Sequence[ResultRow]) -> Iterator[Figure]:
     for row in rows:
         order = row.topics.get("targets", {})
         if not order:
@@ -250,25 +255,25 @@ def _topics(rows: Sequence[Row]) -> Iterator[Figure]:
             )
             for whose, shares in row.topics.items()
         ]
-        title = f"Topics of {wording.label(row)}"
-        yield Figure(title, "The ten commonest topics among the targets.", panels)
+        title = f"Topics of {labels.label(row)}"
+        yield Figure(title, "The ten most common topics of the targets.", panels)
 
 
-def _numeric(rows: Sequence[Row], name: str) -> bool:
+def _numeric(rows: Sequence[ResultRow], name: str) -> bool:
     values = [row.run.parameters[name] for row in rows if name in row.run.parameters]
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _number(row: Row, name: str) -> float:
+def _number(row: ResultRow, name: str) -> float:
     value = row.run.parameters.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _sorted(rows: Sequence[Row], name: str) -> list[Row]:
+def _sorted(rows: Sequence[ResultRow], name: str) -> list[ResultRow]:
     return sorted(
         (row for row in rows if name in row.run.parameters), key=lambda row: _number(row, name)
     )
 
 
-def _exact(value: float, cases: int) -> Estimate:
-    return Estimate(value, value, value, cases)
+def _exact(value: float, cases: int) -> MetricEstimate:
+    return MetricEstimate(value, value, value, cases)

@@ -1,4 +1,4 @@
-"""`report.html`: one file with tables and plots that needs no network to be read."""
+"""`report.html`: one file with tables and plots; it needs no network."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,24 +8,24 @@ from pathlib import Path
 from string import Template
 from tempfile import NamedTemporaryFile
 
-from app.evaluation.metrics import Comparison
-from app.evaluation.report import plots, wording
+from app.evaluation.metrics import PairedComparison
+from app.evaluation.report import labels, plots
 from app.evaluation.report.figures import figures
-from app.evaluation.report.rows import Row
-from app.evaluation.report.sheets import Cell, Column, Sheet, sheets
-from app.evaluation.report.wording import Group
+from app.evaluation.report.labels import Group
+from app.evaluation.report.result_row import ResultRow
+from app.evaluation.report.tables import Cell, TableColumn, TableData, tables_of
 
 _SHORT = 15  # rows
 _COMPARED = frozenset({"recall", "ndcg", "mrr", "ilad", "gauc"})
 _PAIRED = (
-    "How much of the other system's figure each system reaches, on the same readers (paired "
-    "bootstrap); in bold where the interval of the difference leaves zero out."
+    "The figure of each system as a share of the other system's, on the same users (paired "
+    "bootstrap); bold where the interval of the difference excludes zero."
 )
 
 
-def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
-    """The page. Without matplotlib it has tables only, and says how to get the plots."""
-    found = wording.groups(rows)
+def html(rows: Sequence[ResultRow], title: str = "Evaluation") -> str:
+    """The page. Without matplotlib, it has tables only and says how to get the plots."""
+    found = labels.groups(rows)
     drawn = plots.available()
     names = [f"g{place}" for place in range(len(found))]
     places = {system: place for place, system in enumerate(_systems(rows))}
@@ -34,9 +34,9 @@ def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
     return template.substitute(
         title=escape(title),
         about=escape(
-            f"{wording.several(len(rows), 'run')}, version {versions}. Below each value stands "
-            "its 95 % interval: a bootstrap over readers. Tokens are input tokens per reader, "
-            "calls and rounds are per reader, too."
+            f"{labels.several(len(rows), 'run')}, version {versions}. Below each value is "
+            "its 95 % interval (bootstrap over users). Tokens are input tokens per user, "
+            "calls and rounds are per user too."
         ),
         notice="" if drawn else f'<p class="warn">{escape(plots.MISSING)}</p>',
         links="".join(
@@ -50,8 +50,8 @@ def html(rows: Sequence[Row], title: str = "Evaluation") -> str:
     )
 
 
-def write(path: Path, rows: Sequence[Row], title: str = "Evaluation") -> None:
-    """Put the page in its place, whole or not at all."""
+def write(path: Path, rows: Sequence[ResultRow], title: str = "Evaluation") -> None:
+    """Write the page, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
         try:
@@ -64,7 +64,7 @@ def write(path: Path, rows: Sequence[Row], title: str = "Evaluation") -> None:
             raise
 
 
-def _systems(rows: Sequence[Row]) -> list[str]:
+def _systems(rows: Sequence[ResultRow]) -> list[str]:
     return list(dict.fromkeys(row.run.system for row in rows))
 
 
@@ -81,40 +81,40 @@ def _section(group: Group, name: str, places: Mapping[str, int] | None) -> str:
                 f"<h3>{escape(figure.title)}</h3>"
                 f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
             )
-    table = "".join(f'<div class="wide">{_table(sheet)}</div>' for sheet in sheets(group, None))
+    table = "".join(f'<div class="wide">{_table(each)}</div>' for each in tables_of(group, None))
     opened = " open" if len(group.rows) <= _SHORT else ""
     parts.append(f"<details{opened}><summary>All figures</summary>{table}</details>")
     if any(row.against and row.metrics for row in group.rows):
-        parts.append(f"<h3>Reader by reader</h3><p>{escape(_PAIRED)}</p>{_pairs(group.rows)}")
+        parts.append(f"<h3>User by user</h3><p>{escape(_PAIRED)}</p>{_pairs(group.rows)}")
     if data.skipped:
-        parts.append(f"<p>Rows of the data that were skipped: {escape(_counts(data.skipped))}.</p>")
+        parts.append(f"<p>Skipped rows of the data: {escape(_counts(data.skipped))}.</p>")
     parts.append(f"<details><summary>How it was run</summary>{_facts(group.rows)}</details>")
     return "\n".join([*parts, "</section>"])
 
 
 def _sizes(group: Group) -> str:
     data = group.rows[0].run.data
-    sizes = [wording.several(data.items, "item"), wording.several(data.readers, "reader")]
-    told = f"{', '.join(sizes)}, {wording.cases_of(group.rows)} asked"
-    models = wording.models_of(group.rows)
-    return f"{told}. Model: {models}" if models else told
+    sizes = [labels.several(data.items, "item"), labels.several(data.users, "user")]
+    text = f"{', '.join(sizes)}, {labels.cases_of(group.rows)}"
+    models = labels.models_of(group.rows)
+    return f"{text}. Model: {models}" if models else text
 
 
-def _table(sheet: Sheet) -> str:
-    head = "".join(map(_heading, sheet.columns))
+def _table(table: TableData) -> str:
+    head = "".join(map(_heading, table.columns))
     body = "".join(
         f"<tr><td>{escape(label)}</td>"
-        + "".join(_cell(column.cells[row]) for column in sheet.columns)
+        + "".join(_cell(column.cells[row]) for column in table.columns)
         + "</tr>"
-        for row, label in enumerate(sheet.labels)
+        for row, label in enumerate(table.labels)
     )
     return (
-        f"<table><thead><tr><th>{escape(sheet.corner)}</th>{head}</tr></thead>"
+        f"<table><thead><tr><th>{escape(table.corner)}</th>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _heading(column: Column) -> str:
+def _heading(column: TableColumn) -> str:
     below = f"<small>{escape(column.below)}</small>" if column.below else ""
     return f"<th>{escape(column.title)}{below}</th>"
 
@@ -124,11 +124,11 @@ def _cell(cell: Cell) -> str:
     return f"<td>{value}{f'<small>{cell.interval}</small>' if cell.interval else ''}</td>"
 
 
-def _pairs(rows: Sequence[Row]) -> str:
-    metrics = [metric for metric in wording.metrics_of(rows) if wording.base(metric) in _COMPARED]
-    head = "".join(f"<th>{escape(wording.metric_name(metric))}</th>" for metric in metrics)
+def _pairs(rows: Sequence[ResultRow]) -> str:
+    metrics = [metric for metric in labels.metrics_of(rows) if labels.base(metric) in _COMPARED]
+    head = "".join(f"<th>{escape(labels.metric_name(metric))}</th>" for metric in metrics)
     body = "".join(
-        f"<tr><td>{escape(f'{wording.label(row)} against {name}')}</td>"
+        f"<tr><td>{escape(f'{labels.label(row)} against {name}')}</td>"
         + "".join(_pair(found.get(metric)) for metric in metrics)
         + "</tr>"
         for row in rows
@@ -140,34 +140,36 @@ def _pairs(rows: Sequence[Row]) -> str:
     )
 
 
-def _pair(found: Comparison | None) -> str:
+def _pair(found: PairedComparison | None) -> str:
     if found is None or found.ratio is None:
         return "<td>–</td>"
     ratio = found.ratio
-    value, low, high = map(wording.share, (ratio.value, ratio.low, ratio.high))
+    value, low, high = map(labels.share, (ratio.value, ratio.low, ratio.high))
     return f"<td>{f'<b>{value}</b>' if found.certain else value}<small>{low} – {high}</small></td>"
 
 
-def _facts(rows: Sequence[Row]) -> str:
+def _facts(rows: Sequence[ResultRow]) -> str:
     return (
         "<dl>"
-        + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _told(rows))
+        + "".join(
+            f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _facts_of(rows)
+        )
         + "</dl>"
     )
 
 
-def _told(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+def _facts_of(rows: Sequence[ResultRow]) -> Iterator[tuple[str, str]]:
     yield from ((f"SHA-256 of {name}", sum_) for name, sum_ in rows[0].run.data.checksums.items())
     yield "seeds", ", ".join(sorted({str(row.run.seed) for row in rows}))
     for row in rows:
         run = row.run
-        told = [f"key {row.key}", f"version {run.version}"]
-        told += [f"{name} {wording.scalar(value)}" for name, value in run.settings.items()]
-        told += [f"prompt {name} {mark}" for name, mark in run.prompts.items()]
-        told += [f"{stage}: {row.tokens(stage):,.0f} tokens" for stage in row.usage]
-        told += [f"named in vain: {_counts(row.flaws)}"] if row.flaws else []
-        told += [f"trained {row.fit_s:.1f} s, answered {row.rank_s:.1f} s", row.ended]
-        yield wording.label(row), " · ".join(filter(None, told))
+        details = [f"key {row.key}", f"version {run.version}"]
+        details += [f"{name} {labels.scalar(value)}" for name, value in run.settings.items()]
+        details += [f"prompt {name} {fingerprint}" for name, fingerprint in run.prompts.items()]
+        details += [f"{stage}: {row.tokens(stage):,.0f} tokens" for stage in row.usage]
+        details += [f"invalid answers: {_counts(row.flaws)}"] if row.flaws else []
+        details += [f"trained {row.fit_s:.1f} s, answered {row.rank_s:.1f} s", row.ended]
+        yield labels.label(row), " · ".join(filter(None, details))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""Figures as inline SVG, drawn by matplotlib; the page's style sheet gives them their colours."""
+"""Figures as inline SVG, drawn by matplotlib; colours come from the style sheet of the page."""
 
 import io
 import math
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from app.evaluation.metrics import Estimate
+from app.evaluation.metrics import MetricEstimate
 from app.evaluation.report.figures import Bars, Figure, Panel
-from app.evaluation.report.wording import figure as number
+from app.evaluation.report.labels import figure as number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MISSING = "plots need matplotlib: pip install 'matplotlib>=3.10', or the extra [evaluation]"
 
-# Stand-ins that become variables of the style sheet, so that one plot serves light and dark.
-_INK, _FAINT = "#010203", "#010204"
+# Placeholders that become variables of the style sheet, so that one plot serves light and dark.
+_TEXT, _LINES = "#010203", "#010204"
 _SERIES = [f"#0102{number:02x}" for number in range(16, 30)]
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _FAINT: "var(--grid)",
+    _TEXT: "var(--ink)",
+    _LINES: "var(--grid)",
     **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES)},
 }
 _WIDTH = 9.6  # inches of a figure
@@ -33,20 +33,20 @@ _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a system may be called "$x$"
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
+    "text.color": _TEXT,
+    "axes.edgecolor": _LINES,
+    "axes.labelcolor": _TEXT,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.useoffset": False,
-    "grid.color": _FAINT,
+    "grid.color": _LINES,
     "grid.linewidth": 0.6,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "xtick.color": _LINES,
+    "ytick.color": _LINES,
+    "xtick.labelcolor": _TEXT,
+    "ytick.labelcolor": _TEXT,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
@@ -54,16 +54,16 @@ _STYLE = {
 
 
 def available() -> bool:
-    """Whether plots can be drawn; MISSING says how to get them."""
+    """Whether plots can be drawn."""
     from importlib.util import find_spec
 
     return find_spec("matplotlib") is not None
 
 
 def svg(figure: Figure, name: str, places: Mapping[str, int]) -> str:
-    """The figure as an `<svg>` element. `places` gives every system its colour in all figures.
+    """The figure as an `<svg>` element. `places` gives each system the same colour in all figures.
 
-    `name` keeps the ids of several figures on one page apart.
+    `name` makes the ids of this figure unique on the page.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
@@ -100,7 +100,7 @@ def _size(figure: Figure) -> tuple[float, float]:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """How many columns of a legend the longest label leaves room for; rows are filled alike."""
+    """The number of columns of a legend: as many as the longest label allows, in even rows."""
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     most = max(int(_WIDTH / (_LETTER * longest + _HANDLE)), 1)
     rows = math.ceil(len(labels) / most)
@@ -119,7 +119,7 @@ def _draw_bars(axes: "Axes", panel: Bars, places: Mapping[str, int]) -> None:
         axes.barh(row, estimate.value, height=0.62, color=color, alpha=0.85, linewidth=0)
         if estimate.low < estimate.high:
             bar = _errors([estimate])
-            axes.errorbar(estimate.value, row, xerr=bar, color=_INK, linewidth=1.1, capsize=2.5)
+            axes.errorbar(estimate.value, row, xerr=bar, color=_TEXT, linewidth=1.1, capsize=2.5)
         end = max(estimate.high, estimate.value) + furthest * 0.02
         axes.text(end, row, number(estimate.value), va="center", fontsize=9)
     axes.set_yticks(range(len(labels)), labels)
@@ -130,10 +130,10 @@ def _draw_bars(axes: "Axes", panel: Bars, places: Mapping[str, int]) -> None:
 
 
 def _draw_panel(axes: "Axes", panel: Panel, places: Mapping[str, int]) -> None:
-    crowd = len(panel.series)
+    count = len(panel.series)
     for place, (label, points) in enumerate(panel.series.items()):
         color, marker = _color(label, places), _marker(label, places)
-        shift = 0.5 * (place / max(crowd - 1, 1) - 0.5) if panel.ticks and crowd > 1 else 0.0
+        shift = 0.5 * (place / max(count - 1, 1) - 0.5) if panel.ticks and count > 1 else 0.0
         x = [point.x + shift for point in points]
         y = [point.y.value for point in points]
         axes.plot(x, y, color=color, marker=marker, label=_shown(label))
@@ -168,14 +168,14 @@ def _scale(axes: "Axes", panel: Panel) -> None:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.grid(visible=False, axis="x")
     if panel.log_x:
-        marks, *ends = _logarithmic(point.x for own in panel.series.values() for point in own)
+        ticks, *ends = _logarithmic(point.x for own in panel.series.values() for point in own)
         axes.set_xscale("log")
-        axes.set_xticks(marks, map(_short, marks))
+        axes.set_xticks(ticks, map(_short, ticks))
         axes.set_xlim(*ends)
     if panel.log_y:
-        marks, *ends = _logarithmic(p.y.value for own in panel.series.values() for p in own)
+        ticks, *ends = _logarithmic(p.y.value for own in panel.series.values() for p in own)
         axes.set_yscale("log")
-        axes.set_yticks(marks, map(_short, marks))
+        axes.set_yticks(ticks, map(_short, ticks))
         axes.set_ylim(*ends)
     elif not any(point.x_estimate for points in panel.series.values() for point in points):
         axes.set_ylim(bottom=0)
@@ -185,29 +185,29 @@ def _scale(axes: "Axes", panel: Panel) -> None:
 
 
 def _logarithmic(values: Iterable[float]) -> tuple[list[float], float, float]:
-    """Round marks, at least two, and where an axis around all the values begins and ends."""
+    """Ticks at round numbers, at least two, and the two ends of an axis around the values."""
     found = [value for value in values if value > 0] or [1.0]
     low, high = min(found), max(found)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
-    round_ = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
-    start = max(place for place, mark in enumerate(round_) if mark <= low)
-    end = min(place for place, mark in enumerate(round_) if mark >= high and place > start)
-    marks = round_[start : end + 1]
-    if len(marks) > _MOST_TICKS:
-        marks = [mark for mark in marks if round_.index(mark) % 3 == 0]  # powers of ten
-        marks = marks[:: math.ceil(len(marks) / _MOST_TICKS)]
-    return marks, round_[start] / 1.1, round_[end] * 1.1
+    round_numbers = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
+    start = max(place for place, tick in enumerate(round_numbers) if tick <= low)
+    end = min(place for place, tick in enumerate(round_numbers) if tick >= high and place > start)
+    ticks = round_numbers[start : end + 1]
+    if len(ticks) > _MOST_TICKS:
+        ticks = [tick for tick in ticks if round_numbers.index(tick) % 3 == 0]  # powers of ten
+        ticks = ticks[:: math.ceil(len(ticks) / _MOST_TICKS)]
+    return ticks, round_numbers[start] / 1.1, round_numbers[end] * 1.1
 
 
 def _short(value: float) -> str:
-    """`10k`, `1M`."""
+    """A number as short text: `10k`, `1M`."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
 
 
-def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
+def _errors(estimates: Sequence[MetricEstimate]) -> list[list[float]]:
     return [
         [max(estimate.value - estimate.low, 0.0) for estimate in estimates],
         [max(estimate.high - estimate.value, 0.0) for estimate in estimates],
@@ -215,7 +215,7 @@ def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
 
 
 def _place(label: str, places: Mapping[str, int]) -> int:
-    """A label begins with the name of its system; the longest name that fits is meant."""
+    """The place of a label's system: the longest name with which the label begins."""
     fitting = [system for system in places if label.startswith(system)]
     return places[max(fitting, key=len)] if fitting else 0
 
@@ -230,7 +230,7 @@ def _marker(label: str, places: Mapping[str, int]) -> str:
 
 
 def _shown(label: str) -> str:
-    """In lines that fit; matplotlib leaves what begins with an underscore out of legends."""
+    """The label in lines that fit. Matplotlib omits labels that begin with an underscore."""
     text = "\n".join(wrap(label, _LONGEST))
     return f"\u200b{text}" if text.startswith("_") else text
 

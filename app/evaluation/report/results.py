@@ -1,4 +1,4 @@
-"""`Results`: the file of all runs, by which an interrupted evaluation goes on."""
+"""`Results`: the file of all runs, so that an interrupted evaluation can continue."""
 
 import fcntl
 import os
@@ -9,49 +9,49 @@ from pathlib import Path
 import msgspec
 
 from app.evaluation.dataset import DataError
-from app.evaluation.report.rows import Row
+from app.evaluation.report.result_row import ResultRow
 
-_decode = msgspec.json.Decoder(Row).decode
+_decode = msgspec.json.Decoder(ResultRow).decode
 
 
 class Results:
-    """`results.jsonl`: one row a line, in the order in which the runs ended.
+    """`results.jsonl`: one row per line, in the order in which the runs ended.
 
-    Several processes may append to one file. A row is on disk when `append` returns; what a crash
-    tore off at the end is neither read nor in the way of the next row.
+    Several processes may append to one file. A row is on disk when `append` returns. An incomplete
+    last line after a crash is ignored, and removed by the next `append`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def rows(self) -> list[Row]:
-        """The newest row of every run, oldest run first; none where there is no file.
+    def rows(self) -> list[ResultRow]:
+        """The newest row of each run, oldest run first; none where there is no file.
 
-        Raises DataError, with file and line, for a line that is no row.
+        Raises DataError, with file and line, for an invalid line.
         """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return []
         *lines, tail = content.split(b"\n")
-        rows: dict[str, Row] = {}
+        rows: dict[str, ResultRow] = {}
         for number, line in enumerate(lines, 1):
             if line.strip():
                 row = self._read(line, number)
                 rows[row.key] = row
-        if (last := _whole(tail)) is not None:
+        if (last := _complete(tail)) is not None:
             rows[last.key] = last
         return list(rows.values())
 
-    def append(self, row: Row) -> None:
-        """Write one row, whole or not at all."""
+    def append(self, row: ResultRow) -> None:
+        """Write one row, completely or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked() as file:
             size = os.fstat(file).st_size
             start = _last_line(file, size)
             line = msgspec.json.encode(row) + b"\n"
             if start < size:
-                if _whole(os.pread(file, size - start, start)) is None:
+                if _complete(os.pread(file, size - start, start)) is None:
                     os.ftruncate(file, start)
                 else:
                     line = b"\n" + line
@@ -68,7 +68,7 @@ class Results:
         finally:
             os.close(file)
 
-    def _read(self, line: bytes, number: int) -> Row:
+    def _read(self, line: bytes, number: int) -> ResultRow:
         try:
             return _decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -78,8 +78,8 @@ class Results:
             ) from error
 
 
-def _whole(line: bytes) -> Row | None:
-    """A last line without its line break, if nothing else of it is missing."""
+def _complete(line: bytes) -> ResultRow | None:
+    """The row of a last line that lacks only its line break; None for an incomplete row."""
     try:
         return _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -87,7 +87,7 @@ def _whole(line: bytes) -> Row | None:
 
 
 def _last_line(file: int, size: int) -> int:
-    """Where the last line begins that has no line break; the size where all have theirs."""
+    """The offset of a last line without line break; the size where all lines have one."""
     step, end = 65_536, size
     while end > 0:
         start = max(0, end - step)

@@ -1,13 +1,13 @@
-"""Who is compared: ours, those of the paper, conventional ones, and trained networks."""
+"""The systems: the service, simple and collaborative baselines, and neural networks."""
 
-from app.evaluation.systems.ours import Trees
-from app.evaluation.systems.registry import NAMES, Surroundings, UnknownSystem, systems
-from app.evaluation.systems.scored import MissingLibrary
+from app.evaluation.systems.factory import NAMES, EvalContext, UnknownSystem, systems
+from app.evaluation.systems.scoring_baseline import MissingLibrary
+from app.evaluation.systems.service_system import Trees
 
 __all__ = [
     "NAMES",
+    "EvalContext",
     "MissingLibrary",
-    "Surroundings",
     "Trees",
     "UnknownSystem",
     "systems",

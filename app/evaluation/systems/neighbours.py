@@ -1,4 +1,4 @@
-"""Conventional collaborative filtering, by the library `implicit`. Only this module imports it."""
+"""Collaborative filtering by the library `implicit`. Only this module imports it."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from app.evaluation.case import Question
-from app.evaluation.systems.scored import Scored, Scores, library
+from app.evaluation.case import Query
+from app.evaluation.systems.scoring_baseline import Scores, ScoringBaseline, library
 
 
-class ItemKnn(Scored):
+class ItemKnn(ScoringBaseline):
     """Item-based nearest neighbours by cosine (Sarwar et al. 2001), summed over the history.
 
-    An item that is no neighbour of any history item is not answered.
+    Items that are not a neighbour of any history item are not in the answer.
     """
 
     def __init__(
@@ -23,28 +23,29 @@ class ItemKnn(Scored):
         super().__init__(name, share=share, seed=seed)
         self._library = library("implicit.nearest_neighbours", "evaluation")
         self._neighbours = neighbours
-        self._near: Any = None
+        self._similarities: Any = None
 
     def learn(self) -> None:
-        """Find every item's neighbours."""
+        """Find the neighbours of each item."""
         model = self._library.CosineRecommender(K=self._neighbours)
-        with warnings.catch_warnings():  # about a conversion of its own
+        with warnings.catch_warnings():  # about a conversion inside the library
             warnings.simplefilter("ignore")
             model.fit(_matrix(self._histories, len(self._items)), show_progress=False)
-        self._near = model.similarity
+        self._similarities = model.similarity
 
-    def score(self, questions: Sequence[Question]) -> Scores:
-        """See Scored."""
-        histories = [self._known(question.history) for question in questions]
-        found = (_matrix(histories, len(self._items)) @ self._near).toarray().astype(np.float32)
-        found[found <= 0] = -np.inf
-        return found
+    def score(self, queries: Sequence[Query]) -> Scores:
+        """See ScoringBaseline."""
+        histories = [self._known(query.history) for query in queries]
+        had = _matrix(histories, len(self._items))
+        scores = (had @ self._similarities).toarray().astype(np.float32)
+        scores[scores <= 0] = -np.inf
+        return scores
 
 
-class Als(Scored):
+class Als(ScoringBaseline):
     """Implicit-feedback matrix factorisation (Hu, Koren & Volinsky 2008).
 
-    A question's reader is folded in: their factors follow from the history and the items' factors.
+    The factors of a query's user are computed from the history and the factors of the items.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Als(Scored):
         self._model: Any = None
 
     def learn(self) -> None:
-        """Alternate between readers and items."""
+        """Fit the factors of users and items in turn."""
         with warnings.catch_warnings():  # about how many threads BLAS has
             warnings.simplefilter("ignore", RuntimeWarning)
             self._model = self._library.AlternatingLeastSquares(
@@ -75,18 +76,18 @@ class Als(Scored):
             )
         self._model.fit(_matrix(self._histories, len(self._items)), show_progress=False)
 
-    def score(self, questions: Sequence[Question]) -> Scores:
-        """See Scored."""
-        histories = [self._known(question.history) for question in questions]
-        who = np.arange(len(histories))
-        readers = self._model.recalculate_user(who, _matrix(histories, len(self._items)))
-        scores = (readers @ self._model.item_factors.T).astype(np.float32)
+    def score(self, queries: Sequence[Query]) -> Scores:
+        """See ScoringBaseline."""
+        histories = [self._known(query.history) for query in queries]
+        user_numbers = np.arange(len(histories))
+        users = self._model.recalculate_user(user_numbers, _matrix(histories, len(self._items)))
+        scores = (users @ self._model.item_factors.T).astype(np.float32)
         scores[[not history for history in histories]] = -np.inf
         return scores
 
 
 def _matrix(histories: Sequence[Sequence[int]], items: int) -> csr_matrix:
-    """Who had what: float32[readers, items]."""
+    """1 where a user had an item: float32[users, items]."""
     rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     columns = np.array([item for history in histories for item in history], np.int64)
     return csr_matrix((np.ones(len(columns), np.float32), (rows, columns)), (len(histories), items))

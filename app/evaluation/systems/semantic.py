@@ -1,33 +1,31 @@
-"""The flat oracle: how far plain similarity of texts gets, with no tree and no model."""
+"""`Semantic`: similarity of texts over all items, without tree and model."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from app.evaluation.case import Question
-from app.evaluation.systems.scored import Scored, Scores
-from tree.embedders import EmbedderCache, fit_sample
-from tree.node import LEXICAL
+from app.embedders import DEFAULT_EMBEDDER, EmbedderCache, fit_sample
+from app.evaluation.case import Query
+from app.evaluation.systems.scoring_baseline import Scores, ScoringBaseline
+from tree.vectors import DIMENSIONS
 
 TFIDF = "tfidf"
 
-_DIMENSIONS = 256
 _FEATURES = 100_000
 _NEWEST = 10
 _DECAY = 0.8
-_SHARPNESS = 8.0
+_INVERSE_TEMPERATURE = 8.0
 
 _Vectors = npt.NDArray[np.float32]
 
 
-class Semantic(Scored):
-    """Every item's score is a soft maximum of its cosines to the last ten history items.
+class Semantic(ScoringBaseline):
+    """Scores an item by a soft maximum of its cosines to the last ten history items.
 
-    ln(Σ wᵢ · exp(8 · cosᵢ)) / 8 with wᵢ ∝ 0.8^age, in plain float arithmetic over all items;
-    with `popularity` that much of ln(1 + training readers) is added. A profile sentence stands
-    for a history that is empty. `tfidf` are n-grams of 3 to 5 characters inside words, reduced
-    to 256 dimensions by truncated SVD; any other embedder is one of the service's own.
+    The score is ln(Σ wᵢ · exp(8 · cosᵢ)) / 8 with wᵢ ∝ 0.8^age, plus `popularity` times
+    ln(1 + training users). The profile replaces an empty history. `tfidf` uses n-grams of 3 to 5
+    characters inside words, reduced by truncated SVD; other embedders are those of the service.
     """
 
     def __init__(
@@ -35,7 +33,7 @@ class Semantic(Scored):
         name: str,
         *,
         embedders: EmbedderCache,
-        embedder: str = LEXICAL,
+        embedder: str = DEFAULT_EMBEDDER,
         popularity: float = 0.0,
         share: float = 1.0,
         seed: int = 0,
@@ -44,11 +42,11 @@ class Semantic(Scored):
         self._embedder = embedder
         self._embedders = embedders
         self._popularity = popularity
-        self._vectors: _Vectors = np.zeros((0, _DIMENSIONS), np.float32)
-        self._encode: Callable[[Sequence[str]], _Vectors] = _nothing
+        self._vectors: _Vectors = np.zeros((0, DIMENSIONS), np.float32)
+        self._encode: Callable[[Sequence[str]], _Vectors] = _zeros
 
     def learn(self) -> None:
-        """Embed the catalogue."""
+        """Encode the catalogue."""
         texts = [item.text for item in self._items]
         if self._embedder == TFIDF:
             self._encode, self._vectors = _tfidf(texts, self.seed)
@@ -59,21 +57,21 @@ class Semantic(Scored):
             self._encode = lambda wanted: _unit(made.encode(wanted).astype(np.float32))
             self._vectors = self._encode(texts)
 
-    def score(self, questions: Sequence[Question]) -> Scores:
-        """See Scored."""
+    def score(self, queries: Sequence[Query]) -> Scores:
+        """See ScoringBaseline."""
         prior = np.float32(self._popularity) * np.log1p(self._counts)
-        scores = np.full((len(questions), len(self._items)), -np.inf, np.float32)
-        for row, question in zip(scores, questions, strict=True):
-            history = self._known(question.history)
-            near = self._vectors[list(dict.fromkeys(reversed(history)))[:_NEWEST]]
-            if not history and question.profile:
-                near = self._encode([question.profile])
-            if not near.any():
+        scores = np.full((len(queries), len(self._items)), -np.inf, np.float32)
+        for row, query in zip(scores, queries, strict=True):
+            history = self._known(query.history)
+            liked = self._vectors[list(dict.fromkeys(reversed(history)))[:_NEWEST]]
+            if not history and query.profile:
+                liked = self._encode([query.profile])
+            if not liked.any():
                 continue
-            weights = _DECAY ** np.arange(len(near))
+            weights = _DECAY ** np.arange(len(liked))
             weights = (weights / weights.sum()).astype(np.float32)
-            sums = np.exp(_SHARPNESS * (self._vectors @ near.T)) @ weights
-            row[:] = np.log(sums) / _SHARPNESS + prior
+            sums = np.exp(_INVERSE_TEMPERATURE * (self._vectors @ liked.T)) @ weights
+            row[:] = np.log(sums) / _INVERSE_TEMPERATURE + prior
         return scores
 
 
@@ -82,12 +80,12 @@ def _unit(vectors: _Vectors) -> _Vectors:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
-def _nothing(texts: Sequence[str]) -> _Vectors:
-    return np.zeros((len(texts), _DIMENSIONS), np.float32)
+def _zeros(texts: Sequence[str]) -> _Vectors:
+    return np.zeros((len(texts), DIMENSIONS), np.float32)
 
 
 def _tfidf(texts: Sequence[str], seed: int) -> tuple[Callable[[Sequence[str]], _Vectors], _Vectors]:
-    """Who embeds a text, and the vectors of the catalogue's."""
+    """A function that encodes texts, and the vectors of the catalogue."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -99,9 +97,9 @@ def _tfidf(texts: Sequence[str], seed: int) -> tuple[Callable[[Sequence[str]], _
         dtype=np.float32,
     )
     counts = words.fit_transform(texts)
-    components = min(_DIMENSIONS, counts.shape[0] - 1, counts.shape[1] - 1)
+    components = min(DIMENSIONS, counts.shape[0] - 1, counts.shape[1] - 1)
     if components < 1:
-        return _nothing, _nothing(texts)
+        return _zeros, _zeros(texts)
     reduction = TruncatedSVD(components, n_iter=2, random_state=seed)
     vectors = _unit(reduction.fit_transform(counts).astype(np.float32))
     return lambda wanted: _unit(

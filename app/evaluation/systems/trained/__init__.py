@@ -1,12 +1,12 @@
-"""`Trained`: neural recommenders, trained on the CPU. Nobody else imports torch."""
+"""`Trained`: neural recommenders, trained on the CPU. Only this package imports torch."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from app.evaluation.case import Question
-from app.evaluation.systems.scored import Progress, Scored, Scores, library
+from app.evaluation.case import Query
+from app.evaluation.systems.scoring_baseline import Progress, Scores, ScoringBaseline, library
 
 if TYPE_CHECKING:
     from app.evaluation.systems.trained.loop import Limits, Network
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 Architecture = Literal["sasrec", "nrms", "fm", "deepfm"]
 
 
-class Trained(Scored):
-    """See `networks` for the architectures and `loop` for how they are trained.
+class Trained(ScoringBaseline):
+    """A neural network; see `networks` for the architectures and `loop` for the training.
 
-    Readers who were not in the training are scored from their histories alone.
+    Users need no training data: they are scored from their histories.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Trained(Scored):
         self.epochs_trained = 0
 
     def learn(self) -> None:
-        """Train, on all but a slice of the readers on which it is seen when to stop."""
+        """Train on most users; the others decide when to stop."""
         from app.evaluation.systems.trained import loop, networks
 
         loop.begin(self.seed)
-        self._network = networks.made(self._architecture, self._items)
+        self._network = networks.network_of(self._architecture, self._items)
         limits: Limits = loop.Limits(self._epochs, self._seconds)
         self.epochs_trained = loop.train(
             self._network,
@@ -57,13 +57,13 @@ class Trained(Scored):
             lambda done: self._progress(self.name, done),
         )
 
-    def score(self, questions: Sequence[Question]) -> Scores:
-        """See Scored."""
+    def score(self, queries: Sequence[Query]) -> Scores:
+        """See ScoringBaseline."""
         from app.evaluation.systems.trained import loop
 
-        histories = [self._known(question.history) for question in questions]
-        scores = np.full((len(questions), len(self._items)), -np.inf, np.float32)
-        told = [at for at, history in enumerate(histories) if history]
-        if told and self._network is not None:
-            scores[told] = loop.scores(self._network, [histories[at] for at in told])
+        histories = [self._known(query.history) for query in queries]
+        scores = np.full((len(queries), len(self._items)), -np.inf, np.float32)
+        known = [at for at, history in enumerate(histories) if history]
+        if known and self._network is not None:
+            scores[known] = loop.scores(self._network, [histories[at] for at in known])
         return scores

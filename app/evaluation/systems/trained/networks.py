@@ -1,7 +1,7 @@
-"""The networks: SASRec by cornac; NRMS, FM and DeepFM, which no kept library offers for this.
+"""The networks: SASRec by cornac; NRMS, FM and DeepFM of our own, as no library fits.
 
-cornac's FM knows readers by their ids only, so that a new reader cannot be scored; RecBole 1.2
-and RecTools 0.19 need NumPy 1 (November 2026); the NRMS of `recommenders` needs TensorFlow.
+cornac's FM identifies users by their ids only, so it cannot score a new user; RecBole 1.2 and
+RecTools 0.19 need NumPy 1 (November 2026); the NRMS of `recommenders` needs TensorFlow.
 """
 
 import re
@@ -29,7 +29,7 @@ _FIELDS = 3  # of an item, for the factorisation machines: itself, its category,
 _SCORED_AT_ONCE = 2_048
 
 
-def made(architecture: "Architecture", items: Sequence[Item]) -> Network:
+def network_of(architecture: "Architecture", items: Sequence[Item]) -> Network:
     """An untrained network over a catalogue."""
     match architecture:
         case "sasrec":
@@ -45,7 +45,7 @@ def made(architecture: "Architecture", items: Sequence[Item]) -> Network:
 class SasRec(Network):
     """Self-attentive sequential recommendation (Kang & McAuley 2018): the network of cornac.
 
-    Trained on the next item at every place of a history at once, with a softmax over that item
+    Trained on the next item at each position of a history at once, with a softmax over that item
     and shared negatives (Klenitskiy & Vasilev 2023 found it to beat the published loss).
     """
 
@@ -64,7 +64,7 @@ class SasRec(Network):
             pad_idx=0,
         )
         self._states = torch.zeros(0)
-        # The model gives the last place only; its last layer has seen them all.
+        # The model returns the last position only; the hook gets all from its last layer.
         self._model.last_layernorm.register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: object, states: Tensor) -> None:
@@ -88,11 +88,11 @@ class SasRec(Network):
     def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
         """See Network."""
         states, vectors = self._read(histories[:, :-1], negatives)
-        targets = histories[:, 1:]
-        asked = targets > 0
-        wanted = targets[asked]
-        own = self._model.item_emb(wanted)
-        return _softmax_loss(states[asked], own, vectors, wanted, negatives)
+        following = histories[:, 1:]
+        has_target = following > 0
+        targets = following[has_target]
+        positive = self._model.item_emb(targets)
+        return _softmax_loss(states[has_target], positive, vectors, targets, negatives)
 
 
 class _Attentive(nn.Module):
@@ -107,17 +107,17 @@ class _Attentive(nn.Module):
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, values: Tensor, empty: Tensor) -> Tensor:
-        """float[b, width] of float[b, t, width]; `empty` is bool[b, t], and never all of a row."""
+        """float[b, width] of float[b, t, width]; `empty`: bool[b, t], no row all true."""
         values = self.dropout(values)
         read, _ = self.attention(values, values, values, key_padding_mask=empty, need_weights=False)
-        marks = self.query(self.dropout(read)).squeeze(-1).masked_fill(empty, -torch.inf)
-        return (marks.softmax(dim=1).unsqueeze(-1) * read).sum(dim=1)
+        scores = self.query(self.dropout(read)).squeeze(-1).masked_fill(empty, -torch.inf)
+        return (scores.softmax(dim=1).unsqueeze(-1) * read).sum(dim=1)
 
 
 class Nrms(Network):
     """Neural news recommendation with multi-head self-attention (Wu et al. 2019), over title words.
 
-    Word vectors are learned here, not GloVe's, which would have to be downloaded.
+    Word vectors are learned; the paper's GloVe vectors would have to be downloaded.
     """
 
     def __init__(self, titles: Tensor) -> None:
@@ -127,7 +127,7 @@ class Nrms(Network):
         self.words = nn.Embedding(int(titles.max()) + 1, _WIDTH, padding_idx=0)
         nn.init.normal_(self.words.weight, std=0.1)
         self.item = _Attentive()
-        self.reader = _Attentive()
+        self.user = _Attentive()
         self._vectors = torch.zeros(0)
 
     def prepare(self) -> None:
@@ -142,25 +142,25 @@ class Nrms(Network):
         """See Network."""
         if not len(self._vectors):
             self.prepare()
-        return self.reader(self._vectors[histories], histories == 0) @ self._vectors[1:].T
+        return self.user(self._vectors[histories], histories == 0) @ self._vectors[1:].T
 
     def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
         """See Network."""
-        before, wanted = _cut(histories)
+        before, targets = _cut(histories)
         needed, where = torch.unique(
-            torch.cat([before.flatten(), wanted, negatives]), return_inverse=True
+            torch.cat([before.flatten(), targets, negatives]), return_inverse=True
         )
         vectors = self._encoded(self.titles[needed])[where]
-        seen, target, others = vectors.split([before.numel(), len(wanted), len(negatives)])
-        readers = self.reader(seen.view(*before.shape, -1), before == 0)
-        return _softmax_loss(readers, target, others, wanted, negatives)
+        seen, target, others = vectors.split([before.numel(), len(targets), len(negatives)])
+        users = self.user(seen.view(*before.shape, -1), before == 0)
+        return _softmax_loss(users, target, others, targets, negatives)
 
 
 class FactorisationMachine(Network):
     """FM (Rendle 2010), or DeepFM (Guo et al. 2017) with a perceptron over the same embeddings.
 
-    Fields: an item's id, category and domain, and the mean of the same three over the reader's
-    history, in embeddings of their own.
+    Fields: id, category and domain of the item, and the mean of the same three over the user's
+    history, with separate embeddings.
     """
 
     def __init__(self, fields: Tensor, *, deep: bool) -> None:
@@ -176,7 +176,7 @@ class FactorisationMachine(Network):
         nn.init.zeros_(self.weight.weight)
         self.deep = deep
         if deep:
-            self.from_reader = nn.Linear(_FIELDS * _WIDTH, _WIDTH)
+            self.from_user = nn.Linear(_FIELDS * _WIDTH, _WIDTH)
             self.from_item = nn.Linear(_FIELDS * _WIDTH, _WIDTH, bias=False)
             self.rest = nn.Sequential(
                 nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(_WIDTH, 1, bias=False)
@@ -187,59 +187,56 @@ class FactorisationMachine(Network):
 
     def scores(self, histories: Tensor) -> Tensor:
         """See Network."""
-        readers = self._readers(histories)
+        users = self._users(histories)
         parts = torch.arange(1, len(self.fields)).split(_SCORED_AT_ONCE)
-        return torch.cat([self._marks(readers, part) for part in parts], dim=1)
+        return torch.cat([self._scores(users, part) for part in parts], dim=1)
 
     def loss(self, histories: Tensor, negatives: Tensor) -> Tensor:
         """See Network."""
-        before, wanted = _cut(histories)
-        readers = self._readers(before)
-        own = self._marks(readers, wanted, paired=True)
-        others = self._marks(readers, negatives)
-        others = others.masked_fill(wanted[:, None] == negatives, -torch.inf)
-        return _first_of(torch.cat([own[:, None], others], dim=1))
+        before, targets = _cut(histories)
+        users = self._users(before)
+        positive = self._scores(users, targets, paired=True)
+        others = self._scores(users, negatives)
+        others = others.masked_fill(targets[:, None] == negatives, -torch.inf)
+        return _first_of(torch.cat([positive[:, None], others], dim=1))
 
-    def _readers(self, histories: Tensor) -> Tensor:
-        """float[b, fields, width]: the mean over the history, field by field."""
+    def _users(self, histories: Tensor) -> Tensor:
+        """float[b, fields, width]: the mean of each field over the history."""
         counts = (histories > 0).sum(dim=1).clamp(min=1)
         return self.had(self.fields[histories]).sum(dim=1) / counts[:, None, None]
 
-    def _marks(self, readers: Tensor, items: Tensor, *, paired: bool = False) -> Tensor:
-        """float[b, items]; or float[b], item by item, when `paired`."""
+    def _scores(self, users: Tensor, items: Tensor, *, paired: bool = False) -> Tensor:
+        """float[b, items]; or float[b], one item per user, when `paired`."""
         fields = self.fields[items]
         vectors = self.offered(fields)
-        of_reader, of_item = readers.sum(dim=1), vectors.sum(dim=1)
-        # Pairs of fields: of the item among themselves, and of the item with the reader; those
-        # of the reader among themselves are the same for all items.
+        of_user, of_item = users.sum(dim=1), vectors.sum(dim=1)
+        # Pairs of fields: within the item, and of item and user. Pairs within the user are the same
+        # for all items.
         inside = (of_item.square() - vectors.square().sum(dim=1)).sum(dim=-1) / 2
         alone = self.weight(fields).sum(dim=(1, 2)) + inside
-        if paired:
-            marks = (of_reader * of_item).sum(dim=-1) + alone
-        else:
-            marks = of_reader @ of_item.T + alone
+        scores = alone + ((of_user * of_item).sum(dim=-1) if paired else of_user @ of_item.T)
         if self.deep:
-            left = self.from_reader(readers.flatten(1))
+            left = self.from_user(users.flatten(1))
             right = self.from_item(vectors.flatten(1))
             hidden = left + right if paired else left[:, None] + right
-            marks = marks + self.rest(hidden).squeeze(-1)
-        return marks
+            scores = scores + self.rest(hidden).squeeze(-1)
+        return scores
 
 
 def _softmax_loss(
-    readers: Tensor, own: Tensor, others: Tensor, wanted: Tensor, negatives: Tensor
+    users: Tensor, positive: Tensor, others: Tensor, targets: Tensor, negatives: Tensor
 ) -> Tensor:
-    """Cross-entropy of the wanted items, float[b, width], among them and the negatives."""
-    marks = (readers @ others.T).masked_fill(wanted[:, None] == negatives, -torch.inf)
-    return _first_of(torch.cat([(readers * own).sum(dim=1, keepdim=True), marks], dim=1))
+    """Cross-entropy of the target items, float[b, width], against the negatives."""
+    scores = (users @ others.T).masked_fill(targets[:, None] == negatives, -torch.inf)
+    return _first_of(torch.cat([(users * positive).sum(dim=1, keepdim=True), scores], dim=1))
 
 
-def _first_of(marks: Tensor) -> Tensor:
-    return functional.cross_entropy(marks, torch.zeros(len(marks), dtype=torch.long))
+def _first_of(scores: Tensor) -> Tensor:
+    return functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long))
 
 
 def _cut(histories: Tensor) -> tuple[Tensor, Tensor]:
-    """Every history up to a random place, and the item there: int64[b, t], int64[b]."""
+    """Each history up to a random position, and the item there: int64[b, t], int64[b]."""
     lengths = (histories > 0).sum(dim=1)
     places = 1 + (torch.rand(len(histories)) * (lengths - 1)).long()
     before = histories.masked_fill(torch.arange(histories.shape[1]) >= places[:, None], 0)
@@ -247,12 +244,12 @@ def _cut(histories: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _titles(items: Sequence[Item]) -> Tensor:
-    """int64[1 + items, words]: the frequent words of every title; 1 stands for all others."""
+    """int64[1 + items, words]: the frequent words of each title; 1 stands for other words."""
     texts = [_WORD.findall(item.title.lower())[:_TITLE_WORDS] for item in items]
     common = Counter(word for words in texts for word in words).most_common(_WORDS)
     number = {word: at for at, (word, count) in enumerate(common, 2) if count > 1}
     table = torch.zeros(1 + len(items), _TITLE_WORDS, dtype=torch.long)
-    table[:, 0] = 1  # attention over nothing is not a number
+    table[:, 0] = 1  # attention over no word is nan
     for row, words in enumerate(texts, 1):
         for column, word in enumerate(words):
             table[row, column] = number.get(word, 1)
@@ -260,7 +257,7 @@ def _titles(items: Sequence[Item]) -> Tensor:
 
 
 def _fields(items: Sequence[Item]) -> Tensor:
-    """int64[1 + items, fields], each field with numbers of its own; row 0 is the padding."""
+    """int64[1 + items, fields], each field with its own range of numbers; row 0 is the padding."""
     number: dict[tuple[str, str], int] = {}
     rows = [[0] * _FIELDS]
     for item in items:

@@ -1,0 +1,66 @@
+"""`CatalogJobs`: jobs are run by the curator of the catalogue that they were made for."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from app.catalog import Catalog
+from app.catalogs import Catalogs, UnknownCatalog
+from app.curate.imports import forget_upload
+from app.curate.imports.uploads import remove_abandoned
+from app.jobs import Job, JobReport
+from app.settings import Settings
+from tree.errors import CatalogDeleted, StoreUnavailable, TreeError
+
+logger = logging.getLogger(__name__)
+
+
+class CatalogJobs:
+    """See JobWorker."""
+
+    def __init__(self, catalogs: Catalogs, settings: Settings) -> None:
+        self._catalogs = catalogs
+        self._settings = settings
+
+    async def can_run(self, job: Job) -> bool:
+        """See JobWorker. A job whose catalogue is gone can be ended by any process."""
+        try:
+            return await (await self._catalog_of(job)).curator.can_run(job)
+        except UnknownCatalog:
+            return True
+
+    async def housekeep(self) -> None:
+        """See JobWorker."""
+        await asyncio.to_thread(remove_abandoned, self._settings)
+        await self._catalogs.finish_deletions()
+        for name in self._catalogs.open_names():
+            try:
+                await (await self._catalogs.get(name)).curator.housekeep()
+            except StoreUnavailable:
+                raise
+            except (UnknownCatalog, TreeError) as error:  # the others need it all the same
+                logger.debug("housekeeping of catalogue %s failed: %s", name, error)
+
+    async def stored_result(self, job: Job) -> dict[str, object] | None:
+        """See JobWorker."""
+        with suppress(UnknownCatalog):
+            return await (await self._catalog_of(job)).curator.stored_result(job)
+        return None
+
+    async def on_ended(self, job: Job) -> None:
+        """See JobWorker. Removes the upload, also when its catalogue is deleted."""
+        forget_upload(self._settings.uploads, job)
+
+    async def work(self, job: Job, report: JobReport) -> dict[str, object]:
+        """See JobWorker."""
+        try:
+            return await (await self._catalog_of(job)).curator.work(job, report)
+        except UnknownCatalog as error:
+            raise CatalogDeleted(f"catalogue {job.catalog!r} was deleted") from error
+
+    async def _catalog_of(self, job: Job) -> Catalog:
+        """The catalogue of a job, not a later one of the same name. Raises UnknownCatalog."""
+        catalog = await self._catalogs.get(job.catalog)
+        if catalog.id != job.catalog_id:
+            raise UnknownCatalog(job.catalog)
+        return catalog

@@ -1,0 +1,325 @@
+"""`Services`: builds the parts of the service, and closes them in reverse order.
+
+The HTTP service (`app.main`) and the commands use the same parts.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.catalog_jobs import CatalogJobs
+from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
+from app.embedders import EmbedderCache, EndpointTimes, first_space
+from app.jobs import Jobs, JobTimes
+from app.keys import Keyring
+from app.llm import (
+    STAGES,
+    ChatModel,
+    Models,
+    ModelUnavailable,
+    Price,
+    ReplyMode,
+    Stage,
+    StageModel,
+)
+from app.llm.ask import FREE
+from app.llm.wrappers import Breaker, Cached, Limited
+from app.registry import Registry
+from app.settings import Settings
+from app.storage.audit import RedisAudit
+from app.storage.documents import Documents, MemoryDocuments
+from app.storage.feedback import Feedback
+from app.storage.key_usage import RedisKeyUsage
+from app.storage.redis_documents import RedisDocuments
+from app.storage.redis_feedback import RedisFeedback
+from tree.errors import EmbedderUnavailable, EmbedderUnusable, StoreUnavailable
+from tree.redis.aof_rewrite import rewrite_aof
+from tree.redis.connection import Client, connect
+from tree.redis.data_folder import holds_store, running_url
+from tree.redis.embedded_server import EmbeddedServer
+from tree.redis.pool import CONNECTIONS
+from tree.redis.server_check import ServerReport, check_server
+from tree.store.key_count import count_keys
+from tree.store.protocol import TreeStore
+from tree.store.redis_store import RedisTreeStore
+
+logger = logging.getLogger(__name__)
+
+LOADED_S = 30.0  # for a local model to be loaded
+_COUNT_CONNECTIONS = 32  # every request of a key with a rate limit uses one
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTimes:
+    """How long the parts of a service wait, where no setting says it. Tests wait less."""
+
+    start_s: float = 5.0  # at the start, for a remote embedder to answer
+    stream_silence_s: float = 5.0  # for the store to answer, until a stream of a job ends
+    jobs: JobTimes = field(default_factory=JobTimes)
+    embeddings: EndpointTimes = field(default_factory=EndpointTimes)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running service or command."""
+
+    settings: Settings
+    server: ServerReport
+    documents: Documents
+    jobs: Jobs
+    catalogs: Catalogs
+    models: Models
+    embedders: EmbedderCache
+    keyring: Keyring
+
+
+@asynccontextmanager
+async def services(
+    settings: Settings,
+    *,
+    attach: bool = False,
+    create: bool = True,
+    lagged: Callable[[str, float], None] | None = None,
+    times: ServiceTimes = ServiceTimes(),
+) -> AsyncIterator[Services]:
+    """The parts over the store that the settings name; closed at the end of the block.
+
+    Without a store URL, starts an embedded server or, with `attach`, uses the one that another
+    process runs over the same data folder. With `create`, makes the embedded store if it is
+    missing, and the catalogue `default` if there is no catalogue. See Catalogs for `lagged`.
+    Raises StoreUnavailable.
+    """
+    async with AsyncExitStack() as stack:
+        url = await _store_url(settings, stack, attach=attach, create=create)
+        client = await _connected(url, stack)
+        server = await check_server(client)
+        if server.persistence == "none":
+            logger.warning("the store loses its data at a restart: turn on its append-only file")
+        documents = RedisDocuments(client, prefix=settings.key_prefix)
+
+        def store(catalog_id: str, shape: CatalogSettings) -> TreeStore:
+            return RedisTreeStore(
+                client,
+                catalog_id,
+                space=first_space(shape.tree.embedder),
+                settings=shape.tree,
+                prefix=settings.key_prefix,
+                keep=settings.kept_versions,
+            )
+
+        def feedback(catalog_id: str) -> Feedback:
+            return RedisFeedback(
+                client, catalog_id, prefix=settings.key_prefix, user_ttl_s=settings.user_ttl_s
+            )
+
+        async def keys_by_catalog(name: str | None = None) -> dict[str, int]:
+            return await count_keys(client, settings.key_prefix, name)
+
+        keyring = await _keyring(url, settings, stack)
+        jobs = Jobs(documents, settings.job_ttl_s, times.jobs)
+        registry = Registry(documents, keys_by_catalog)
+        models = await _models(settings, documents, stack)
+        embedders = EmbedderCache(settings.embedder_endpoint, times=times.embeddings)
+        stack.callback(embedders.close)
+        catalogs = Catalogs(registry, jobs, store, settings, models, lagged, feedback, embedders)
+        jobs.set_worker(CatalogJobs(catalogs, settings))
+        stack.push_async_callback(catalogs.aclose)
+        stack.push_async_callback(jobs.aclose)  # closed first: jobs work on catalogues
+        if create and not await registry.names():
+            await catalogs.create(DEFAULT_CATALOG, CatalogSettings())
+        yield Services(settings, server, documents, jobs, catalogs, models, embedders, keyring)
+
+
+@contextmanager
+def shared_store(settings: Settings, lost: Callable[[], None]) -> Iterator[str]:
+    """The URL of the store for several processes; starts an embedded server if none is set.
+
+    Raises StoreUnavailable, also for a server that is not suitable. When the embedded server ends
+    and cannot be started again, `lost` is called in another thread, and the end of the block
+    raises StoreUnavailable.
+    """
+    if settings.redis_url is not None:
+        url = settings.redis_url.get_secret_value()
+        asyncio.run(_checked(url))
+        yield url
+        return
+    start = EmbeddedServer.start(settings.data_dir, fsync=settings.fsync, lost=lost)
+    server = asyncio.run(start)
+    try:
+        yield server.connect_url
+    finally:
+        asyncio.run(server.stop())
+        if server.lost:
+            raise server.lost
+
+
+async def compact_store(settings: Settings) -> None:
+    """Make the store rewrite its append-only file. Raises StoreUnavailable."""
+    async with AsyncExitStack() as stack:
+        url = await _store_url(settings, stack, attach=True, create=False)
+        await rewrite_aof(await _connected(url, stack))
+
+
+async def check_models(settings: Settings) -> None:
+    """Check the models before the service starts; an outage is only logged.
+
+    Raises ModelRejected, EmbedderUnusable.
+    """
+    async with AsyncExitStack() as stack:
+        embedders = EmbedderCache(settings.embedder_endpoint)
+        stack.callback(embedders.close)
+        await check_embedder(settings, embedders, ServiceTimes().start_s)
+        await check_answers(await _models(settings, MemoryDocuments(), stack))
+
+
+async def check_answers(models: Models) -> None:
+    """Check the models that answer; an outage is only logged.
+
+    Raises ModelRejected for a mistake in the settings, so that the service does not start.
+    """
+    if not models.configured:
+        return
+    try:
+        for unusable in await models.check():
+            logger.warning("the model %s gives no usable answer", unusable)
+    except ModelUnavailable as error:
+        logger.warning("items are ranked by vectors alone until the model answers: %s", error)
+
+
+async def check_embedder(settings: Settings, embedders: EmbedderCache, answered_s: float) -> None:
+    """Check the embedder; an outage is only logged. Raises EmbedderUnusable.
+
+    `answered_s`: how long a remote embedder has to answer.
+    """
+    try:
+        timeout_s = LOADED_S if embedders.is_local(settings.embedder) else answered_s
+        async with asyncio.timeout(timeout_s):
+            await embedders.check(settings.embedder, timeout_s)
+    except TimeoutError:
+        logger.warning(
+            "recommendations ignore texts until the embedder answers: it has not answered "
+            "within %.0f s",
+            timeout_s,
+        )
+    except EmbedderUnusable:
+        raise
+    except EmbedderUnavailable as error:
+        logger.warning("recommendations ignore texts until the embedder answers: %s", error)
+
+
+@asynccontextmanager
+async def opened_models(
+    settings: Settings, wrapped: Callable[[ChatModel], ChatModel]
+) -> AsyncIterator[Models]:
+    """The models that the settings name, each wrapped by `wrapped`, without a store."""
+    async with AsyncExitStack() as stack:
+        yield await _models(settings, MemoryDocuments(), stack, wrapped)
+
+
+async def _models(
+    settings: Settings,
+    documents: Documents,
+    stack: AsyncExitStack,
+    wrapped: Callable[[ChatModel], ChatModel] = lambda model: model,
+) -> Models:
+    """The models that the settings name; `stack` closes their client."""
+    if settings.llm_model is None:
+        return Models.none(documents)
+    from app.llm.client import OpenAIChat  # the client library takes a second to import
+    from app.llm.client import connect as connect_model
+
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+    client = await stack.enter_async_context(connect_model(settings.llm_base_url, key))
+    free = asyncio.Semaphore(settings.llm_concurrency)
+    address = str(client.base_url)
+    label_model = _model_of(settings, "label")
+    names = {_model_of(settings, stage) for stage in STAGES}
+    chats = {
+        name: Limited(wrapped(OpenAIChat(client, name)), free) for name in {*names, label_model}
+    }
+
+    def made(name: str, cache_s: int) -> StageModel:
+        # Labels have their own breaker: their failures do not pause recommendations.
+        model: ChatModel = Breaker(chats[name])
+        if cache_s:
+            model = Cached(model, documents, cache_s, address)
+        price = settings.llm_prices.get(name)
+        return StageModel(model, Price(price.input, price.output, price.cached) if price else FREE)
+
+    asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}
+    labels = made(label_model, settings.label_ttl_s)
+    models = Models(
+        {stage: asked[_model_of(settings, stage)] for stage in STAGES},
+        documents,
+        None if settings.llm_reply_mode == "auto" else ReplyMode(settings.llm_reply_mode),
+        settings.llm_timeout_s,
+        address,
+        settings.llm_max_tokens,
+        settings.llm_max_cost_usd,
+        labels if settings.llm_labels else None,
+    )
+    stack.push_async_callback(models.aclose)
+    return models
+
+
+def _model_of(settings: Settings, stage: Stage | Literal["label"]) -> str:
+    chosen: str | None = getattr(settings, f"llm_{stage}_model")
+    return chosen or settings.llm_model or ""
+
+
+async def _keyring(url: str, settings: Settings, stack: AsyncExitStack) -> Keyring:
+    """The keyring, over its own connections.
+
+    So many concurrent requests cannot delay revocations, rate limits and the audit log.
+    """
+    keys, counts, log = [
+        await _connected(url, stack, connections) for connections in (4, _COUNT_CONNECTIONS, 8)
+    ]
+    prefix = settings.key_prefix
+    usage, audit = RedisKeyUsage(counts, prefix=prefix), RedisAudit(log, prefix=prefix)
+    return Keyring(RedisDocuments(keys, prefix=prefix), usage, audit, settings.admin_key)
+
+
+async def _connected(url: str, stack: AsyncExitStack, connections: int = CONNECTIONS) -> Client:
+    with _readable_url():
+        client = connect(url, connections=connections)
+    return await stack.enter_async_context(client)
+
+
+async def _checked(url: str) -> None:
+    with _readable_url():
+        client = connect(url)
+    async with client:
+        await check_server(client)
+
+
+@contextmanager
+def _readable_url() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # its message may quote a part of a password
+        raise StoreUnavailable(
+            "UNILLMREC_REDIS_URL is not the URL of a store, such as redis://host:6379; characters "
+            "of a password that mean something in a URL are percent-encoded"
+        ) from None
+
+
+async def _store_url(
+    settings: Settings, stack: AsyncExitStack, *, attach: bool, create: bool
+) -> str:
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    if attach and (url := running_url(settings.data_dir)) is not None:
+        return url
+    if not create and not holds_store(settings.data_dir):
+        raise StoreUnavailable(
+            f"there is no store in the folder {settings.data_dir.absolute()}: set "
+            "UNILLMREC_DATA_DIR to the data folder of the service, or UNILLMREC_REDIS_URL to its "
+            "store; `unillmrec serve`, `import` and `restore` make a new one"
+        )
+    server = await EmbeddedServer.start(settings.data_dir, fsync=settings.fsync)
+    stack.push_async_callback(server.stop)
+    return server.connect_url

@@ -1,0 +1,35 @@
+"""From text to int8 vectors, by embedders of several kinds.
+
+A name chooses an embedder: `KIND`, or `KIND:MODEL` for a text model. Only this folder knows the
+kinds: `app.embedders.kinds` lists them.
+"""
+
+from app.embedders.cache import EmbedderCache, fit_sample, sample_stride
+from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.hybrid import HybridEmbedder
+from app.embedders.kinds import (
+    BUILT_IN,
+    DEFAULT_EMBEDDER,
+    NAME_PATTERN,
+    embedder_for,
+    first_space,
+)
+from app.embedders.lexical import LexicalEmbedder
+from app.embedders.openai_model import EndpointAddress, EndpointTimes
+
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_EMBEDDER",
+    "NAME_PATTERN",
+    "Embedder",
+    "EmbedderCache",
+    "EmbedderKind",
+    "EndpointAddress",
+    "EndpointTimes",
+    "HybridEmbedder",
+    "LexicalEmbedder",
+    "embedder_for",
+    "first_space",
+    "fit_sample",
+    "sample_stride",
+]

@@ -1,0 +1,67 @@
+"""All kinds of embedders, and the names that settings and clients use for them."""
+
+from collections.abc import Sequence
+
+from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.hybrid import HybridKind
+from app.embedders.lexical import LexicalKind
+from app.embedders.openai_model import EndpointAddress, EndpointTimes, openai_kind
+from app.embedders.sentence_model import SENTENCE_TRANSFORMERS
+from tree.errors import EmbedderUnusable
+from tree.node import Space
+
+_NO_ENDPOINT = EndpointAddress()
+_TIMES = EndpointTimes()
+
+
+def embedder_kinds(
+    endpoint: EndpointAddress = _NO_ENDPOINT, times: EndpointTimes = _TIMES
+) -> tuple[EmbedderKind, ...]:
+    """All kinds; `openai` models are at `endpoint`. A new kind is one more line here."""
+    return (
+        HybridKind(),
+        LexicalKind(),
+        openai_kind(endpoint, times),
+        SENTENCE_TRANSFORMERS,
+    )
+
+
+_KINDS = embedder_kinds()
+_MODELS = "|".join(kind.name for kind in _KINDS if kind.takes_model)
+
+BUILT_IN = tuple(kind.name for kind in _KINDS if not kind.takes_model)  # every service has them
+DEFAULT_EMBEDDER = HybridKind.name
+NAME_PATTERN = rf"^({'|'.join(BUILT_IN)}|({_MODELS}):\S.*)$"
+
+
+def parse_name(name: str, kinds: Sequence[EmbedderKind]) -> tuple[EmbedderKind, str]:
+    """The kind and the model, which may be empty, of an embedder. Raises EmbedderUnusable."""
+    own, colon, model = name.partition(":")
+    kind = find_kind(own, kinds)
+    if not kind.takes_model == bool(colon) == bool(model):
+        raise _unknown(name, kinds)
+    return kind, model
+
+
+def find_kind(name: str, kinds: Sequence[EmbedderKind]) -> EmbedderKind:
+    """The kind of this name. Raises EmbedderUnusable."""
+    for kind in kinds:
+        if kind.name == name:
+            return kind
+    raise _unknown(name, kinds)
+
+
+def embedder_for(space: Space, kinds: Sequence[EmbedderKind] = _KINDS) -> Embedder:
+    """The embedder that made the vectors of `space`. Raises EmbedderUnusable."""
+    return find_kind(space.embedder, kinds).open(space)
+
+
+def first_space(name: str) -> Space:
+    """The space of the first items of a catalogue with this embedder, which may be unknown here."""
+    own = name.partition(":")[0]
+    return next((kind.first_space for kind in _KINDS if kind.name == own), LexicalKind.first_space)
+
+
+def _unknown(name: str, kinds: Sequence[EmbedderKind]) -> EmbedderUnusable:
+    known = ", ".join(f"'{kind.name}{':MODEL' if kind.takes_model else ''}'" for kind in kinds)
+    return EmbedderUnusable(f"unknown embedder {name!r}: this process has {known}")

@@ -1,0 +1,390 @@
+"""The embedder kind `openai`: text models behind any OpenAI-compatible /v1/embeddings."""
+
+import asyncio
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import finalize
+
+import msgspec
+import numpy as np
+from anyio.from_thread import start_blocking_portal
+
+from app.embedders.text_model import TextModelKind
+from app.llm.circuit import Circuit
+from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
+from tree.errors import EmbedderUnavailable, EmbedderUnusable
+from tree.vectors import FloatArray
+from tree.worker import together
+
+if TYPE_CHECKING:  # takes a second to import
+    from openai import APIStatusError, AsyncOpenAI
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_KIND = "openai"
+
+_TEXTS_PER_CALL = 256
+_CHARS_PER_CALL = 200_000  # providers limit the tokens of a call: 300,000 at OpenAI
+# About 500 tokens: most of a description, and as much as many models read at all.
+_CHARS_PER_TEXT = 2_000
+_FEWEST_CHARS = 100
+_HARMLESS = "a test"  # every endpoint that accepts texts accepts this one
+_CALLS_AT_ONCE = 8
+_CALL_S = 60.0  # of one call without a deadline
+_ALL_TRIES_S = 180.0  # of one call with all its tries
+_TRIES = 9  # they bridge an outage of about 25 seconds
+_TRIES_WITH_DEADLINE = 3
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 60.0
+_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAddress:
+    """Where an OpenAI-compatible endpoint is, and its key."""
+
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is an endpoint: a key alone means that of OpenAI."""
+        return bool(self.base_url or self.api_key)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTimes:
+    """When calls with a deadline fail at once, in seconds: see Circuit. Tests wait less."""
+
+    pause_s: float = 5.0  # after failures, until the endpoint is tried again
+    fair_s: float = 0.9  # a shorter timeout is no failure of the endpoint
+
+
+def openai_kind(address: EndpointAddress, times: EndpointTimes) -> TextModelKind:
+    """Text models at this address. `close` of the kind closes its connections."""
+    endpoint = EmbeddingEndpoint(address, times=times)
+    return TextModelKind(_KIND, endpoint.open, is_local=False, close=endpoint.close)
+
+
+class EmbeddingEndpoint:
+    """Text models at one address. The client is imported at the first use.
+
+    Calls block their thread: vectors are made in threads, mostly by the thousand.
+    """
+
+    def __init__(
+        self,
+        address: EndpointAddress,
+        *,
+        tries: int = _TRIES,
+        times: EndpointTimes = EndpointTimes(),
+    ) -> None:
+        self._address = address
+        self._tries = tries
+        self._times = times
+        self._models: dict[str, EndpointModel] = {}
+        self._lock = Lock()
+        self._client_thread: _ClientThread | None = None
+
+    def open(self, model: str) -> "EndpointModel":
+        """See TextModelKind."""
+        if not self._address.is_set:
+            raise EmbedderUnusable(
+                f"the embedder '{_KIND}:{model}' needs an endpoint: set "
+                "UNILLMREC_EMBEDDER_BASE_URL, UNILLMREC_EMBEDDER_API_KEY, or both"
+            )
+        with self._lock:
+            if self._client_thread is None:
+                from app.llm.client import connect
+
+                self._client_thread = _ClientThread(
+                    connect(self._address.base_url, self._address.api_key)
+                )
+            if model not in self._models:
+                self._models[model] = EndpointModel(
+                    self._client_thread, model, self._tries, self._times
+                )
+            return self._models[model]
+
+    def close(self) -> None:
+        """Make running calls fail, and close connections."""
+        for model in self._models.values():
+            logger.info("%s has read %s tokens of texts", model.name, f"{model.tokens:,}")
+        if self._client_thread is not None:
+            self._client_thread.close()
+
+
+class _ClientThread:
+    """An asynchronous client in a thread of its own, for callers in other threads.
+
+    The blocking client has timeouts per read only: an endpoint that sends byte by byte would
+    block its callers for ever.
+    """
+
+    def __init__(self, client: "AsyncOpenAI") -> None:
+        self.client = client
+        self.slots = asyncio.Semaphore(_CALLS_AT_ONCE)  # shared by calls without a deadline
+        self._running: set[Future[Any]] = set()
+        self._closed = False
+        self._lock = Lock()
+        self._thread = ExitStack()
+        self._portal = self._thread.enter_context(start_blocking_portal(name="embeddings"))
+        finalize(self, self._thread.close)  # else a process that forgets to close it never ends
+
+    def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` returns. Raises ModelUnavailable when this is closed meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise ModelUnavailable("its connections are closed", asked=False)
+            future: Future[T] = self._portal.start_task_soon(ask)
+            self._running.add(future)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise ModelUnavailable("its connections are closed") from error
+        finally:
+            with self._lock:
+                self._running.discard(future)
+
+    def close(self) -> None:
+        """Make running calls fail."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            running = list(self._running)
+        for future in running:
+            future.cancel()
+        with self._thread:
+            self._portal.call(self.client.close)
+
+
+class EndpointModel:
+    """See TextModel. Calls without a deadline wait through limits and short outages.
+
+    Calls with a deadline fail at once while the endpoint keeps failing: see Circuit.
+    """
+
+    def __init__(
+        self, client_thread: _ClientThread, name: str, tries: int, times: EndpointTimes
+    ) -> None:
+        self._tries = tries
+        self.name = name
+        self.tokens = 0  # input tokens, as far as the endpoint reports them
+        self._client_thread = client_thread
+        self._circuit = Circuit(
+            name,
+            failures=_FAILURES,
+            pause_s=times.pause_s,
+            fair_s=times.fair_s,
+            counted=(ModelUnavailable, InvalidReply),
+        )
+
+    def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
+        """See TextModel. Zero for a text that the endpoint rejects while it accepts others."""
+        deadline = time.monotonic() + timeout_s if timeout_s is not None else np.inf
+        watch = nullcontext() if timeout_s is None else self._circuit.watching(timeout_s)
+        with self._translating(), watch:
+            found = self._client_thread.wait_for(partial(self._together, texts, deadline))
+        self._circuit.answered()  # so calls with a deadline are tried again
+        if len({rows.shape[1] for rows in found}) > 1:
+            raise EmbedderUnavailable(f"{self.name} answers with vectors of different widths")
+        return np.concatenate(found)
+
+    async def _together(self, texts: Sequence[str], deadline: float) -> list[FloatArray]:
+        """The vectors of batches. Calls with a deadline do not wait for calls without one."""
+        has_deadline = deadline != np.inf
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE) if has_deadline else self._client_thread.slots
+
+        async def ask(part: list[str]) -> list[FloatArray]:
+            async with slots:
+                return await self._fitting(part, deadline)
+
+        parts = _batches([text[:_CHARS_PER_TEXT] for text in texts])
+        return [rows for found in await together(map(ask, parts)) for rows in found]
+
+    async def _fitting(self, texts: list[str], deadline: float) -> list[FloatArray]:
+        """The vectors of a batch; only texts that are too long for the model are cut.
+
+        So the vector of a text does not depend on the other texts of its batch.
+        """
+        try:
+            return [await self._asked(texts, deadline)]
+        except _TextsRefused as error:
+            half = len(texts) // 2
+            if half:
+                first = await self._fitting(texts[:half], deadline)
+                return [*first, *await self._fitting(texts[half:], deadline)]
+            if len(texts[0]) >= 2 * _FEWEST_CHARS:
+                return await self._fitting([texts[0][: len(texts[0]) // 2]], deadline)
+            return [await self._zero_vector(error, deadline)]
+
+    async def _zero_vector(self, refused: "_TextsRefused", deadline: float) -> FloatArray:
+        """A zero vector, for a single text that the endpoint's content filter rejects.
+
+        Raises ModelRejected when every text is rejected, for example because of a wrong key.
+        """
+        try:
+            accepted = await self._asked([_HARMLESS], deadline)
+        except _TextsRefused as error:
+            raise ModelRejected(f"the endpoint accepts no text: {error}") from error
+        logger.warning("%s accepts other texts, but rejects one: %s", self.name, refused)
+        return np.zeros_like(accepted)
+
+    async def _asked(self, texts: list[str], deadline: float) -> FloatArray:
+        """The vectors of one call, retried while that may help and there is time."""
+        wait = _FIRST_WAIT_S
+        most = self._tries if deadline == np.inf else min(_TRIES_WITH_DEADLINE, self._tries)
+        deadline = min(deadline, time.monotonic() + _ALL_TRIES_S)
+        for tries in range(1, most + 1):
+            try:
+                return await self._once(texts, min(_CALL_S, deadline - time.monotonic()))
+            except (ModelUnavailable, InvalidReply) as error:
+                may_pass = not isinstance(error, ModelUnavailable) or (
+                    error.timed_out or error.retry_after_s is not None
+                )
+                asked_wait_s = getattr(error, "retry_after_s", None) or 0.0
+                pause = min(max(asked_wait_s, wait), _LONGEST_WAIT_S)
+                if tries == most or not may_pass or time.monotonic() + pause >= deadline:
+                    raise
+                await asyncio.sleep(pause)
+                wait *= 2
+        raise AssertionError("the last try returns or raises")
+
+    async def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
+        import httpx2
+        import openai
+
+        from app.llm.client import translated
+
+        client = self._client_thread.client
+        body = {"model": self.name, "input": texts, "encoding_format": "base64"}
+        if timeout_s <= 0:
+            raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)
+        try:
+            async with asyncio.timeout(timeout_s):  # the client's own timeout is per read
+                response = await client.post(
+                    "/embeddings",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options={"timeout": timeout_s},
+                )
+        except TimeoutError as error:
+            raise ModelUnavailable(f"no answer within {timeout_s:.1f} s", timed_out=True) from error
+        except openai.APIStatusError as error:
+            if _about_texts(error.status_code, error.message):
+                raise _TextsRefused(error) from error
+            raise translated(error, self.name, client.api_key, about_prompt=False) from error
+        except openai.OpenAIError as error:
+            raise translated(error, self.name, client.api_key, about_prompt=False) from error
+        except (ValueError, UnicodeError) as error:
+            raise ModelRejected("the address or the key of the endpoint cannot be used") from error
+        rows, tokens = _read(response.content, len(texts))
+        self.tokens += tokens
+        return rows
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Translate errors of a model into errors of an embedder."""
+        try:
+            yield
+        except ModelRejected as error:
+            raise EmbedderUnusable(
+                f"the embedder '{_KIND}:{self.name}' cannot be used: {error}; see "
+                "UNILLMREC_EMBEDDER_BASE_URL and UNILLMREC_EMBEDDER_API_KEY"
+            ) from error
+        except ModelError as error:
+            raise EmbedderUnavailable(
+                f"the embedder '{_KIND}:{self.name}' does not answer: {error}; try again when "
+                "its endpoint is back"
+            ) from error
+
+
+class _TextsRefused(Exception):
+    """The endpoint rejects these texts: their content, their length, or any text.
+
+    Its message may repeat the texts and the key, so it is not passed on.
+    """
+
+    def __init__(self, error: "APIStatusError") -> None:
+        code = f" ({error.code})" if isinstance(error.code, str) else ""
+        super().__init__(f"{error.status_code}{code}")
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and (len(batch) == _TEXTS_PER_CALL or size + len(text) > _CHARS_PER_CALL):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
+
+
+# -- what comes back
+
+
+class _EmbeddingRow(msgspec.Struct):
+    embedding: str | list[float]
+    index: int | None = None
+
+
+class _EmbeddingUsage(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
+class _EmbeddingsReply(msgspec.Struct):
+    data: list[_EmbeddingRow]
+    usage: _EmbeddingUsage | None = None
+
+
+_reply = msgspec.json.Decoder(_EmbeddingsReply)
+
+
+def _read(content: bytes, count: int) -> tuple[FloatArray, int]:
+    """float32[count, width] of finite numbers, and the tokens read. Raises InvalidReply."""
+    try:
+        found = _reply.decode(content)
+        rows = [_numbers(row.embedding) for row in found.data]
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError) as error:
+        raise InvalidReply("the endpoint's answer holds no embeddings") from error
+    places = [at if row.index is None else row.index for at, row in enumerate(found.data)]
+    if sorted(places) != list(range(count)):
+        raise InvalidReply(f"the endpoint answers {count} texts with {len(rows)} embeddings")
+    if len({len(row) for row in rows}) != 1 or not len(rows[0]):
+        raise InvalidReply("the endpoint answers with embeddings of different widths")
+    vectors = np.empty((count, len(rows[0])), np.float32)
+    vectors[places] = rows
+    if not np.isfinite(vectors).all():
+        raise InvalidReply("the endpoint answers with values that are not finite numbers")
+    usage = found.usage.prompt_tokens if found.usage else None
+    return vectors, max(0, usage or 0)
+
+
+def _numbers(embedding: str | list[float]) -> FloatArray:
+    """An embedding, in base64 as we ask for it, or as a list from endpoints without base64."""
+    if isinstance(embedding, str):
+        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
+    with np.errstate(over="ignore"):  # too large numbers become inf, which is rejected later
+        return np.array(embedding, np.float32)
+
+
+def _about_texts(status: int, message: str) -> bool:
+    """Whether the endpoint may accept other or shorter texts.
+
+    llama.cpp answers 500 to a text that is longer than its batch.
+    """
+    return status in (400, 413, 422) or (status == 500 and "too large to process" in message)

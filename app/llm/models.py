@@ -1,0 +1,149 @@
+"""`Models`: which model each stage asks, and in which reply mode."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from app.llm.chat import ChatModel, OfflineChat
+from app.llm.errors import (
+    InvalidReply,
+    ModelError,
+    ModelRejected,
+    ModelUnavailable,
+    UnsupportedReplyMode,
+)
+from app.llm.ledger import STAGES, Stage, StageModel
+from app.llm.slates import ReplyMode, Slate, read, turn_of
+from app.storage.documents import Documents
+from prompts import load
+from tree.worker import SingleFlight, result_of
+
+logger = logging.getLogger(__name__)
+
+_MODE_TTL_S = 86_400
+_PROBE_PAUSE_S = 10.0
+_PROBED = (ReplyMode.JSON_SCHEMA, ReplyMode.JSON_OBJECT, ReplyMode.TEXT)
+
+
+@dataclass(slots=True)
+class Models:
+    """The models of a service.
+
+    With `mode` None, the reply mode is probed once per endpoint and model, and stored under the
+    name of the `endpoint`. `labels` writes the labels of trees; None when no model does.
+    """
+
+    of: Mapping[Stage, StageModel]
+    documents: Documents
+    mode: ReplyMode | None = None
+    probes: bool = field(init=False)
+    timeout_s: float = 20.0
+    endpoint: str = ""
+    max_tokens: int = 1_000_000  # of one request
+    max_cost_usd: float | None = None
+    labels: StageModel | None = None
+    _probe: SingleFlight[ReplyMode] = field(init=False)
+    _probe_at: float = 0.0  # a probe that found no mode is repeated after this time
+
+    def __post_init__(self) -> None:
+        self.probes = self.mode is None
+        self._probe = SingleFlight("asking a model how it replies", self._found_mode, ModelError)
+
+    async def aclose(self) -> None:
+        """End a probe that is running; the models stay open."""
+        await self._probe.aclose()
+
+    @classmethod
+    def none(cls, documents: Documents) -> "Models":
+        """No models: every call fails, as in an outage."""
+        return cls(dict.fromkeys(STAGES, StageModel(OfflineChat())), documents)
+
+    @property
+    def configured(self) -> bool:
+        return not isinstance(self.of["recall"].model, OfflineChat)
+
+    async def reply_mode(self, timeout_s: float = math.inf) -> ReplyMode:
+        """The mode in which slates are asked.
+
+        All callers share one probe, which continues when a caller has waited `timeout_s`. Raises
+        ModelUnavailable, ModelRejected.
+        """
+        if self.mode is None:
+            probe = self._probe.begin(anew=time.monotonic() > self._probe_at)
+            try:
+                self.mode = await result_of(probe, min(timeout_s, self.timeout_s))
+            except TimeoutError as error:
+                raise ModelUnavailable("the model has not answered yet", timed_out=True) from error
+        return self.mode
+
+    async def forget_mode(self) -> None:
+        """Make the next request probe again: the endpoint has refused the probed mode."""
+        if self.probes:
+            self.mode, self._probe_at = None, 0.0
+            await self.documents.delete("mode", self._mode_key())
+
+    async def _found_mode(self) -> ReplyMode:
+        model = self.of["recall"].model
+        if (stored := await self.documents.get("mode", self._mode_key())) is not None:
+            return ReplyMode(stored.decode())
+        try:
+            mode = await probed(model, self.timeout_s)
+        except InvalidReply as error:
+            self._probe_at = time.monotonic() + _PROBE_PAUSE_S
+            raise ModelUnavailable(str(error)) from error
+        await self.documents.put("mode", self._mode_key(), mode.encode(), _MODE_TTL_S)
+        logger.info("%s answers in the reply mode %s", model.name, mode)
+        return mode
+
+    def _mode_key(self) -> str:
+        name = f"{self.endpoint}\0{self.of['recall'].model.name}"
+        return sha256(name.encode()).hexdigest()
+
+    async def check(self) -> list[str]:
+        """The models that give no usable answer to a tiny question, each with its reply mode.
+
+        Raises ModelUnavailable, and ModelRejected for a mistake in the settings.
+        """
+        mode = await self.reply_mode()
+        asked = {
+            (found.model.name, mode.for_text if stage == "profile" else mode): found.model
+            for stage, found in self.of.items()
+        }
+        if self.labels is not None:
+            asked.setdefault((self.labels.model.name, mode.for_text), self.labels.model)
+        unusable = []
+        for (name, form), model in asked.items():
+            try:
+                usable = await works(model, form, self.timeout_s)
+            except ModelRejected:
+                if form is mode:
+                    raise
+                usable = False  # an endpoint for decisions may write no text
+            if not usable:
+                unusable.append(f"{name} as {form}")
+        return unusable
+
+
+async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:
+    """The first of json_schema, json_object and text in which a model gives a usable answer.
+
+    Raises InvalidReply when there is none; ModelUnavailable, ModelRejected.
+    """
+    for mode in _PROBED:
+        if await works(model, mode, timeout_s):
+            return mode
+    raise InvalidReply("the model gives no usable answer in any reply mode")
+
+
+async def works(model: ChatModel, mode: ReplyMode, timeout_s: float) -> bool:
+    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected."""
+    slate = Slate(load("recall"), ["Red paint", "Green tea"], "Something to drink", (), 2)
+    try:
+        reply = await model.complete(turn_of(slate, mode, timeout_s=timeout_s, seed=0))
+        read(slate, mode, reply)
+    except (UnsupportedReplyMode, InvalidReply):
+        return False
+    return True

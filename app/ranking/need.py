@@ -1,0 +1,81 @@
+"""`Need`: the interests of a user, as vectors with weights."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from app.signals import EventScores
+from tree.vectors import FloatArray, Int8Matrix
+
+Origin: TypeAlias = Literal["wish", "title"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """One line of a user's interests.
+
+    `origin` is set where the name is in the user's own words (a wish, or a title from elsewhere)
+    and not a path of the tree.
+    """
+
+    name: str
+    weight: float
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Direction:
+    """A vector that stands for a part of an interest.
+
+    `weight` counts against the weights of the other directions. `source` is what the vector comes
+    from: the id of an item, or words.
+    """
+
+    vector: Int8Matrix
+    weight: float
+    interest_index: int
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Need:
+    """The interests of a request, and their directions.
+
+    A user without any known data has no directions. `dislikes` are normalised words of items that
+    must not be offered. `event_scores` come from other users with the same history; None without
+    events.
+    """
+
+    interests: tuple[Interest, ...] = ()
+    directions: tuple[Direction, ...] = ()
+    dislikes: tuple[str, ...] = ()
+    event_scores: EventScores | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.directions
+
+    @cached_property
+    def vectors(self) -> Int8Matrix:
+        """int8[directions, dimensions]."""
+        if self.is_empty:
+            return np.zeros((0, 0), np.int8)
+        return np.stack([direction.vector for direction in self.directions])
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        """float32[directions], with sum 1."""
+        weights = np.array([direction.weight for direction in self.directions], np.float32)
+        return weights if self.is_empty else weights / weights.sum()
+
+    @cached_property
+    def interest_index(self) -> npt.NDArray[np.int64]:
+        """int64[directions]: the position of each one's interest."""
+        return np.array([direction.interest_index for direction in self.directions], np.int64)
+
+    def interest_of(self, direction: Direction) -> Interest:
+        """The interest that a direction stands for."""
+        return self.interests[direction.interest_index]

@@ -1,0 +1,148 @@
+"""`ContextOpener`: from a request to its context, before any model is asked."""
+
+import secrets
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from app.recommend.candidates import SPARE, allowed_rows, unknown_domains
+from app.recommend.columns import Mask
+from app.recommend.config import RecommendConfig
+from app.recommend.context import ChainRecord, RequestContext, StageClock, StepListener
+from app.recommend.dislikes import Dislikes
+from app.recommend.fields import Fields
+from app.recommend.query_encoder import QueryEncoder
+from app.recommend.request import HistoryEntry, RecommendRequest
+from app.recommend.resolve import ResolvedRequest, resolve_request
+from app.recommend.response import AnswerWarning
+from app.signals import Signals, UserDocuments
+from app.storage.documents import Documents
+from app.storage.feedback import Feedback
+from tree.scan import off_loop
+from tree.snapshot import SemanticTree
+
+_PER_ITEM = 5  # candidates per item of the answer, for diversity to choose from
+_LEAST = 50
+
+
+class ContextOpener:
+    """Opens the contexts of one catalogue's requests."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        encoder: QueryEncoder,
+        fields: Fields,
+        feedback: Feedback,
+        signals: Signals,
+        config: RecommendConfig,
+    ) -> None:
+        self._documents = documents
+        self._encoder = encoder
+        self._fields = fields
+        self._feedback = feedback
+        self._signals = signals
+        self._config = config
+        self._dislikes = Dislikes()
+
+    async def open(
+        self, request: RecommendRequest, tree: SemanticTree, clock: StageClock, notify: StepListener
+    ) -> RequestContext:
+        """The context, with the need and the rows that are allowed.
+
+        Raises AnswerDegraded, FilterTooLarge, StoreUnavailable.
+        """
+        request = await self._with_stored_user(request)
+        with clock.stage("profile"):
+            vectors, degraded = await self._encoder.encode_request(tree, request)
+            resolved = resolve_request(tree, request, vectors, self._config.profile)
+        with clock.stage("search"):
+            allowed, warnings = await self._allowed(tree, resolved, request)
+            if resolved.need.dislikes:
+                allowed &= await self._dislikes.allowed(tree, resolved.need.dislikes)
+            resolved = await self._with_evidence(tree, request, resolved)
+        diversity = request.diversity
+        if diversity is None:
+            diversity = self._config.answer.diversity
+        limit = request.limit
+        return RequestContext(
+            id=f"rec_{secrets.token_urlsafe(12)}",
+            request=request,
+            tree=tree,
+            resolved=resolved,
+            allowed=allowed,
+            wanted=max(_LEAST, _PER_ITEM * limit) if diversity else limit + SPARE,
+            diversity=diversity,
+            documents=self._documents_of(request),
+            clock=clock,
+            notify=notify,
+            record=ChainRecord(resolved.need),
+            warnings=warnings,
+            degraded=degraded,
+        )
+
+    def _documents_of(self, request: RecommendRequest) -> Documents:
+        if request.user_id is None:
+            return self._documents
+        return UserDocuments(self._documents, self._feedback, request.user_id)
+
+    async def _with_stored_user(self, request: RecommendRequest) -> RecommendRequest:
+        """The request with the stored history and profile of its user, where it has none."""
+        if request.user_id is None or (request.history and request.profile):
+            return request
+        user = await self._feedback.user(request.user_id)
+        if user is None:
+            return request
+        history = [HistoryEntry(item_id=visit.item_id) for visit in user.history]
+        return request.model_copy(
+            update={
+                "history": request.history or history,
+                "profile": request.profile or user.profile or None,
+            }
+        )
+
+    async def _allowed(
+        self, tree: SemanticTree, resolved: ResolvedRequest, request: RecommendRequest
+    ) -> tuple[Mask, list[AnswerWarning]]:
+        """The rows that may be in the answer, and warnings of unknown domains and fields."""
+        work = partial(allowed_rows, tree, resolved.seen, request.exclude_items, request.domains)
+        allowed = await off_loop(tree.size, work)
+        warnings = [
+            AnswerWarning(code="unknown_domain", message=message)
+            for message in await unknown_domains(tree, request.domains or ())
+        ]
+        if request.filter is not None and request.filter.conditions:
+            passing = await self._fields.passing(tree, request.filter)
+            allowed &= passing.rows
+            warnings += [
+                AnswerWarning(code="unknown_field", message=message) for message in passing.unknown
+            ]
+        return allowed, warnings
+
+    async def _with_evidence(
+        self, tree: SemanticTree, request: RecommendRequest, resolved: ResolvedRequest
+    ) -> ResolvedRequest:
+        """The need with what users' events say.
+
+        Co-occurrence with the history has the weight that the history has in the need. The less is
+        known of the user, the more counts weigh: a profile or few items fit much of a catalogue. A
+        wish says what is wanted now, whatever others had.
+        """
+        newest = [entry.item_id for entry in reversed(request.history) if entry.item_id]
+        event_scores = await self._signals.of(tree, newest)
+        if event_scores is None:
+            return resolved
+        need = resolved.need
+        is_wish = np.array(
+            [need.interest_of(one).origin == "wish" for one in need.directions], bool
+        )
+        is_instruction = np.array(
+            [one.source == request.instruction for one in need.directions], bool
+        )
+        unknown = (1 - float(need.weights[is_instruction].sum())) / (1 + int((~is_wish).sum()))
+        event_scores = event_scores.weighed(
+            history=1 - float(need.weights[is_wish].sum()),
+            prior=1 + (self._config.profile.cold_start_prior - 1) * unknown,
+        )
+        return replace(resolved, need=replace(need, event_scores=event_scores))

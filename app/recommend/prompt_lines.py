@@ -1,0 +1,61 @@
+"""Items and branches as lines of a prompt, short but distinct."""
+
+from collections.abc import Sequence
+
+from prompts import one_line, phrase
+from tree.item import Item
+from tree.node import Node
+
+_HEAD, _TAIL = 84, 32  # variants of an article often differ in their last words
+_FILL = 52  # a shorter title is extended with other fields to about this length
+_BRANCH_LEVELS = 2
+_BRANCH_CHARS = 56
+_EXEMPLARS = " — e.g. "
+
+LINE_CHARS = _HEAD + _TAIL + 3
+
+
+def item_line(item: Item) -> str:
+    """The title; after a short one, those keywords and categories that fit."""
+    title = " ".join(item.title.split())
+    if len(title) > LINE_CHARS:
+        return f"{title[:_HEAD]} … {title[-_TAIL:]}"
+    room = _FILL - len(title)
+    extra: list[str] = []
+    for words in (*item.keywords[:3], *item.categories[-1:]):
+        if len(words) + 2 <= room and words.casefold() not in title.casefold():
+            extra.append(words)
+            room -= len(words) + 2
+    if not extra and room > _FILL // 3 and item.description:
+        extra = [one_line(item.description, room)]
+    return f"{title} — {', '.join(extra)}" if extra else title
+
+
+def branch_line(path: Sequence[Node]) -> str:
+    """The last labels of a branch's path, and the words that tell it from its siblings."""
+    names = " › ".join(node.label for node in path[-_BRANCH_LEVELS:])
+    terms = path[-1].signpost.split(_EXEMPLARS)[0] if path else ""
+    return one_line(f"{names}: {terms}" if terms else names, _BRANCH_CHARS)
+
+
+def need_lines(
+    interests: Sequence[tuple[str, float]],
+    recent: Sequence[str],
+    wishes: Sequence[str],
+    avoid: Sequence[str],
+) -> str:
+    """The description of a person that comes last in every prompt."""
+    lines = []
+    if interests:
+        numbered = (
+            f"{number}. {one_line(name, 80)} ({round(100 * weight)} %)"
+            for number, (name, weight) in enumerate(interests, 1)
+        )
+        lines.append(phrase("need_interests", interests="\n".join(numbered)))
+    if recent:
+        titles = ", ".join(f"“{one_line(title, 60)}”" for title in recent)
+        lines.append(phrase("need_recent", titles=titles))
+    lines += [phrase("need_wish", wish=one_line(wish, 500)) for wish in wishes]
+    if avoid:
+        lines.append(phrase("need_avoid", avoid="; ".join(one_line(word, 80) for word in avoid)))
+    return "\n".join(lines) or phrase("need_unknown")

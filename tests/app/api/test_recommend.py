@@ -1,0 +1,145 @@
+"""Recommendations over HTTP."""
+
+import pytest
+
+from tests.app.api.support import assert_problem, item_path, pointers
+
+
+def recommended(api, catalog, **request) -> list[str]:
+    reply = api.post(f"{catalog}/recommend", json=request)
+    assert reply.status_code == 200, reply.text
+    return [item["item_id"] for item in reply.json()["items"]]
+
+
+def test_a_reader_gets_what_is_near_to_their_history(api, films):
+    reply = api.post(
+        f"{films}/recommend",
+        json={"history": [{"item_id": "f0"}, {"item_id": "f2"}], "limit": 5, "diversity": 0},
+    )
+    answer = reply.json()
+    assert reply.headers["content-type"] == "application/json"
+    assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4, 5]
+    assert all(int(item["item_id"][1:]) % 2 == 0 for item in answer["items"])
+    assert not {"f0", "f2"} & {item["item_id"] for item in answer["items"]}
+    assert all(item["path"] and item["reason"] for item in answer["items"])
+    assert (answer["degraded"], answer["usage"]["calls"]) == (False, 0)
+    assert answer["timing_ms"]["total"] > 0
+
+
+def test_a_wish_in_words_is_a_need_too(api, films):
+    found = recommended(api, films, instruction="two people in one small town", limit=5)
+    assert all(int(item_id[1:]) % 2 == 1 for item_id in found)
+
+
+def test_a_reader_of_whom_nothing_is_known_gets_something(api, films):
+    assert len(recommended(api, films)) == 10
+    assert len(recommended(api, films, user_id="nobody", limit=100)) == 40
+
+
+def test_an_answer_can_be_traced(api, films):
+    answer = api.post(f"{films}/recommend", json={"profile": "distant stars"}).json()
+    path = f"{films}/recommendations/{answer['recommendation_id']}"
+    trace = api.get(path).json()
+    assert trace["recommendation_id"] == answer["recommendation_id"]
+    assert [item["item_id"] for item in trace["items"]] == [
+        item["item_id"] for item in answer["items"]
+    ]
+    assert_problem(api.get(f"{films}/recommendations/rec_none"), 410, "recommendation_gone")
+
+
+def test_unknown_history_is_reported_and_no_error(api, films):
+    history = [{"item_id": "nowhere"}, {"item_id": "f1"}, {"title": "Something else"}]
+    answer = api.post(f"{films}/recommend", json={"history": history}).json()
+    assert answer["absent_items"] == ["nowhere"]
+    assert answer["items"]
+
+
+def test_a_history_may_be_long(api, films):
+    history = [{"item_id": f"x{number}"} for number in range(8_000)]
+    answer = api.post(f"{films}/recommend", json={"history": history}).json()
+    assert len(answer["absent_items"]) == 8_000
+    history = [{"item_id": "f1"}] * 10_000
+    assert recommended(api, films, history=history)
+    refused = api.post(f"{films}/recommend", json={"history": [*history, {"item_id": "f1"}]})
+    assert pointers(assert_problem(refused, 422, "invalid_request")) == ["/history"]
+
+
+def test_what_is_excluded_filtered_or_hidden_does_not_come(api, films):
+    api.patch(item_path(films, "f4"), json={"hidden": True})
+    api.patch(item_path(films, "f6"), json={"expires_at": "2020-01-01T00:00:00Z"})
+    api.delete(item_path(films, "f8"))
+    found = recommended(
+        api,
+        films,
+        limit=100,
+        exclude_items=["f10"],
+        filter={"all": [{"field": "year", "lt": 2000}]},
+    )
+    assert sorted(found) == sorted(
+        f"f{number}" for number in range(20) if number not in (4, 6, 8, 10)
+    )
+    assert recommended(api, films, domains=["books"]) == []
+
+
+def test_an_item_is_recommended_as_soon_as_it_is_there_and_no_longer(api, films):
+    wish = "a lighthouse keeper counts whales"
+    path = item_path(films, "whales")
+    api.put(path, json={"title": "Whales", "description": wish})
+    assert recommended(api, films, instruction=wish, limit=1) == ["whales"]
+    api.delete(path)
+    assert "whales" not in recommended(api, films, instruction=wish, limit=100)
+
+
+def test_an_empty_catalogue_recommends_nothing(api, catalog):
+    assert recommended(api, catalog, instruction="anything") == []
+    api.put(item_path(catalog, "one"), json={"title": "One"})
+    assert recommended(api, catalog, instruction="anything") == ["one"]
+
+
+def test_items_that_are_all_alike_are_recommended_too(api, catalog):
+    rows = [{"id": str(number), "title": "Same", "categories": ["C"]} for number in range(100)]
+    api.post(f"{catalog}/items:batch", json={"upserts": rows})
+    assert len(recommended(api, catalog, instruction="same", limit=100)) == 100
+
+
+@pytest.mark.parametrize(
+    ("request_", "pointer"),
+    [
+        ({"limit": 0}, "/limit"),
+        ({"limit": -1}, "/limit"),
+        ({"limit": 101}, "/limit"),
+        ({"limit": "10"}, "/limit"),
+        ({"limit": 1.5}, "/limit"),
+        ({"limit": True}, "/limit"),
+        ({"limit": 10**400}, "/limit"),
+        ({"divresity": 0.3}, "/divresity"),
+        ({"diversity": 2}, "/diversity"),
+        ({"diversity": False}, "/diversity"),
+        ({"history": [{"item_id": "a", "title": "b"}]}, "/history/0"),
+        ({"history": [{}]}, "/history/0"),
+        ({"history": {"item_id": "a"}}, "/history"),
+        ({"history": [{"item_id": ""}]}, "/history/0/item_id"),
+        ({"filter": {"all": [{"field": "year"}]}}, "/filter/all/0"),
+        ({"filter": {"every": []}}, "/filter/every"),
+        ({"strategy": "magic"}, "/strategy"),
+        ({"timeout_ms": 0}, "/timeout_ms"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(api, films, request_, pointer):
+    problem = assert_problem(api.post(f"{films}/recommend", json=request_), 422, "invalid_request")
+    assert pointers(problem) == [pointer]
+
+
+def test_neighbours_of_an_item(api, films):
+    found = api.get(f"{films}/similar", params={"item_id": "f0", "limit": 3}).json()
+    assert len(found["items"]) == 3
+    assert all(int(item["item_id"][1:]) % 2 == 0 for item in found["items"])
+    assert "f0" not in {item["item_id"] for item in found["items"]}
+
+    unknown = api.get(f"{films}/similar", params={"item_id": "nowhere"})
+    assert_problem(unknown, 404, "unknown_item")
+    for limit in (0, -1, 101, "x"):
+        refused = api.get(f"{films}/similar", params={"item_id": "f0", "limit": limit})
+        assert pointers(assert_problem(refused, 422, "invalid_request")) == ["/limit"]
+    missing = assert_problem(api.get(f"{films}/similar"), 422, "invalid_request")
+    assert (pointers(missing), missing["errors"][0]["source"]) == (["/item_id"], "query")

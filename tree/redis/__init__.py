@@ -1,0 +1,1 @@
+"""Redis and Valkey: connections to a server or a cluster, and the embedded server."""
