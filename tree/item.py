@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from tree.passage import Passage
+
 # Strict, except for types that JSON does not have: arrays become tuples, strings datetimes.
 _FromJson = Field(strict=False)
 
@@ -191,8 +193,13 @@ class Item(BaseModel):
 
     @property
     def text(self) -> str:
-        """What an embedder reads: title, categories, keywords and description."""
+        """Its own words: title, categories, keywords and description."""
         return " ".join((self.title, *self.categories, *self.keywords, self.description))
+
+    @property
+    def passage(self) -> Passage:
+        """What an embedder reads."""
+        return Passage(self.text)
 
     @property
     def key(self) -> tuple[str, ...]:

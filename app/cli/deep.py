@@ -186,8 +186,8 @@ async def _record_flaws(
     vectors: Sequence[Int8Matrix | None] = [None] * len(items)
     embedder = embedders.of(tree.space)
     if embedder.is_fast:  # others take as long as a rebuild, and may cost as much
-        texts = [item.text for item in items]
-        vectors = list(await asyncio.to_thread(embedder.encode, texts))
+        passages = [item.passage for item in items]
+        vectors = list(await asyncio.to_thread(embedder.encode, passages))
     for item, vector in zip(items, vectors, strict=True):
         if other := ", ".join(_differences(tree, item, vector)):
             flaws[item.id] = f"the record of item {item.id!r} differs from the tree in: {other}"

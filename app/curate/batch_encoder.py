@@ -10,6 +10,7 @@ from contextlib import suppress
 from app.curate.processes import WorkerProcesses
 from app.embedders import Embedder, EmbedderCache, LexicalEmbedder, embedder_for
 from tree.node import Space
+from tree.passage import Text
 from tree.vectors import Int8Matrix
 from tree.worker import Background
 
@@ -37,7 +38,7 @@ class BatchEncoder:
         self._without_timeout = asyncio.Semaphore(_BATCHES_WITHOUT_TIMEOUT)
 
     async def encode_batch(
-        self, space: Space, texts: Sequence[str], timeout_s: float | None = None
+        self, space: Space, texts: Sequence[Text], timeout_s: float | None = None
     ) -> Int8Matrix:
         """The vectors of many texts: see Embedder. A local embedder ignores `timeout_s`."""
         is_local = self.is_local(space)
@@ -52,7 +53,7 @@ class BatchEncoder:
         async with self._without_timeout:
             return await self._embedders.encode_batch(space, texts)
 
-    async def encode_interactive(self, space: Space, texts: Sequence[str]) -> Int8Matrix:
+    async def encode_interactive(self, space: Space, texts: Sequence[Text]) -> Int8Matrix:
         """The vectors of a few texts of a write that a client waits for. See EmbedderCache."""
         return await self._embedders.encode_interactive(space, texts, _ITEM_TIMEOUT_S, writing=True)
 
@@ -85,7 +86,7 @@ class BatchEncoder:
         with suppress(BrokenProcessPool):  # the first batch finds out
             await asyncio.get_running_loop().run_in_executor(pool, _warm)
 
-    async def _in_other_process(self, space: Space, texts: list[str]) -> Int8Matrix:
+    async def _in_other_process(self, space: Space, texts: list[Text]) -> Int8Matrix:
         """The space, megabytes large, is sent only when the other process does not have it."""
         if self._processes is None:
             raise BrokenProcessPool("it has been closed")
@@ -102,7 +103,7 @@ class BatchEncoder:
 _known: dict[str, Embedder] = {}  # by the fingerprint of its space; the newest four
 
 
-def _encode(fingerprint: str, space: Space | None, texts: list[str]) -> Int8Matrix | None:
+def _encode(fingerprint: str, space: Space | None, texts: list[Text]) -> Int8Matrix | None:
     """The vectors; None when this process does not have the space, and none is given."""
     if space is not None:
         _known[fingerprint] = embedder_for(space)

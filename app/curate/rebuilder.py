@@ -126,8 +126,8 @@ class Rebuilder:
     ) -> SemanticTree:
         """The draft, in which these items are now as in `base`."""
         items = list((await self._store.items(ids)).values())
-        texts = [item.text for item in items]
-        vectors = await self._embedders.encode_batch(draft.space, texts, building=True)
+        passages = [item.passage for item in items]
+        vectors = await self._embedders.encode_batch(draft.space, passages, building=True)
         stale = [at for at, item in enumerate(items) if _differs(draft, base, item.id, vectors[at])]
         if not stale:
             return draft
@@ -241,8 +241,8 @@ class Rebuilder:
         done: list[Edit] = []
         for start in range(0, len(arrived), _READ):
             items = list((await self._store.items(arrived[start : start + _READ])).values())
-            texts = [item.text for item in items]
-            vectors = await self._embedders.encode_batch(draft.space, texts, building=True)
+            passages = [item.passage for item in items]
+            vectors = await self._embedders.encode_batch(draft.space, passages, building=True)
             more = await JOBS.run(place.plan, draft, items, vectors)
             draft = await JOBS.run(draft.apply, more)
             done += more

@@ -16,6 +16,7 @@ from app.embedders.kinds import embedder_for, embedder_kinds, find_kind, parse_n
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
 from tree.errors import EmbedderUnavailable
 from tree.node import Space
+from tree.passage import Passage, Text, passages_of, whole_texts
 from tree.vectors import Int8Matrix
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ class EmbedderCache:
         kind, model = parse_name(name, self._kinds)
         await _within(timeout_s, self._requests, partial(kind.check, model))
 
-    def fit(self, name: str, texts: Sequence[str], population: int, *, seed: int = 0) -> Embedder:
+    def fit(self, name: str, texts: Sequence[Text], population: int, *, seed: int = 0) -> Embedder:
         """An embedder for a catalogue of `population` items, of which `texts` may be a sample.
 
         Raises EmbedderUnavailable for a model that does not answer, EmbedderUnusable for an
@@ -89,7 +90,7 @@ class EmbedderCache:
         return kind.fit(model, texts, population, seed=seed)
 
     async def fit_in_thread(
-        self, name: str, texts: Sequence[str], population: int, *, seed: int = 0
+        self, name: str, texts: Sequence[Text], population: int, *, seed: int = 0
     ) -> Embedder:
         """See `fit`."""
         work = partial(self.fit, name, texts, population, seed=seed)
@@ -98,11 +99,10 @@ class EmbedderCache:
     async def encode_interactive(
         self,
         space: Space,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         timeout_s: float,
         *,
         writing: bool = False,
-        are_wishes: Sequence[bool] = (),
     ) -> Int8Matrix:
         """The vectors of a few texts that a client waits for: see Embedder.
 
@@ -111,22 +111,14 @@ class EmbedderCache:
         """
         embedder = self.of(space)
         is_open = space.fingerprint in self._open  # a fitted state takes some 80 ms to unpack
-        if is_open and embedder.is_fast and sum(map(len, texts)) <= _INLINE_CHARS:
-            return embedder.encode(texts, are_wishes=are_wishes)
-        roles = list(are_wishes) or [False] * len(texts)
-        keys = [
-            sha256(f"{space.fingerprint}\0{role}\0{text}".encode()).digest()
-            for text, role in zip(texts, roles, strict=True)
-        ]
+        if is_open and embedder.is_fast and sum(map(len, whole_texts(texts))) <= _INLINE_CHARS:
+            return embedder.encode(texts)
+        keys = [_key(space, passage) for passage in passages_of(texts)]
         rows = {key: self._texts[key] for key in keys if key in self._texts}
-        wanted = dict(zip(keys, zip(texts, roles, strict=True), strict=True))
+        wanted = dict(zip(keys, texts, strict=True))
         if fresh := [key for key in wanted if key not in rows]:
             threads = self._writes if writing else self._requests
-            work = partial(
-                embedder.encode,
-                [wanted[key][0] for key in fresh],
-                are_wishes=[wanted[key][1] for key in fresh],
-            )
+            work = partial(embedder.encode, [wanted[key] for key in fresh])
             found = await _within(timeout_s, threads, lambda left: work(timeout_s=left))
             self._open.add(space.fingerprint)
             rows |= zip(fresh, found, strict=True)
@@ -143,7 +135,7 @@ class EmbedderCache:
     async def encode_batch(
         self,
         space: Space,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         timeout_s: float | None = None,
         *,
         building: bool = False,
@@ -189,7 +181,12 @@ async def _within(
         ) from error
 
 
-def fit_sample(texts: Sequence[str]) -> list[str]:
+def _key(space: Space, passage: Passage) -> bytes:
+    parts = space.fingerprint, str(passage.is_wish), passage.text, passage.line
+    return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+def fit_sample(texts: Sequence[T]) -> list[T]:
     """The texts to fit on: all of them, or every n-th of many."""
     return list(itertools.islice(texts, 0, None, sample_stride(len(texts))))
 

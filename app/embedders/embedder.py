@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tree.node import Space
+from tree.passage import Text
 from tree.vectors import Int8Matrix
 
 
@@ -27,17 +28,14 @@ class Embedder(Protocol):
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
-        are_wishes: Sequence[bool] = (),
         timeout_s: float | None = None,
     ) -> Int8Matrix:
         """int8[len(texts), dimensions], one row per text, zero for a text without known content.
 
-        `are_wishes` says which texts are words for what a user wants, to be compared with items;
-        the others, or all, are texts of items. People say what a thing is for in other words than
-        its text does: an embedder may weigh meaning more there. A remote embedder fails after
-        `timeout_s`; a local one ignores it. Raises EmbedderUnavailable.
+        A remote embedder fails after `timeout_s`; a local one ignores it. Raises
+        EmbedderUnavailable.
         """
         ...
 
@@ -66,7 +64,7 @@ class EmbedderKind(Protocol):
         """The space of a catalogue's first items, before there is anything to fit to."""
         ...
 
-    def fit(self, model: str, texts: Sequence[str], population: int, *, seed: int) -> Embedder:
+    def fit(self, model: str, texts: Sequence[Text], population: int, *, seed: int) -> Embedder:
         """An embedder for a catalogue of `population` items, of which `texts` may be a sample.
 
         Raises EmbedderUnavailable.

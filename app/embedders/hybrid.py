@@ -13,6 +13,7 @@ from app.embedders.scripts import spaced
 from app.embedders.static_vectors import static_vectors
 from tree.errors import EmbedderUnusable
 from tree.node import Space
+from tree.passage import Passage, Text, passages_of, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise, unit_rows
 
 _NAME = "hybrid"
@@ -50,7 +51,7 @@ class HybridEmbedder:
 
     @classmethod
     def fit(
-        cls, texts: Sequence[str], *, population: int | None = None, seed: int = 0
+        cls, texts: Sequence[Text], *, population: int | None = None, seed: int = 0
     ) -> "HybridEmbedder":
         """Learn both parts from the texts of a catalogue of `population` items.
 
@@ -59,12 +60,16 @@ class HybridEmbedder:
         """
         if len(texts) < _FIT_TEXTS:
             return cls()
+        wholes = whole_texts(texts)
         spelling = LexicalEmbedder.fit(
-            [spaced(text) for text in texts], population=population, seed=seed, dimensions=_SPELLING
+            [spaced(text) for text in wholes],
+            population=population,
+            seed=seed,
+            dimensions=_SPELLING,
         )
         if not spelling.space.state:
             return cls()
-        weights, axes = _weights_and_axes(texts)
+        weights, axes = _weights_and_axes(wholes)
         state = msgspec.msgpack.encode(
             _HybridState(
                 static_vectors().digest,
@@ -83,18 +88,17 @@ class HybridEmbedder:
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
-        are_wishes: Sequence[bool] = (),
         timeout_s: float | None = None,  # noqa: ARG002
     ) -> Int8Matrix:
         """See Embedder. Raises EmbedderUnusable where the table of word vectors is another one."""
-        wishes = np.array(are_wishes or [False] * len(texts), bool)[:, None]
-        spelling = np.where(wishes, _WISH_SPELLING, _ITEM_SPELLING).astype(np.float32)
         out = np.empty((len(texts), DIMENSIONS), np.int8)
         for start in range(0, len(texts), _BATCH):
-            some, share = texts[start : start + _BATCH], spelling[start : start + _BATCH]
-            spelt = self._spelling.vectors([spaced(text) for text in some])
+            some = passages_of(texts[start : start + _BATCH])
+            wishes = np.array([passage.is_wish for passage in some], bool)[:, None]
+            share = np.where(wishes, _WISH_SPELLING, _ITEM_SPELLING).astype(np.float32)
+            spelt = self._spelling.vectors([spaced(passage.whole) for passage in some])
             parts = (
                 np.sqrt(share) * unit_rows(spelt),
                 np.sqrt(1 - share) * unit_rows(self._meanings(some)),
@@ -102,8 +106,19 @@ class HybridEmbedder:
             out[start : start + len(some)] = quantise(np.concatenate(parts, axis=1))
         return out
 
-    def _meanings(self, texts: Sequence[str]) -> FloatArray:
-        """float32[texts, dimensions of the meaning], of any length."""
+    def _meanings(self, passages: Sequence[Passage]) -> FloatArray:
+        """float32[passages, dimensions of the meaning], of any length.
+
+        A text and its line count alike, whatever the length of either.
+        """
+        meanings = self._meanings_of_texts([passage.text for passage in passages])
+        with_line = [at for at, passage in enumerate(passages) if passage.line]
+        if with_line:
+            lines = self._meanings_of_texts([passages[at].line for at in with_line])
+            meanings[with_line] = unit_rows(meanings[with_line]) + unit_rows(lines)
+        return meanings
+
+    def _meanings_of_texts(self, texts: Sequence[str]) -> FloatArray:
         meanings: FloatArray = static_vectors().damped_counts(texts) @ self._tokens
         return meanings
 
@@ -148,7 +163,7 @@ class HybridKind:
     def fit(
         self,
         model: str,  # noqa: ARG002
-        texts: Sequence[str],
+        texts: Sequence[Text],
         population: int,
         *,
         seed: int,

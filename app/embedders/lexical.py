@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tree.errors import EmbedderUnusable
 from tree.node import Space
+from tree.passage import Text, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
 
 if TYPE_CHECKING:
@@ -112,15 +113,15 @@ class LexicalEmbedder:
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
-        are_wishes: Sequence[bool] = (),  # noqa: ARG002
         timeout_s: float | None = None,  # noqa: ARG002
     ) -> Int8Matrix:
         """See Embedder."""
         out = np.empty((len(texts), self.space.dimensions), np.int8)
         for start in range(0, len(texts), _BATCH):
-            out[start : start + _BATCH] = quantise(self.vectors(texts[start : start + _BATCH]))
+            some = whole_texts(texts[start : start + _BATCH])
+            out[start : start + _BATCH] = quantise(self.vectors(some))
         return out
 
     def vectors(self, texts: Sequence[str]) -> FloatArray:
@@ -155,13 +156,13 @@ class LexicalKind:
     def fit(
         self,
         model: str,  # noqa: ARG002
-        texts: Sequence[str],
+        texts: Sequence[Text],
         population: int,
         *,
         seed: int,
     ) -> LexicalEmbedder:
         """See EmbedderKind."""
-        return LexicalEmbedder.fit(texts, population=population, seed=seed)
+        return LexicalEmbedder.fit(whole_texts(texts), population=population, seed=seed)
 
     def open(self, space: Space) -> LexicalEmbedder:
         """See EmbedderKind."""

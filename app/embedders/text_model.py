@@ -14,6 +14,7 @@ import numpy.typing as npt
 from app.embedders.lexical import LexicalEmbedder
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import Space
+from tree.passage import Text, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise, unit_rows
 
 _PROBE = "A quick brown fox reads the news."  # its vector identifies a model
@@ -50,13 +51,13 @@ class TextModelKind:
     def fit(
         self,
         model: str,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         population: int,
         *,
         seed: int,  # noqa: ARG002 - the axes of a model need none
     ) -> "ModelEmbedder":
         """See EmbedderKind."""
-        return ModelEmbedder.fit(self, model, texts, population)
+        return ModelEmbedder.fit(self, model, whole_texts(texts), population)
 
     def open(self, space: Space) -> "ModelEmbedder":
         """See EmbedderKind."""
@@ -114,18 +115,18 @@ class ModelEmbedder:
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
-        are_wishes: Sequence[bool] = (),  # noqa: ARG002
         timeout_s: float | None = None,
     ) -> Int8Matrix:
         """See Embedder. Blank texts are not sent to the model."""
         out = np.zeros((len(texts), self.space.dimensions), np.int8)
-        said = [at for at, text in enumerate(texts) if text.strip()]
+        wholes = whole_texts(texts)
+        said = [at for at, text in enumerate(wholes) if text.strip()]
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for start in range(0, len(said), _AT_ONCE):
             some = said[start : start + _AT_ONCE]
-            vectors = self._vectors([texts[at] for at in some], deadline)
+            vectors = self._vectors([wholes[at] for at in some], deadline)
             if self._projection is not None:
                 vectors = vectors @ self._projection
             out[some, : vectors.shape[1]] = quantise(vectors)

@@ -9,6 +9,7 @@ from app.recommend.request import RecommendRequest
 from app.recommend.resolve import RequestVectors, TextVectors, titles_of, wishes_of
 from app.throttled_log import ThrottledLog
 from tree.errors import EmbedderUnavailable
+from tree.passage import Passage, Text
 from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix
 
@@ -34,9 +35,9 @@ class QueryEncoder:
         Raises AnswerDegraded where the request does not allow that.
         """
         titles, wishes = titles_of(request), wishes_of(request)
-        roles = [False] * len(titles) + [True] * len(wishes)
+        words: list[Text] = [*titles, *map(_wish, wishes)]
         try:
-            rows = await self._encode(tree, request, [*titles, *wishes], roles)
+            rows = await self._encode(tree, request, words)
         except EmbedderUnavailable as error:
             if request.on_degraded == "error":
                 raise AnswerDegraded("embedder_unavailable") from error
@@ -51,19 +52,20 @@ class QueryEncoder:
         self, tree: SemanticTree, request: RecommendRequest, texts: Sequence[str]
     ) -> TextVectors:
         """The vectors of words for what a user wants. Raises EmbedderUnavailable."""
-        rows = await self._encode(tree, request, texts, [True] * len(texts))
+        rows = await self._encode(tree, request, [_wish(text) for text in texts])
         return dict(zip(texts, rows, strict=True))
 
     async def _encode(
         self,
         tree: SemanticTree,
         request: RecommendRequest,
-        texts: Sequence[str],
-        are_wishes: Sequence[bool],
+        texts: Sequence[Text],
     ) -> Int8Matrix | list[Int8Matrix]:
         if not texts:
             return []
         wait_s = min(self._timeout_s, _SHARE * request.timeout_ms / 1000)
-        return await self._embedders.encode_interactive(
-            tree.space, texts, wait_s, are_wishes=are_wishes
-        )
+        return await self._embedders.encode_interactive(tree.space, texts, wait_s)
+
+
+def _wish(text: str) -> Passage:
+    return Passage(text, is_wish=True)

@@ -141,8 +141,10 @@ async def _fitted(
 ) -> Space:
     if own is None:
         return await workers.run(tasks.fit_space, sample, population, settings)
-    texts = await JOBS.run(tasks.texts_of, sample.value)
-    return (await own.fit_in_thread(settings.embedder, texts, population, seed=settings.seed)).space
+    passages = await JOBS.run(tasks.passages_of, sample.value)
+    return (
+        await own.fit_in_thread(settings.embedder, passages, population, seed=settings.seed)
+    ).space
 
 
 async def _read(
@@ -172,10 +174,10 @@ async def _read(
     async def read(records: tasks.StoredRecords) -> ItemColumns:
         if own is None or space is None:
             return await workers.run(tasks.read, shared, labeller, records)
-        texts = await JOBS.run(tasks.texts_of, records)
+        passages = await JOBS.run(tasks.passages_of, records)
         batch, vectors = await asyncio.gather(
             workers.run(tasks.read, shared, labeller, records),
-            own.encode_batch(space, texts, building=True),
+            own.encode_batch(space, passages, building=True),
         )
         return replace(batch, vectors=vectors)
 

@@ -16,6 +16,7 @@ from tree.edits import NodeSpec
 from tree.item import normalise
 from tree.labels import Labeller, label_text
 from tree.node import Space, TreeSettings
+from tree.passage import Passage
 from tree.store.encoding import read_item
 from tree.vectors import Int8Matrix, centroids
 
@@ -62,13 +63,13 @@ def _on_one_thread(task: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def fit_space(sample: StoredRecords, population: int, settings: TreeSettings) -> Space:
     """The vector space of a catalogue, from some of its records."""
-    texts = texts_of(sample)
-    return _embedders.fit(settings.embedder, texts, population, seed=settings.seed).space
+    passages = passages_of(sample)
+    return _embedders.fit(settings.embedder, passages, population, seed=settings.seed).space
 
 
-def texts_of(records: StoredRecords) -> list[str]:
-    """What an embedder encodes of some records. Raises CorruptSnapshot."""
-    return [read_item(*record).text for record in records.items()]
+def passages_of(records: StoredRecords) -> list[Passage]:
+    """What an embedder reads of some records. Raises CorruptSnapshot."""
+    return [read_item(*record).passage for record in records.items()]
 
 
 def fit_labeller(sample: StoredRecords) -> Labeller:
@@ -82,7 +83,7 @@ def read(space: Space | None, labeller: Labeller, records: StoredRecords) -> Ite
     items = [read_item(*record) for record in records.items()]
     vectors = np.zeros((0, 0), np.int8)
     if space is not None:
-        vectors = _embedders.of(space).encode([item.text for item in items])
+        vectors = _embedders.of(space).encode([item.passage for item in items])
     return ItemColumns.of(items, vectors, labeller.count(map(label_text, items)))
 
 

@@ -78,7 +78,7 @@ class ItemEncoder:
         """Encode texts that no caller waits for, however long that takes."""
         space = (await self._store.load()).space
         if fresh := vectors.missing(space.fingerprint, items):
-            rows = await self._batch_encoder.encode_batch(space, [item.text for item in fresh])
+            rows = await self._batch_encoder.encode_batch(space, [item.passage for item in fresh])
             vectors.add(space.fingerprint, fresh, rows)
 
     def ready(
@@ -88,27 +88,27 @@ class ItemEncoder:
         if self._batch_encoder.is_fast(tree.space):
             return items
         missing = vectors.missing(tree.space.fingerprint, list(items.values()))
-        texts = {item.text for item in missing}
-        return {name: item for name, item in items.items() if item.text not in texts}
+        passages = {item.passage for item in missing}
+        return {name: item for name, item in items.items() if item.passage not in passages}
 
     async def _encode(self, space: Space, vectors: ItemVectorCache, items: Sequence[Item]) -> None:
         if not (fresh := vectors.missing(space.fingerprint, items)):
             return
-        texts = [item.text for item in fresh]
+        passages = [item.passage for item in fresh]
         if len(items) <= SMALL_ITEMS:
-            rows = await self._batch_encoder.encode_interactive(space, texts)
+            rows = await self._batch_encoder.encode_interactive(space, passages)
         else:
             rows = await self._batch_encoder.encode_batch(
-                space, texts, self._batch_encoder.batch_timeout_s(space)
+                space, passages, self._batch_encoder.batch_timeout_s(space)
             )
         vectors.add(space.fingerprint, fresh, rows)
 
     async def _reuse(self, vectors: ItemVectorCache, items: Sequence[Item]) -> None:
-        """Take the vectors of items with an unchanged text from the tree: each may cost money."""
+        """Take the vectors of items that read as before from the tree: each may cost money."""
         ids = [item.id for item in items]
         tree = await self._store.load()
         records = await self._store.items(ids)
-        staged = await self._store.staged_items(ids)  # their vectors are of older texts
+        staged = await self._store.staged_items(ids)  # their vectors are older
         if await self._store.load() is not tree:  # the records may be newer than the vectors
             return
         rows = {
@@ -116,6 +116,8 @@ class ItemEncoder:
             for item, row in zip(ids, tree.rows_of(ids), strict=True)
             if row is not None and item in records and item not in staged
         }
-        same = [item for item in items if item.id in rows and item.text == records[item.id].text]
+        same = [
+            item for item in items if item.id in rows and item.passage == records[item.id].passage
+        ]
         known = tree.rows.vectors[[rows[item.id] for item in same]]
         vectors.add(tree.space.fingerprint, same, known)

@@ -7,15 +7,16 @@ import numpy as np
 
 from app.embedders import Embedder
 from tree.item import Item
+from tree.passage import Passage
 from tree.vectors import Int8Matrix
 
 
 @dataclass(slots=True)
 class ItemVectorCache:
-    """Vectors of items by their text, all of one vector space."""
+    """Vectors of items by what an embedder reads of them, all of one vector space."""
 
     fingerprint: str = ""
-    known: dict[str, Int8Matrix] = field(default_factory=dict)
+    known: dict[Passage, Int8Matrix] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Sequence["ItemVectorCache"]) -> "ItemVectorCache":
@@ -28,20 +29,20 @@ class ItemVectorCache:
         """Remember the `rows` of some items. Those of another space are forgotten."""
         if self.fingerprint != fingerprint:
             self.fingerprint, self.known = fingerprint, {}
-        self.known.update(zip((item.text for item in items), rows, strict=True))
+        self.known.update(zip((item.passage for item in items), rows, strict=True))
 
     def missing(self, fingerprint: str, items: Sequence[Item]) -> list[Item]:
-        """The items without a vector in the space of that fingerprint; one of those with equal
-        texts."""
+        """The items without a vector in the space of that fingerprint; one of those that
+        read alike."""
         known = self.known if fingerprint == self.fingerprint else {}
-        fresh = {text: item for item in items if (text := item.text) not in known}
+        fresh = {passage: item for item in items if (passage := item.passage) not in known}
         return list(fresh.values())
 
     def encode(self, embedder: Embedder, items: Sequence[Item]) -> Int8Matrix:
-        """int8[items, dimensions]; only the missing texts are given to the embedder."""
+        """int8[items, dimensions]; only what is missing is given to the embedder."""
         space = embedder.space.fingerprint
         if fresh := self.missing(space, items):
-            self.add(space, fresh, embedder.encode([item.text for item in fresh]))
+            self.add(space, fresh, embedder.encode([item.passage for item in fresh]))
         if not items:
             return np.zeros((0, embedder.space.dimensions), np.int8)
-        return np.stack([self.known[item.text] for item in items])
+        return np.stack([self.known[item.passage] for item in items])

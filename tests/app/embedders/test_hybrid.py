@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from app.embedders import Embedder, HybridEmbedder, LexicalEmbedder, embedder_for, first_space
 from tree.errors import EmbedderUnusable
+from tree.passage import Passage
 from tree.vectors import DIMENSIONS, cosines, inverse_norms
 
 ITEMS = {
@@ -35,7 +36,7 @@ def embedder(request: pytest.FixtureRequest) -> HybridEmbedder:
 
 
 def wishes_of(embedder: Embedder, words: list[str]) -> np.ndarray:
-    return embedder.encode(words, are_wishes=[True] * len(words))
+    return embedder.encode([Passage(text, is_wish=True) for text in words])
 
 
 def similarity(embedder: HybridEmbedder, wishes: list[str], texts: list[str]) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_the_same_texts_give_the_same_space() -> None:
 
 def test_items_and_wishes_may_be_encoded_together(embedder: HybridEmbedder) -> None:
     text = "An evening with a saxophone"
-    together = embedder.encode([text, text], are_wishes=[False, True])
+    together = embedder.encode([text, Passage(text, is_wish=True)])
     assert np.array_equal(together[:1], embedder.encode([text]))
     assert np.array_equal(together[1:], wishes_of(embedder, [text]))
     assert not np.array_equal(together[0], together[1])
@@ -121,3 +122,14 @@ def test_too_little_to_fit_to_leaves_it_unfitted(texts: list[str]) -> None:
 def test_first_items_have_the_space_of_their_embedder() -> None:
     assert first_space("lexical") == LexicalEmbedder().space
     assert first_space("openai:any") == first_space("a kind of a later release")
+
+
+def test_the_line_of_an_item_makes_it_mean_more_than_its_title():
+    embedder = HybridEmbedder()
+    title, line = "Model K-7", "a light rain jacket for long walks in the mountains"
+    wish = Passage("something to wear when hiking in bad weather", is_wish=True)
+    bare, told, wished = embedder.encode([title, Passage(title, line), wish])
+    scale = inverse_norms(np.stack([bare, told]))
+    before, after = cosines(np.stack([bare, told]), scale, wished[None])[:, 0]
+    assert after > before + 0.1
+    assert np.array_equal(embedder.encode([Passage(title, "")])[0], bare)

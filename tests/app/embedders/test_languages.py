@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.embedders import HybridEmbedder
+from tree.passage import Passage
 from tree.vectors import cosines, inverse_norms
 
 # An item, and words for it that are not its own.
@@ -105,7 +106,7 @@ def embedder(request: pytest.FixtureRequest) -> HybridEmbedder:
 def test_a_wish_finds_its_item_among_all(embedder: HybridEmbedder, language: str) -> None:
     rows = embedder.encode(ITEMS)
     words = [wish for _, wish in WISHES[language]]
-    directions = embedder.encode(words, are_wishes=[True] * len(words))
+    directions = embedder.encode([Passage(text, is_wish=True) for text in words])
     found = cosines(rows, inverse_norms(rows), directions).argmax(axis=0)
     assert [ITEMS[at] for at in found] == [item for item, _ in WISHES[language]]
 
