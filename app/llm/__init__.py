@@ -5,6 +5,7 @@ from app.llm.chat import (
     ChatModel,
     Message,
     OfflineChat,
+    Picture,
     Reply,
     ScriptedChat,
     TokenUsage,
@@ -13,6 +14,7 @@ from app.llm.chat import (
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
 from app.llm.ledger import STAGES, AnswerDegraded, Degraded, RequestLedger, Stage, StageModel
 from app.llm.models import Models, works
+from app.llm.sight import Sighted
 from app.llm.slates import ReplyMode
 
 __all__ = [
@@ -28,11 +30,13 @@ __all__ = [
     "ModelUnavailable",
     "Models",
     "OfflineChat",
+    "Picture",
     "Price",
     "Reply",
     "ReplyMode",
     "RequestLedger",
     "ScriptedChat",
+    "Sighted",
     "Stage",
     "StageModel",
     "TokenUsage",

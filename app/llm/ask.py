@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.budget import Budget, BudgetExceeded, Claim, SharedBudget, SharedClaim
 from app.llm.chat import ChatModel, Choice, Decisions, Reply, TokenUsage, Turn
 from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, ReplyFlaw
-from app.llm.tokens import estimated_tokens
+from app.llm.tokens import PICTURE_TOKENS, estimated_tokens
 
 _T = TypeVar("_T")
 _TRIES = 3  # of a call, while the provider has a passing fault
@@ -125,7 +125,7 @@ async def _call(context: CallContext, turn: Turn) -> Reply:
 
 
 async def _once(context: CallContext, turn: Turn) -> Reply:
-    estimate = TokenUsage(_estimated_input(turn), turn.max_output_tokens)
+    estimate = TokenUsage(estimated_input(turn), turn.max_output_tokens)
     claim = await _claimed(context, estimate)
     timeout_s = min(turn.timeout_s, context.budget.seconds_left)
     try:
@@ -147,7 +147,7 @@ async def _once(context: CallContext, turn: Turn) -> Reply:
     if reply.cached:
         await _release(claim)
     else:
-        await _settle(context, claim, reply.usage or _estimated_usage(turn, reply))
+        await _settle(context, claim, reply.usage or estimated_usage(turn, reply))
     return reply
 
 
@@ -184,18 +184,30 @@ async def _release(claims: _Claims) -> None:
         await shared.settle(0.0)
 
 
-def _estimated_input(turn: Turn) -> int:
+def estimated_input(turn: Turn) -> int:
+    """The tokens that a turn sends, as far as they are known before the call."""
+    pictures = turn.pictures
     asked = [message.content for message in turn.messages]
+    asked += [picture.caption for picture in pictures]
+    beside = PICTURE_TOKENS * len(pictures)
     if isinstance(turn.form, Decisions):
         asked += [question.instructions for question in turn.form.questions]
         options = sum(q.options for q in turn.form.questions if isinstance(q, Choice))
-        return estimated_tokens(*asked) + _TOKENS_PER_CHOICE * options
-    return estimated_tokens(*asked)
+        beside += _TOKENS_PER_CHOICE * options
+    return estimated_tokens(*asked) + beside
 
 
-def _estimated_usage(turn: Turn, reply: Reply) -> TokenUsage:
+def estimated_usage(turn: Turn, reply: Reply) -> TokenUsage:
     """The usage of a call when the provider does not report it."""
-    return TokenUsage(_estimated_input(turn), estimated_tokens(reply.text))
+    return TokenUsage(estimated_input(turn), estimated_tokens(reply.text))
 
 
-__all__ = ["BudgetExceeded", "CallContext", "Price", "UsageTotals", "ask"]
+__all__ = [
+    "BudgetExceeded",
+    "CallContext",
+    "Price",
+    "UsageTotals",
+    "ask",
+    "estimated_input",
+    "estimated_usage",
+]

@@ -1,7 +1,7 @@
 """`ChatModel`: one stateless turn of a conversation, and the two models that need no network."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 from app.llm.errors import ModelUnavailable
@@ -10,11 +10,20 @@ Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture in a message, after a line of text that says what it belongs to."""
+
+    caption: str
+    url: str = field(repr=False)  # https:, or data: with the picture itself
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation."""
+    """One message of a conversation; the pictures follow the text."""
 
     role: Role
     content: str
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,15 @@ class Turn:
     max_output_tokens: int
     timeout_s: float
     seed: int = 0
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures of its messages."""
+        return tuple(picture for message in self.messages for picture in message.pictures)
+
+    def without_pictures(self) -> "Turn":
+        """The same turn with the text alone."""
+        return replace(self, messages=tuple(replace(one, pictures=()) for one in self.messages))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,36 +2,28 @@
 
 import asyncio
 import logging
-import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx2
-import msgspec
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from app.llm.chat import (
-    Choice,
-    Decisions,
-    JsonObject,
-    JsonSchema,
-    Letters,
-    Message,
-    Predicate,
-    Reply,
-    TokenUsage,
-    Turn,
+from app.llm.chat import Decisions, Reply, Turn
+from app.llm.errors import (
+    InvalidReply,
+    ModelRejected,
+    ModelUnavailable,
+    PicturesRefused,
+    UnsupportedReplyMode,
 )
-from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, UnsupportedReplyMode
+from app.llm.wire import chat_body, decision_body, read_completion, read_decision
 
 logger = logging.getLogger(__name__)
 
 _BACKOFF_S = 0.25
-_MAX_TEXT = 65_536  # characters of a reply that are read; the reply to a slate has about 500
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
-_NUMBER = re.compile(r"[0-9]{1,4}")
 _OPTIONAL = ("temperature", "seed", "max_tokens", "logprobs", "response_format")
 _REFUSING = r"(?:unsupported|not supported|does not support|unknown|unrecognized|not permitted)"
 _COMPLAINT = re.compile(
@@ -45,6 +37,14 @@ _UNACCEPTABLE = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
+_REFUSING_PICTURES = (
+    *_UNACCEPTABLE,
+    HTTPStatus.NOT_FOUND,  # OpenRouter: "No endpoints found that support image input"
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.NOT_IMPLEMENTED,
+)
+_ABOUT_PICTURES = re.compile(r"image|multi-?modal|mmproj|vision|content part", re.IGNORECASE)
+_MESSAGE_READ = 4_000  # characters of an error; some quote the whole prompt
 _SHORTEST_KEY = 4
 
 
@@ -90,8 +90,8 @@ class OpenAIChat:
                         reply = await self._once(turn)
                         self._works = True
                         return reply
-                    except openai.BadRequestError as error:
-                        self._stop_sending(_refused_parameter(error), error)
+                    except openai.APIStatusError as error:
+                        self._sort_out(error, turn)
         except TimeoutError as error:
             raise _timed_out(turn.timeout_s) from error
         except openai.OpenAIError as error:
@@ -100,8 +100,12 @@ class OpenAIChat:
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
 
-    def _stop_sending(self, parameter: str | None, error: openai.BadRequestError) -> None:
+    def _sort_out(self, error: openai.APIStatusError, turn: Turn) -> None:
+        """Return if a call without a refused parameter may work. Raises what is wrong otherwise."""
+        parameter = _refused_parameter(error)
         if parameter is None or parameter in self._refused:
+            if turn.pictures and _may_be_about_pictures(error):
+                raise PicturesRefused(f"the endpoint answers {error.status_code}") from error
             raise error
         if parameter in ("response_format", "logprobs"):
             raise UnsupportedReplyMode(f"the endpoint does not support {parameter}") from error
@@ -109,203 +113,19 @@ class OpenAIChat:
 
     async def _once(self, turn: Turn) -> Reply:
         if isinstance(turn.form, Decisions):
-            body = _decision_body(self._name, turn.messages, turn.form)
+            body = decision_body(self._name, turn.messages, turn.form)
             content = await self._post("/decisions", body, turn.timeout_s)
-            return _read_decision(content, turn.form)
+            return read_decision(content, turn.form)
         content = await self._post(
-            "/chat/completions", _chat_body(self._name, turn, self._refused), turn.timeout_s
+            "/chat/completions", chat_body(self._name, turn, self._refused), turn.timeout_s
         )
-        return _read_completion(content)
+        return read_completion(content)
 
     async def _post(self, path: str, body: Mapping[str, object], timeout_s: float) -> bytes:
         response = await self._client.post(
             path, cast_to=httpx2.Response, body=body, options={"timeout": timeout_s}
         )
         return response.content
-
-
-# -- what is sent
-
-
-def _chat_body(model: str, turn: Turn, refused: frozenset[str]) -> dict[str, object]:
-    body: dict[str, object] = {
-        "model": model,
-        "messages": _conversation(turn.messages),
-        "max_tokens": turn.max_output_tokens,
-        "temperature": 0,
-        "seed": turn.seed,
-    }
-    match turn.form:
-        case JsonSchema(name, schema):
-            form = {"name": name, "strict": True, "schema": schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        case JsonObject():
-            body["response_format"] = {"type": "json_object"}
-        case Letters(count):
-            body |= {"logprobs": True, "top_logprobs": count, "max_tokens": 1}
-        case _:
-            pass
-    for name in refused & body.keys():
-        value = body.pop(name)
-        if name == "max_tokens":  # reasoning models have another name for it
-            body["max_completion_tokens"] = value
-    return body
-
-
-def _decision_body(model: str, messages: tuple[Message, ...], form: Decisions) -> dict[str, object]:
-    return {
-        "model": model,
-        "input": _conversation(messages),
-        "questions": [_question(question) for question in form.questions],
-    }
-
-
-def _conversation(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _question(question: Choice | Predicate) -> dict[str, object]:
-    match question:
-        case Predicate(instructions):
-            return {"type": "predicate", "instructions": instructions}
-        case Choice(instructions, options):
-            choices = [{"value": str(number)} for number in range(1, options + 1)]
-            return {"type": "choice", "instructions": instructions, "choices": choices}
-
-
-# -- what comes back
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _ChatUsage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _Token(msgspec.Struct):
-    token: str
-    logprob: float
-
-
-class _Position(msgspec.Struct):
-    top_logprobs: list[_Token] = []
-
-
-class _Logprobs(msgspec.Struct):
-    content: list[_Position] | None = None
-
-
-class _ReplyMessage(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Candidate(msgspec.Struct):
-    message: _ReplyMessage
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Candidate]
-    usage: _ChatUsage | None = None
-
-
-class _Probability(msgspec.Struct):
-    probability: float
-    value: str | bool
-
-
-class _Answer(msgspec.Struct):
-    type: str
-    probability: float | None = None
-    probabilities: list[_Probability] = []
-
-
-class _DecisionUsage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _Decision(msgspec.Struct):
-    answers: list[_Answer]
-    usage: _DecisionUsage | None = None
-
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_completion = msgspec.json.Decoder(_Completion)
-_decision = msgspec.json.Decoder(_Decision)
-
-
-def _read_completion(content: bytes) -> Reply:
-    try:
-        found = _completion.decode(content)
-    except _UNREADABLE as error:
-        raise InvalidReply(f"the endpoint's answer is not a completion: {error}") from error
-    if not found.choices:
-        raise InvalidReply("the endpoint's answer holds no choice")
-    first = found.choices[0]
-    if first.message.refusal:
-        raise InvalidReply(f"the model refused: {first.message.refusal[:200]}")
-    letters: dict[str, float] = {}
-    if first.logprobs and first.logprobs.content:
-        letters = {
-            token.token: token.logprob
-            for token in first.logprobs.content[0].top_logprobs
-            if math.isfinite(token.logprob)
-        }
-    usage = None
-    if found.usage is not None:
-        reported = found.usage
-        usage = _usage(
-            reported.prompt_tokens, reported.completion_tokens, reported.prompt_tokens_details
-        )
-    return Reply(
-        text=(first.message.content or "")[:_MAX_TEXT],
-        letters=letters,
-        usage=usage,
-        complete=first.finish_reason != "length",
-    )
-
-
-def _read_decision(content: bytes, form: Decisions) -> Reply:
-    try:
-        found = _decision.decode(content)
-    except _UNREADABLE as error:
-        raise InvalidReply(f"the endpoint's answer is not a decision: {error}") from error
-    answers = [_probabilities(answer) for answer in found.answers[: len(form.questions)]]
-    answers += [None] * (len(form.questions) - len(answers))
-    usage = None
-    if found.usage is not None:
-        reported = found.usage
-        usage = _usage(reported.input_tokens, reported.output_tokens, reported.input_tokens_details)
-    return Reply(decisions=tuple(answers), usage=usage)
-
-
-def _probabilities(answer: _Answer) -> Mapping[int, float] | None:
-    """Probabilities by option; that of a predicate under 1. None when the model declined."""
-    if answer.type == "predicate" and answer.probability is not None:
-        return {1: answer.probability}
-    if answer.type == "choice":
-        return {
-            int(entry.value): entry.probability
-            for entry in answer.probabilities
-            if isinstance(entry.value, str) and _NUMBER.fullmatch(entry.value)
-        }
-    return None
-
-
-def _usage(read: int | None, written: int | None, details: _Details | None) -> TokenUsage | None:
-    """The usage that a provider reports, with plausible values; None when it reports none."""
-    if read is None or read < 0:
-        return None
-    cached = (details.cached_tokens or 0) if details is not None else 0
-    return TokenUsage(read, max(0, written or 0), min(max(0, cached), read))
 
 
 # -- what goes wrong
@@ -370,9 +190,22 @@ def _without_key(text: str, key: str) -> str:
     return text.replace(key, "…") if len(key) >= _SHORTEST_KEY else text
 
 
-def _refused_parameter(error: openai.BadRequestError) -> str | None:
+def _refused_parameter(error: openai.APIStatusError) -> str | None:
     """The optional parameter that a 400 is about; None when it is about something else."""
+    if error.status_code != HTTPStatus.BAD_REQUEST:
+        return None
     if error.param in _OPTIONAL:
         return error.param
-    found = _COMPLAINT.search(error.message)
+    found = _COMPLAINT.search(error.message[:_MESSAGE_READ])
     return found[1] or found[2] if found else None
+
+
+def _may_be_about_pictures(error: openai.APIStatusError) -> bool:
+    """Whether the same turn may be accepted without its pictures.
+
+    Each provider has its own words, so the words of a 4xx do not count. llama.cpp answers 500.
+    """
+    if error.status_code in _REFUSING_PICTURES:
+        return True
+    about = _ABOUT_PICTURES.search(error.message[:_MESSAGE_READ])
+    return error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and about is not None

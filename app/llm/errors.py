@@ -47,3 +47,7 @@ class ModelRejected(ModelError):
 
 class UnsupportedReplyMode(ModelRejected):
     """The endpoint does not support this form of reply."""
+
+
+class PicturesRefused(ModelRejected):
+    """The endpoint rejects a turn with pictures, and may accept the same turn without them."""

@@ -14,6 +14,7 @@ import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
+from app.llm.wire import conversation
 
 Failure = Literal["unavailable", "timed_out", "invalid"]
 
@@ -160,8 +161,9 @@ def _error(recorded: _RecordedReply) -> ModelError:
 
 
 def _key(model: str, turn: Turn) -> str:
-    asked = (model, turn.messages, type(turn.form).__name__, turn.form, turn.max_output_tokens)
-    return sha256(msgspec.json.encode((*asked, turn.seed))).hexdigest()[:32]
+    form = (type(turn.form).__name__, turn.form)
+    asked = (model, conversation(turn.messages), *form, turn.max_output_tokens, turn.seed)
+    return sha256(msgspec.json.encode(asked)).hexdigest()[:32]
 
 
 def _read(path: Path, *, torn: bool = False) -> tuple[dict[str, _RecordedReply], int]:

@@ -12,6 +12,10 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
+# A picture of at most 512 × 512 pixels costs 85 tokens at gpt-4o, 308 at gpt-5-mini, 256 to 400 at
+# Gemini, Claude and Qwen-VL, 630 at gpt-4.1-nano; only gpt-4o-mini counts 2,833.
+PICTURE_TOKENS = 400
+
 _PER_MESSAGE = 4  # the chat format's own tokens (OpenAI cookbook, "How to count tokens")
 
 # The estimate while there is no vocabulary: 1.25 tokens per word, group of up to

@@ -14,6 +14,7 @@ import msgspec
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.circuit import Circuit
 from app.llm.errors import ModelError, ModelUnavailable
+from app.llm.wire import conversation
 from app.storage.documents import Documents
 from tree.errors import StoreUnavailable
 
@@ -111,7 +112,8 @@ class Cached:
 
 def _key(endpoint: str, model: str, turn: Turn) -> str:
     form = (type(turn.form).__name__, turn.form)
-    asked = (endpoint, model, turn.messages, *form, turn.max_output_tokens, turn.seed)
+    messages = conversation(turn.messages)
+    asked = (endpoint, model, messages, *form, turn.max_output_tokens, turn.seed)
     return sha256(msgspec.json.encode(asked)).hexdigest()
 
 

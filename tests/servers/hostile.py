@@ -71,6 +71,8 @@ class Behaviour(StrEnum):
 
     NO_SCHEMAS = auto()
     """400 to a request with `response_format`; well-formed without it."""
+    NO_PICTURES = auto()
+    """Status and words of `refusal` to a request with pictures; well-formed without them."""
     UNAUTHORIZED = auto()
     UNKNOWN_MODEL = auto()
     OUT_OF_QUOTA = auto()
@@ -105,6 +107,7 @@ class HostileServer:
     keys: set[str]  # that came along
     longest: int  # characters of a text that is embedded
     unwanted: str  # no text with this is embedded
+    refusal: tuple[int, JsonValue]  # of pictures: a status and a body
     together: int  # so many requests have to be there before any is answered
 
     def __init__(self) -> None:
@@ -139,6 +142,7 @@ class HostileServer:
         self.keys = set()
         self.longest = 100_000
         self.unwanted = "(nothing)"
+        self.refusal = (400, {"error": {"message": "This model does not see."}})
         self.together = 0
 
     def stop(self) -> None:
@@ -167,6 +171,9 @@ class HostileServer:
             case Behaviour.NO_SCHEMAS if "response_format" in body:
                 message = "'response_format' of type 'json_schema' is not supported."
                 return _error(400, message, param="response_format")
+            case Behaviour.NO_PICTURES if pictures_of(body):
+                status, said = self.refusal
+                return JSONResponse(said, status)
         if refused := _refused(behaviour, body):
             return refused
         if "input" in body and "questions" not in body:
@@ -207,12 +214,27 @@ class HostileServer:
         return Response(reply, media_type="application/json")
 
     def _content(self, body: Body) -> str:
-        return self.content(body["messages"][-1]["content"]) if "messages" in body else ""
+        return self.content(_text_of(body["messages"][-1])) if "messages" in body else ""
 
     async def _reset(self, reply: bytes, request: Request) -> AsyncIterator[bytes]:
         assert request.client is not None
         yield reply[: len(reply) // 2]
         self._loopback.reset_connection((request.client.host, request.client.port))
+
+
+def pictures_of(body: Body) -> list[str]:
+    """The URLs of all pictures in a request for a chat."""
+    parts = [part for message in body.get("messages", ()) for part in _parts(message)]
+    return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+
+
+def _text_of(message: Body) -> str:
+    return "\n".join(part["text"] for part in _parts(message) if part["type"] == "text")
+
+
+def _parts(message: Body) -> list[Body]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def embedding_of(text: str) -> np.ndarray:
