@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,13 +16,21 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Loopback:
-    """Serves from its construction until `stop`."""
+    """Serves from its construction until `stop`; over https with a file of certificate and key."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, certificate: Path | None = None) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         host, port = self._listening.getsockname()
-        self.base_url = f"http://{host}:{port}/v1"
-        config = uvicorn.Config(app, log_config=None, loop="asyncio", lifespan="off", ws="none")
+        self.authority = f"{host}:{port}"
+        self.base_url = f"http://{self.authority}/v1"
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            loop="asyncio",
+            lifespan="off",
+            ws="none",
+            ssl_certfile=certificate,
+        )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
