@@ -1,20 +1,21 @@
 """`evaluate`: the quality of recommendations, on your own data or on public formats."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from app.cli.evaluation_setup import EvaluationBar, chosen_models, loaded
-from app.cli.progress import bar
+from app.cli.evaluate_wishes import Catalogues, evaluated_wishes
+from app.cli.evaluation_options import OUT, Common, study
+from app.cli.evaluation_setup import evaluating, loaded
 from app.cli.session import Failed, JsonOption, explained, out, print_json, run
-from app.evaluation.choices import COMPARED, SHARES, SIZES, DataFormat, DomainBy, Protocol
+from app.evaluation.choices import SHARES, SIZES, DomainBy, LeftOut, Protocol
 
 if TYPE_CHECKING:
+    from app.evaluation.report import ResultRow, Results
     from app.evaluation.studies import StudyInput
     from app.evaluation.trials import Trial
     from app.llm import Models
@@ -24,84 +25,9 @@ commands = typer.Typer(
     no_args_is_help=True,
 )
 
-_OUT = Path("evaluation")
+_study = partial(study, commands)
 
 Study: TypeAlias = Callable[["StudyInput", "Models"], Iterable["Trial"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """Options of all studies: each field becomes an option of their commands. See _study."""
-
-    data: Annotated[
-        list[Path],
-        typer.Argument(
-            help="A folder, or files: MIND, Amazon reviews, MovieLens, or plain JSON Lines.",
-            exists=True,
-        ),
-    ]
-    system: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--system", "-s", help="A system: NAME or NAME:PARAMETER=VALUE,…; may be repeated."
-        ),
-    ] = None
-    format: Annotated[
-        DataFormat | None, typer.Option("--format", help="Detected from the files unless given.")
-    ] = None
-    min_rating: Annotated[
-        float | None, typer.Option(help="Leave out events without this rating or a higher one.")
-    ] = None
-    users: Annotated[
-        int,
-        typer.Option(
-            "--users", "--readers", min=0, help="Number of users, chosen at random; 0 for all."
-        ),
-    ] = 1_000
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder of results.jsonl and report.html.", file_okay=False),
-    ] = _OUT
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Record replies of the model here.", dir_okay=False),
-    ] = None
-    replay: Annotated[
-        Path | None,
-        typer.Option(help="Use recorded replies instead of a model.", exists=True, dir_okay=False),
-    ] = None
-    as_json: JsonOption = False
-
-    def systems(self, models: "Models", *with_model: str) -> list[str]:
-        """The requested systems, or the default ones; `with_model` are added where a model is."""
-        if self.system:
-            return self.system
-        return [*(("beam", *with_model) if models.configured else ()), *COMPARED]
-
-
-def _study(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that makes a study a command: its own options come first, then those of Common.
-
-    The study gets the latter as one Common, in which the fields in `without` have their defaults.
-    """
-
-    def decorate(study: Callable[..., None]) -> Callable[..., None]:
-        specific = list(signature(study).parameters.values())[1:]
-        shared = [
-            field for name, field in signature(Common).parameters.items() if name not in without
-        ]
-
-        @wraps(study)
-        def command(**given: object) -> None:
-            values = {field.name: given.pop(field.name) for field in shared}
-            study(Common(**values), **given)  # type: ignore[arg-type]  # typer has checked them
-
-        options = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*specific, *shared)]
-        command.__signature__ = Signature(options)  # type: ignore[attr-defined]  # typer reads it
-        return commands.command()(command)
-
-    return decorate
 
 
 @_study()
@@ -210,9 +136,54 @@ def crossdomain(
     _run(common, study)
 
 
+@_study(without=("data", "users", "min_rating"))
+def wishes(
+    common: Common,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help='Lines {"wish", "item_id"} or {"query", "item_ids"}, with "data" where they are '
+            "for several data sets.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder with a data set; may be repeated. Default: the folders beside the file.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    only_items: Annotated[
+        Path | None,
+        typer.Option(
+            help='Only these items of the catalogue: lines with an id, or {"item_id"}.',
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    without: Annotated[
+        list[LeftOut] | None,
+        typer.Option(help="Leave this field out of the items' text; may be repeated."),
+    ] = None,
+) -> None:
+    """How often a wish in words finds the items that it was written for."""
+    from app.evaluation.wishes import METRICS
+
+    catalogues = Catalogues(data or (), only_items, without or ())
+
+    async def evaluated() -> None:
+        results, rows = await evaluated_wishes(common, file, catalogues)
+        _finish(common, results, rows, METRICS)
+
+    run(evaluated())
+
+
 @commands.command()
 def report(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)] = _OUT,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)] = OUT,
     as_json: JsonOption = False,
 ) -> None:
     """Show the stored results, and write report.html again."""
@@ -249,48 +220,40 @@ def _run(
 async def _evaluated(
     common: Common, study: Study, metrics: Sequence[str] | None, stand_in: bool
 ) -> None:
-    from app.embedders import EmbedderCache
-    from app.evaluation.dataset import DataError
-    from app.evaluation.report import Results, as_json, show, write
     from app.evaluation.studies import EmptyStudyInput, StudyInput
-    from app.evaluation.systems import EvalContext, MissingLibrary, Trees, UnknownSystem, systems
-    from app.evaluation.trials import Evaluation
-    from app.llm.recording import RecordingError
+    from app.evaluation.systems import systems
 
-    results = Results(common.out / "results.jsonl")
-    try:
-        with bar(quiet=common.as_json) as progress:
-            progress_bar = EvaluationBar(progress)
-            async with chosen_models(common.record, common.replay, stand_in) as (settings, models):
-                embedders = EmbedderCache(settings.embedder_endpoint)
-                context = EvalContext(settings, models, trees=Trees(embedders))
-                # Wrong names are found before anything is read or built.
-                systems(common.system or (), context)
-                without_data = study(EmptyStudyInput(), models)
-                systems(list(dict.fromkeys(trial.full_name for trial in without_data)), context)
-                data = loaded(common.data, common.format, common.min_rating, progress_bar)
-                leaves: Callable[[], dict[str, str]] = dict
-                if not all(item.categories for item in data.items):
-                    progress_bar.begins("building the tree")
-                    leaves = await context.trees.leaves(data.items)
-                given = StudyInput(
-                    data,
-                    common.users or None,
-                    common.seed,
-                    leaves,
-                    min_rating=common.min_rating,
-                )
-                evaluation = Evaluation(
-                    data,
-                    context,
-                    results,
-                    progress_bar,
-                    seed=common.seed,
-                    ask_again=bool(common.record or common.replay),
-                )
-                rows = [row async for row in evaluation.run(study(given, models))]
-    except (DataError, UnknownSystem, MissingLibrary, RecordingError) as error:
-        raise Failed(str(error)) from error
+    async with evaluating(common, stand_in=stand_in) as opened:
+        models, context = opened.models, opened.context
+        # Wrong names are found before anything is read or built.
+        systems(common.system or (), context)
+        without_data = study(EmptyStudyInput(), models)
+        systems(list(dict.fromkeys(trial.full_name for trial in without_data)), context)
+        data = loaded(common.data, common.format, common.min_rating, opened.bar)
+        leaves: Callable[[], dict[str, str]] = dict
+        if not all(item.categories for item in data.items):
+            opened.bar.begins("building the tree")
+            leaves = await context.trees.leaves(data.items)
+        given = StudyInput(
+            data,
+            common.users or None,
+            common.seed,
+            leaves,
+            min_rating=common.min_rating,
+        )
+        evaluation = opened.evaluation(data)
+        rows = [row async for row in evaluation.run(study(given, models))]
+    _finish(common, opened.results, rows, metrics)
+
+
+def _finish(
+    common: Common,
+    results: "Results",
+    rows: Sequence["ResultRow"],
+    metrics: Sequence[str] | None,
+) -> None:
+    from app.evaluation.report import as_json, show, write
+
     write(common.out / "report.html", results.rows())
     if common.as_json:
         print_json(as_json(rows))

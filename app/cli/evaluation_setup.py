@@ -2,20 +2,70 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from app.cli.session import err
+from app.cli.evaluation_options import Common
+from app.cli.progress import bar
+from app.cli.session import Failed, err
 from app.evaluation.choices import DataFormat
 
 if TYPE_CHECKING:
     from app.evaluation.dataset import Dataset
-    from app.evaluation.trials import Trial
+    from app.evaluation.report import Results
+    from app.evaluation.systems import EvalContext
+    from app.evaluation.trials import Evaluation, Trial
     from app.llm import Models
     from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEvaluation:
+    """What the systems of one command are built from and measured with."""
+
+    common: Common
+    results: "Results"
+    bar: "EvaluationBar"
+    context: "EvalContext"
+    models: "Models"
+
+    def evaluation(self, data: "Dataset", *, with_lists: bool = True) -> "Evaluation":
+        """An evaluation on one data set."""
+        from app.evaluation.trials import Evaluation
+
+        return Evaluation(
+            data,
+            self.context,
+            self.results,
+            self.bar,
+            seed=self.common.seed,
+            ask_again=bool(self.common.record or self.common.replay),
+            with_lists=with_lists,
+        )
+
+
+@asynccontextmanager
+async def evaluating(common: Common, *, stand_in: bool = False) -> AsyncIterator[OpenedEvaluation]:
+    """The parts of a command, with a progress bar. Raises Failed for errors of data or systems."""
+    from app.embedders import EmbedderCache
+    from app.evaluation.dataset import DataError
+    from app.evaluation.report import Results
+    from app.evaluation.systems import EvalContext, MissingLibrary, Trees, UnknownSystem
+    from app.llm.recording import RecordingError
+
+    results = Results(common.out / "results.jsonl")
+    try:
+        with bar(quiet=common.as_json) as progress:
+            async with chosen_models(common.record, common.replay, stand_in) as (settings, models):
+                embedders = EmbedderCache(settings.embedder_endpoint)
+                context = EvalContext(settings, models, trees=Trees(embedders))
+                yield OpenedEvaluation(common, results, EvaluationBar(progress), context, models)
+    except (DataError, UnknownSystem, MissingLibrary, RecordingError) as error:
+        raise Failed(str(error)) from error
 
 
 def loaded(

@@ -21,6 +21,7 @@ class Query:
     profile: str = ""
     candidates: tuple[str, ...] | None = None
     excluded: frozenset[str] = frozenset()
+    wish: str = ""  # what the user asks for in words
 
 
 @dataclass(frozen=True, slots=True)

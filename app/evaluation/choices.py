@@ -26,6 +26,14 @@ class DomainBy(StrEnum):
     CATEGORY = "category"  # the broadest category, for data of a single domain
 
 
+class LeftOut(StrEnum):
+    """Fields of items that an evaluation can leave out of their text."""
+
+    DESCRIPTION = "description"
+    CATEGORIES = "categories"
+    KEYWORDS = "keywords"
+
+
 class Protocol(StrEnum):
     """How a data set is split into training data and cases."""
 

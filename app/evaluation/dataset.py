@@ -43,6 +43,12 @@ class Skipped:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, where)
 
+    def include(self, other: "Skipped") -> None:
+        """Add the rows of another file."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            self.first.setdefault(reason, other.first[reason])
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

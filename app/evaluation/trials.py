@@ -22,6 +22,8 @@ from app.evaluation.systems import EvalContext, systems
 from app.options import StrategyName
 from app.recommend import Recommendation
 from prompts import fingerprints
+from tree.item import Item
+from tree.vectors import Int8Matrix
 
 _QUERIES_AT_ONCE = 512
 _SERVICE_SYSTEMS = frozenset(get_args(StrategyName))
@@ -101,7 +103,7 @@ class Evaluation:
     A row with answers in which a model failed is run again. With `ask_again`, every system that
     uses a model is run again, so that a recording is complete. Each system is compared with the
     first system of its split, also where one of the two was run earlier: answers are stored beside
-    the results.
+    the results. `with_lists` also measures what needs the vectors of the catalogue.
     """
 
     def __init__(
@@ -113,7 +115,10 @@ class Evaluation:
         *,
         seed: int = 0,
         ask_again: bool = False,
+        with_lists: bool = True,
     ) -> None:
+        self.measured: dict[str, SystemMetrics] = {}  # of this run, by the key of the row
+        self._with_lists = with_lists
         self._data = Data.of(data)
         self._context = replace(
             context,
@@ -214,7 +219,7 @@ class Evaluation:
                 ended=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         self._answer_store.put(run.key, answers)
-        measured = await self._measured(trial, answers)
+        measured = self.measured[run.key] = await self._measured(trial, answers)
         first = self._first_of(trial, measured)
         return ResultRow.of(
             run,
@@ -236,7 +241,7 @@ class Evaluation:
         answers = self._answer_store.get(row.key, len(trial.cases))
         if answers is None:
             return None
-        measured = await self._measured(trial, answers)
+        measured = self.measured[row.key] = await self._measured(trial, answers)
         first = self._first_of(trial, measured)
         against = (
             {}
@@ -269,15 +274,12 @@ class Evaluation:
         self._degraded += answer.degraded
         for stage, usage in answer.usage.stages.items():
             if usage.calls:
-                self._usage[stage] = _added(self._usage.get(stage, ModelUsage()), usage)
+                self._usage[stage] = self._usage.get(stage, ModelUsage()).plus(usage)
 
     async def _statistics_of(self, training: Training) -> CatalogStatistics:
         """The statistics of the catalogue, with default vectors: the same for every system."""
         if self._background is None or self._background[0] is not training:
-            store = await self._context.trees.of(training.items, DEFAULT_EMBEDDER)
-            tree = await store.load()
-            rows = [tree.row(item.id) for item in training.items]
-            vectors = tree.rows.vectors[np.array([-1 if row is None else row for row in rows])]
+            vectors = await self._vectors_of(training.items) if self._with_lists else None
             topics = topics_of(training.items)
             distinct = topics if len(set(topics)) > 1 else None
             statistics = CatalogStatistics.of(
@@ -285,6 +287,12 @@ class Evaluation:
             )
             self._background = training, statistics
         return self._background[1]
+
+    async def _vectors_of(self, items: Sequence[Item]) -> Int8Matrix:
+        store = await self._context.trees.of(items, DEFAULT_EMBEDDER)
+        tree = await store.load()
+        rows = [tree.row(item.id) for item in items]
+        return tree.rows.vectors[np.array([-1 if row is None else row for row in rows])]
 
 
 def _limit(trial: Trial) -> int:
@@ -295,12 +303,3 @@ def _limit(trial: Trial) -> int:
 
 def _name(trial: Trial) -> str:
     return trial.system.partition(":")[0]
-
-
-def _added(so_far: ModelUsage, usage: object) -> ModelUsage:
-    return ModelUsage(
-        **{
-            name: getattr(so_far, name) + getattr(usage, name)
-            for name in ModelUsage.__struct_fields__
-        }
-    )

@@ -48,6 +48,12 @@ class Mean:
         both = np.isfinite(above) & np.isfinite(below)
         return cls(np.where(both, above, 0.0), np.where(both, below, 0.0), offset)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Mean]") -> "Mean":
+        """The mean over the cases of several means, in their order."""
+        above = np.concatenate([part.above for part in parts])
+        return cls(above, np.concatenate([part.below for part in parts]), parts[0].offset)
+
     def of_rows(self, rows: Ints) -> "Mean":
         """The mean over some cases only."""
         return Mean(self.above[rows], self.below[rows], self.offset)

@@ -1,5 +1,6 @@
 """`SystemMetrics`: all metrics of one system, per case and over all cases."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,6 +112,40 @@ class SystemMetrics:
             _place=given.target_position,
             _topics=topics,
             _topic_names=statistics.topic_names,
+        )
+
+    @classmethod
+    def pooled(cls, parts: Mapping[str, "SystemMetrics"]) -> "SystemMetrics":
+        """The metrics of one system over the cases of several data sets, by their names.
+
+        Each data set is one bucket. Their catalogues and users are different ones. Topics are left
+        out.
+        """
+        from scipy.sparse import block_diag
+
+        given = list(parts.values())
+        names = [name for name in given[0].means if all(name in one.means for one in given)]
+        users = np.cumsum([0, *(int(one._user.max(initial=-1)) + 1 for one in given)])
+        flaws: Counter[str] = Counter()
+        for one in given:
+            flaws.update(one.flaws)
+        return cls(
+            table={
+                name: np.concatenate([one.table[name] for one in given])
+                for name in given[0].table
+                if all(name in one.table for one in given)
+            },
+            means={name: Mean.joined([one.means[name] for one in given]) for name in names},
+            k=given[0].k,
+            bucket=tuple(name for name, one in parts.items() for _ in one.bucket),
+            flaws=flaws,
+            _user=np.concatenate(
+                [one._user + first for one, first in zip(given, users, strict=False)]
+            ),
+            _shown=block_diag([one._shown for one in given], format="csr"),
+            _place=np.concatenate([one._place for one in given]),
+            _topics={},
+            _topic_names=(),
         )
 
     def summary(self, *, seed: int, count: int = RESAMPLES) -> Summary:

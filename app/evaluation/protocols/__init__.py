@@ -8,6 +8,7 @@ DataError where no user has the events that the protocol needs.
 from app.evaluation.choices import DomainBy
 from app.evaluation.protocols.coldstart import coldstart
 from app.evaluation.protocols.crossdomain import crossdomain
+from app.evaluation.protocols.known_item import known_item
 from app.evaluation.protocols.last_out import exclusion, leave_last_out, paper
 from app.evaluation.protocols.observed import impressions, temporal
 from app.evaluation.protocols.sampling import BUCKETS, Split, bucket_of, training_share
@@ -21,6 +22,7 @@ __all__ = [
     "crossdomain",
     "exclusion",
     "impressions",
+    "known_item",
     "leave_last_out",
     "paper",
     "temporal",

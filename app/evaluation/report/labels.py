@@ -133,6 +133,11 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %") if value < 10 else f"× {value:,.1f}"
 
 
+def change(value: float) -> str:
+    """A difference as text: `+.057`, `–.012`."""
+    return f"{'–' if value < 0 else '+'}{figure(abs(value), 0.1)}"
+
+
 def count(value: float | None) -> str:
     """A count as text; a dash for None."""
     if value is None:

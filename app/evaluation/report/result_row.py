@@ -47,6 +47,15 @@ class ModelUsage(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
     fallbacks: int = 0
 
+    def plus(self, other: object) -> "ModelUsage":
+        """The sum with something that has the same fields."""
+        return ModelUsage(
+            **{
+                name: getattr(self, name) + getattr(other, name)
+                for name in ModelUsage.__struct_fields__
+            }
+        )
+
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """The metrics of the cases in one bucket."""

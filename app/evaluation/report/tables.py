@@ -9,6 +9,7 @@ from app.evaluation.report.labels import Group
 from app.evaluation.report.result_row import Metrics, ResultRow
 
 TOKENS = "tokens"  # the study whose tables show the use of models instead of quality
+WISHES = "wishes"  # the study of wishes in words
 COMPARED = ("recall", "ndcg")
 _USUAL = ("recall", "ndcg", "mrr", "x_random", "ilad", "coverage", "gauc")
 _STAGES = ("profile", "search", "recall", "rerank")

@@ -1,7 +1,7 @@
 """The report on a terminal, and as JSON."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from textwrap import fill
 
 import msgspec
@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.evaluation.metrics import MetricEstimate, PairedComparison
 from app.evaluation.report import labels
 from app.evaluation.report.labels import Group
 from app.evaluation.report.result_row import ResultRow
 from app.evaluation.report.tables import (
     COMPARED,
+    WISHES,
     Cell,
     TableColumn,
     TableData,
@@ -109,14 +111,24 @@ def _cell(cell: Cell, *, beside: bool) -> Text:
 def _pairs(rows: Sequence[ResultRow]) -> Iterator[str]:
     for row in rows:
         for name, found in row.against.items():
-            ratios = [
-                f"{labels.metric_name(metric)} {labels.share(pair.ratio.value)} "
-                f"({labels.share(pair.ratio.low)} – {labels.share(pair.ratio.high)})"
+            pairs = [
+                f"{labels.metric_name(metric)} {_pair(pair, row.run.study)}"
                 for metric in chosen_of(rows, COMPARED)
-                if (pair := found.get(metric)) and pair.ratio
+                if (pair := found.get(metric)) and (pair.ratio or row.run.study == WISHES)
             ]
-            if ratios:
-                yield f"{labels.label(row)} against {name}, user by user: {', '.join(ratios)}"
+            if pairs:
+                yield f"{labels.label(row)} against {name}, user by user: {', '.join(pairs)}"
+
+
+def _pair(pair: PairedComparison, study: str) -> str:
+    """The ratio with its interval; the difference for wishes, of which one may find none."""
+    if pair.ratio and study != WISHES:
+        return f"{_shown(pair.ratio, labels.share)}"
+    return f"{_shown(pair.difference, labels.change)}"
+
+
+def _shown(estimate: MetricEstimate, text: Callable[[float], str]) -> str:
+    return f"{text(estimate.value)} ({text(estimate.low)} – {text(estimate.high)})"
 
 
 def _notes(group: Group, shown: Sequence[TableData]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from app.embedders import DEFAULT_EMBEDDER, EmbedderCache, fit_sample
 from app.evaluation.case import Query
 from app.evaluation.systems.scoring_baseline import Scores, ScoringBaseline
+from tree.passage import Passage, Text, whole_texts
 from tree.vectors import DIMENSIONS
 
 TFIDF = "tfidf"
@@ -24,8 +25,9 @@ class Semantic(ScoringBaseline):
     """Scores an item by a soft maximum of its cosines to the last ten history items.
 
     The score is ln(Σ wᵢ · exp(8 · cosᵢ)) / 8 with wᵢ ∝ 0.8^age, plus `popularity` times
-    ln(1 + training users). The profile replaces an empty history. `tfidf` uses n-grams of 3 to 5
-    characters inside words, reduced by truncated SVD; other embedders are those of the service.
+    ln(1 + training users). A wish replaces the history, the profile an empty one. `tfidf` uses
+    n-grams of 3 to 5 characters inside words, reduced by truncated SVD; other embedders are those
+    of the service.
     """
 
     def __init__(
@@ -43,13 +45,13 @@ class Semantic(ScoringBaseline):
         self._embedders = embedders
         self._popularity = popularity
         self._vectors: _Vectors = np.zeros((0, DIMENSIONS), np.float32)
-        self._encode: Callable[[Sequence[str]], _Vectors] = _zeros
+        self._encode: Callable[[Sequence[Text]], _Vectors] = _zeros
 
     def learn(self) -> None:
         """Encode the catalogue."""
-        texts = [item.text for item in self._items]
+        texts = [item.passage for item in self._items]
         if self._embedder == TFIDF:
-            self._encode, self._vectors = _tfidf(texts, self.seed)
+            self._encode, self._vectors = _tfidf(whole_texts(texts), self.seed)
         else:
             made = self._embedders.fit(
                 self._embedder, fit_sample(texts), len(texts), seed=self.seed
@@ -64,7 +66,9 @@ class Semantic(ScoringBaseline):
         for row, query in zip(scores, queries, strict=True):
             history = self._known(query.history)
             liked = self._vectors[list(dict.fromkeys(reversed(history)))[:_NEWEST]]
-            if not history and query.profile:
+            if query.wish:
+                liked = self._encode([Passage(query.wish, is_wish=True)])
+            elif not history and query.profile:
                 liked = self._encode([query.profile])
             if not liked.any():
                 continue
@@ -80,11 +84,13 @@ def _unit(vectors: _Vectors) -> _Vectors:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
-def _zeros(texts: Sequence[str]) -> _Vectors:
+def _zeros(texts: Sequence[Text]) -> _Vectors:
     return np.zeros((len(texts), DIMENSIONS), np.float32)
 
 
-def _tfidf(texts: Sequence[str], seed: int) -> tuple[Callable[[Sequence[str]], _Vectors], _Vectors]:
+def _tfidf(
+    texts: Sequence[str], seed: int
+) -> tuple[Callable[[Sequence[Text]], _Vectors], _Vectors]:
     """A function that encodes texts, and the vectors of the catalogue."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -103,5 +109,5 @@ def _tfidf(texts: Sequence[str], seed: int) -> tuple[Callable[[Sequence[str]], _
     reduction = TruncatedSVD(components, n_iter=2, random_state=seed)
     vectors = _unit(reduction.fit_transform(counts).astype(np.float32))
     return lambda wanted: _unit(
-        reduction.transform(words.transform(wanted)).astype(np.float32)
+        reduction.transform(words.transform(whole_texts(wanted))).astype(np.float32)
     ), vectors

@@ -186,6 +186,7 @@ class ServiceSystem:
                 "user_id": None,  # the query holds all that may be known of a user
                 "history": [{"item_id": item} for item in newest],
                 "profile": query.profile or None,
+                "instruction": query.wish or None,
                 "limit": min(limit, _MAX_LIMIT),
                 "diversity": options.diversity,
                 "perspective": options.perspective,

@@ -43,7 +43,8 @@ class Popular(ScoringBaseline):
 class Bm25(ScoringBaseline):
     """BM25 (Robertson & Zaragoza 2009; Lucene's variant, k1 1.5, b 0.75) over the items' text.
 
-    The query is the text of the last ten history items, or the profile where there are none.
+    The query is the wish with the text of the last ten history items, or the profile where there
+    are neither.
     """
 
     def __init__(self, name: str, *, seed: int = 0) -> None:
@@ -54,7 +55,7 @@ class Bm25(ScoringBaseline):
 
     def learn(self) -> None:
         """Index the catalogue."""
-        self._words = self._tokens([item.text for item in self._items])
+        self._words = self._tokens([item.passage.whole for item in self._items])
         self._index = None
         if any(self._words):
             self._index = self._library.BM25(k1=1.5, b=0.75)
@@ -66,8 +67,9 @@ class Bm25(ScoringBaseline):
         for row, query in zip(scores, queries, strict=True):
             history = self._known(query.history)
             words = [word for item in history[-_QUERY_ITEMS:] for word in self._words[item]]
-            if not history and query.profile:
-                [words] = self._tokens([query.profile])
+            said = query.wish or (query.profile if not history else "")
+            if said:
+                words = self._tokens([said])[0] + words
             if self._index is None or not self._index.get_tokens_ids(words):
                 continue
             found = self._index.get_scores(words)

@@ -151,3 +151,52 @@ def test_domains_may_be_categories_and_ratings_limited(data):
     ):
         [row] = told(evaluated(data, *asked, *more))["rows"]
         assert list(row["buckets"]) == [bucket]
+
+
+def test_wishes_are_measured_by_data_set_and_together(data):
+    items = [json.loads(line) for line in DEMO.read_text(encoding="utf-8").splitlines()]
+    other = data.parent / "films"
+    other.mkdir()
+    for name in ("items.jsonl", "histories.jsonl"):
+        (other / name).write_bytes((data / name).read_bytes())
+    rows = [
+        {"data": folder, "item_id": item["id"], "wish": item["description"]}
+        for folder, some in (("books", items[:6]), ("films", items[6:10]))
+        for item in some
+    ]
+    wishes = data.parent / "wishes.jsonl"
+    wishes.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    asked = ("wishes", str(wishes), "-s", "random", "-s", "bm25")
+    shown = evaluated(data, *asked)
+    assert shown.returncode == 0, shown.stderr
+    assert "wishes · all · known-item" in shown.stdout
+    assert "bm25 against random, user by user: Recall@20 +" in shown.stdout.replace("\n", " ")
+    rows = told(evaluated(data, *asked, "--json"))["rows"]
+    stored = (data.parent / "evaluation" / "results.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in stored.splitlines()] == rows, "nothing ran again"
+    assert [(row["run"]["data"]["name"], row["cases"]) for row in rows[1::2]] == [
+        ("books", 6),
+        ("films", 4),
+        ("all", 10),
+    ]
+    bm25 = rows[-1]
+    assert bm25["metrics"]["recall@20"]["value"] == 1.0
+    assert bm25["against"]["random"]["recall@20"]["difference"]["value"] > 0.3
+    assert set(bm25["buckets"]) == {"books", "films"}
+    alone = ("wishes", str(wishes), "-s", "bm25", "--json", "--data", str(other))
+    ids = data.parent / "ids.txt"
+    ids.write_text("\n".join(item["id"] for item in items[6:9]), encoding="utf-8")
+    cut = ("--only-items", str(ids), "--without", "description")
+    [whole] = told(evaluated(data, *alone))["rows"]
+    [part] = told(evaluated(data, *alone, *cut))["rows"]
+    assert (whole["run"]["data"]["items"], part["run"]["data"]["items"]) == (len(items), 3)
+    assert (whole["cases"], part["cases"]) == (4, 3)
+    assert part["run"]["settings"]["without"] == "description"
+
+
+def test_a_missing_folder_of_wishes_is_one_sentence(data):
+    wishes = data.parent / "wishes.jsonl"
+    wishes.write_text('{"data": "music", "item_id": "1", "wish": "slow"}', encoding="utf-8")
+    failed = evaluated(data, "wishes", str(wishes))
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "music: no such file or folder" in failed.stderr
