@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from app.catalog_jobs import CatalogJobs
@@ -35,6 +36,7 @@ from app.storage.feedback import Feedback
 from app.storage.key_usage import RedisKeyUsage
 from app.storage.redis_documents import RedisDocuments
 from app.storage.redis_feedback import RedisFeedback
+from app.storage.vectors import RedisVectors
 from tree.errors import EmbedderUnavailable, EmbedderUnusable, StoreUnavailable
 from tree.redis.aof_rewrite import rewrite_aof
 from tree.redis.connection import Client, connect
@@ -122,7 +124,12 @@ async def services(
         jobs = Jobs(documents, settings.job_ttl_s, times.jobs)
         registry = Registry(documents, keys_by_catalog)
         models = await _models(settings, documents, stack)
-        embedders = EmbedderCache(settings.embedder_endpoint, times=times.embeddings)
+        embedders = EmbedderCache(
+            settings.embedder_endpoint,
+            times=times.embeddings,
+            vectors=partial(RedisVectors, client, prefix=settings.key_prefix),
+            vector_ttl_s=settings.vector_ttl_s,
+        )
         stack.callback(embedders.close)
         catalogs = Catalogs(registry, jobs, store, settings, models, lagged, feedback, embedders)
         jobs.set_worker(CatalogJobs(catalogs, settings))

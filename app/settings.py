@@ -218,6 +218,14 @@ class Settings(BaseSettings):
         description="Longest that a recommendation waits for the vectors of its texts; after that "
         "it continues without them.",
     )
+    vector_ttl_s: int = Field(
+        default=7_776_000,
+        ge=0,
+        le=315_360_000,
+        description="How long the vector of an item's text by `openai:MODEL` is kept after its "
+        "last use, so that the model is not asked for it again; 0 for never. It takes 1.7 kB with "
+        "a model of 1,536 dimensions.",
+    )
     history_items: int = Field(
         default=10, ge=1, le=50, description="How many of the newest history items are used."
     )

@@ -8,7 +8,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 
 from app.curate.processes import WorkerProcesses
-from app.embedders import Embedder, EmbedderCache, LexicalEmbedder, embedder_for
+from app.embedders import (
+    Embedder,
+    EmbedderCache,
+    EmbeddingAccount,
+    LexicalEmbedder,
+    embedder_for,
+)
 from tree.node import Space
 from tree.passage import Text
 from tree.vectors import Int8Matrix
@@ -56,6 +62,10 @@ class BatchEncoder:
     async def encode_interactive(self, space: Space, texts: Sequence[Text]) -> Int8Matrix:
         """The vectors of a few texts of a write that a client waits for. See EmbedderCache."""
         return await self._embedders.encode_interactive(space, texts, _ITEM_TIMEOUT_S, writing=True)
+
+    def account(self, catalog_id: str) -> EmbeddingAccount:
+        """See EmbedderCache."""
+        return self._embedders.account(catalog_id)
 
     def is_fast(self, space: Space) -> bool:
         """See Embedder."""

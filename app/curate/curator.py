@@ -13,7 +13,7 @@ from app.curate.labels import LabelRefresher, LabelWriter
 from app.curate.leaf_labels import LeafLabels
 from app.curate.rebuilder import Rebuilder
 from app.curate.writes import COMMIT_ITEMS, Writer
-from app.embedders import EmbedderCache
+from app.embedders import EmbedderCache, counting
 from app.jobs import Job, JobReport, JobRunning, Jobs
 from app.llm import Models
 from app.settings import Settings
@@ -53,8 +53,14 @@ class Curator:
         self._jobs = jobs
         self._growth = Growth(embedders, settings.rebuild_growth)
         self._kept_versions = settings.kept_versions
+        self._embedders = embedders
         self._writer = Writer(
-            store, embedders, settings.commit_window_ms / 1000, self._after_commit, batch_encoder
+            catalog_id,
+            store,
+            embedders,
+            settings.commit_window_ms / 1000,
+            self._after_commit,
+            batch_encoder,
         )
         self._leaf_labels = LeafLabels(store, self._writer.relabel)
         labels = LabelWriter(models or Models.none(MemoryDocuments()), settings, language)
@@ -194,11 +200,16 @@ class Curator:
     async def work(self, job: Job, report: JobReport) -> dict[str, object]:
         """See JobWorker. A job fails during an outage of the embedder; placements and automatic
         rebuilds start again later."""
+        account = self._embedders.account(self._catalog)
         try:
-            return await self._runs.run(job, report)
+            with counting(account):
+                result = await self._runs.run(job, report)
         except EmbedderUnavailable:
             self._paused_until = time.monotonic() + _EMBEDDER_PAUSE_S
             raise
+        finally:
+            account.open = False
+        return {**result, "embeddings": account.result()} if account.counted else result
 
     async def aclose(self) -> None:
         """Finish within two seconds what writes have started; the next start does the rest."""

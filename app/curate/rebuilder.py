@@ -13,7 +13,7 @@ from app.curate.labels import LabelResult, LabelWriter
 from app.curate.locked_labels import carried_locks
 from app.curate.store_source import Damage, StoreSource
 from app.curate.threads import JOBS
-from app.embedders import EmbedderCache
+from app.embedders import EmbedderCache, name_refused
 from app.jobs import JobFailed, JobReport
 from app.llm import ModelRejected
 from tree import place
@@ -128,6 +128,7 @@ class Rebuilder:
         items = list((await self._store.items(ids)).values())
         passages = [item.passage for item in items]
         vectors = await self._embedders.encode_batch(draft.space, passages, building=True)
+        name_refused([item.id for item in items], passages)
         stale = [at for at, item in enumerate(items) if _differs(draft, base, item.id, vectors[at])]
         if not stale:
             return draft
@@ -243,6 +244,7 @@ class Rebuilder:
             items = list((await self._store.items(arrived[start : start + _READ])).values())
             passages = [item.passage for item in items]
             vectors = await self._embedders.encode_batch(draft.space, passages, building=True)
+            name_refused([item.id for item in items], passages)
             more = await JOBS.run(place.plan, draft, items, vectors)
             draft = await JOBS.run(draft.apply, more)
             done += more

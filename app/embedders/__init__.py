@@ -4,6 +4,7 @@ A name chooses an embedder: `KIND`, or `KIND:MODEL` for a text model. Only this 
 kinds: `app.embedders.kinds` lists them.
 """
 
+from app.embedders.account import EmbeddingAccount, counting, counting_for, name_refused
 from app.embedders.cache import EmbedderCache, fit_sample, sample_stride
 from app.embedders.embedder import Embedder, EmbedderKind
 from app.embedders.hybrid import HybridEmbedder
@@ -24,12 +25,16 @@ __all__ = [
     "Embedder",
     "EmbedderCache",
     "EmbedderKind",
+    "EmbeddingAccount",
     "EndpointAddress",
     "EndpointTimes",
     "HybridEmbedder",
     "LexicalEmbedder",
+    "counting",
+    "counting_for",
     "embedder_for",
     "first_space",
     "fit_sample",
+    "name_refused",
     "sample_stride",
 ]

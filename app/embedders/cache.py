@@ -5,15 +5,19 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
 
+from app.embedders.account import EmbeddingAccount
 from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.kept_vectors import REFUSED_S, KeptVectors
 from app.embedders.kinds import embedder_for, embedder_kinds, find_kind, parse_name
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
+from app.storage.vectors import RedisVectors
 from tree.errors import EmbedderUnavailable
 from tree.node import Space
 from tree.passage import Passage, Text, passages_of, whole_texts
@@ -25,6 +29,7 @@ T = TypeVar("T")
 _FIT_SAMPLE = 20_000
 _KEPT_TEXTS = 4_096  # of requests and single writes: profiles repeat; some 2 MB
 _INLINE_CHARS = 4_000  # encoding more would block the event loop for more than 10 ms
+VECTOR_TTL_S = 7_776_000  # 90 days
 _INTERACTIVE_THREADS = 16  # a call that hangs occupies one until its timeout
 _BATCH_THREADS = 4
 
@@ -32,7 +37,8 @@ _BATCH_THREADS = 4
 class EmbedderCache:
     """The embedders of the spaces in use: unpacking a fitted state takes some 20 ms.
 
-    It has all kinds, with `openai` models at `endpoint`, or only `kinds`.
+    It has all kinds, with `openai` models at `endpoint`, or only `kinds`. The vectors of the texts
+    of each catalogue are kept in its `vectors`, unless they are not used for `vector_ttl_s`.
     """
 
     def __init__(
@@ -42,14 +48,20 @@ class EmbedderCache:
         kinds: Sequence[EmbedderKind] | None = None,
         times: EndpointTimes | None = None,
         size: int = 8,
+        vectors: Callable[[str], RedisVectors] | None = None,
+        vector_ttl_s: int = VECTOR_TTL_S,
     ) -> None:
         self._size = size
         self._kinds = kinds or embedder_kinds(
             endpoint or EndpointAddress(), times or EndpointTimes()
         )
+        self._vectors = vectors if vector_ttl_s else None
+        self._vector_ttl_s = vector_ttl_s
+        self._kept: dict[str, KeptVectors] = {}
         self._known: dict[str, Embedder] = {}
         self._open: set[str] = set()  # those that have encoded something
         self._texts: dict[bytes, Int8Matrix] = {}
+        self._asked_again: dict[bytes, float] = {}  # when, for texts that may have been refused
         # Requests never wait for writes, writes never for batches, and batches never for builds.
         self._requests = ThreadPoolExecutor(_INTERACTIVE_THREADS, "requests")
         self._writes = ThreadPoolExecutor(_INTERACTIVE_THREADS, "writes")
@@ -67,6 +79,17 @@ class EmbedderCache:
                 del self._known[oldest]
                 self._open.discard(oldest)
         return embedder
+
+    def account(self, catalog_id: str) -> EmbeddingAccount:
+        """An account for the texts of a catalogue. Called on the event loop."""
+        kept = self._kept.get(catalog_id)
+        if kept is None and self._vectors is not None:
+            loop = asyncio.get_running_loop()
+            kept = KeptVectors(self._vectors(catalog_id), self._vector_ttl_s, loop)
+            self._kept[catalog_id] = kept
+            while len(self._kept) > self._size:
+                del self._kept[next(iter(self._kept))]
+        return EmbeddingAccount(catalog_id, kept)
 
     def is_local(self, name: str) -> bool:
         """Whether the embedder of this name or kind is local. Raises EmbedderUnusable."""
@@ -94,7 +117,8 @@ class EmbedderCache:
     ) -> Embedder:
         """See `fit`."""
         work = partial(self.fit, name, texts, population, seed=seed)
-        return await asyncio.get_running_loop().run_in_executor(self._builds, work)
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._builds, copy_context().run, work)
 
     async def encode_interactive(
         self,
@@ -114,7 +138,12 @@ class EmbedderCache:
         if is_open and embedder.is_fast and sum(map(len, whole_texts(texts))) <= _INLINE_CHARS:
             return embedder.encode(texts)
         keys = [_key(space, passage) for passage in passages_of(texts)]
-        rows = {key: self._texts[key] for key in keys if key in self._texts}
+        now = time.monotonic()
+        rows = {
+            key: self._texts[key]
+            for key in keys
+            if key in self._texts and self._asked_again.get(key, now) >= now
+        }
         wanted = dict(zip(keys, texts, strict=True))
         if fresh := [key for key in wanted if key not in rows]:
             threads = self._writes if writing else self._requests
@@ -129,8 +158,16 @@ class EmbedderCache:
 
     def _keep(self, rows: dict[bytes, Int8Matrix]) -> None:
         self._texts |= rows
+        again = time.monotonic() + REFUSED_S
+        self._asked_again |= {
+            key: again
+            for key, row in rows.items()
+            if not row.any() and self._asked_again.get(key, 0.0) < again - REFUSED_S
+        }
         while len(self._texts) > _KEPT_TEXTS:
-            del self._texts[next(iter(self._texts))]
+            oldest = next(iter(self._texts))
+            del self._texts[oldest]
+            self._asked_again.pop(oldest, None)
 
     async def encode_batch(
         self,
@@ -174,7 +211,8 @@ async def _within(
 
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncio.get_running_loop().run_in_executor(threads, run)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, copy_context().run, run)
     except TimeoutError as error:
         raise EmbedderUnavailable(
             f"the embedder has not answered within {timeout_s:.1f} s"

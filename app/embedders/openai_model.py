@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from app.embedders.batches import CHARS_PER_TEXT, batches
 from app.embedders.text_model import TextModelKind
 from app.llm.circuit import Circuit
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
@@ -34,10 +35,6 @@ logger = logging.getLogger(__name__)
 
 _KIND = "openai"
 
-_TEXTS_PER_CALL = 256
-_CHARS_PER_CALL = 200_000  # providers limit the tokens of a call: 300,000 at OpenAI
-# About 500 tokens: most of a description, and as much as many models read at all.
-_CHARS_PER_TEXT = 2_000
 _FEWEST_CHARS = 100
 _HARMLESS = "a test"  # every endpoint that accepts texts accepts this one
 _CALLS_AT_ONCE = 8
@@ -210,7 +207,7 @@ class EndpointModel:
             async with slots:
                 return await self._fitting(part, deadline)
 
-        parts = _batches([text[:_CHARS_PER_TEXT] for text in texts])
+        parts = batches([text[:CHARS_PER_TEXT] for text in texts])
         return [rows for found in await together(map(ask, parts)) for rows in found]
 
     async def _fitting(self, texts: list[str], deadline: float) -> list[FloatArray]:
@@ -319,19 +316,6 @@ class _TextsRefused(Exception):
     def __init__(self, error: "APIStatusError") -> None:
         code = f" ({error.code})" if isinstance(error.code, str) else ""
         super().__init__(f"{error.status_code}{code}")
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        if batch and (len(batch) == _TEXTS_PER_CALL or size + len(text) > _CHARS_PER_CALL):
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    if batch:
-        yield batch
 
 
 # -- what comes back

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from app.embedders.kept_vectors import SAME_MODEL
+from app.embedders.known_texts import TextModel, known_texts
 from app.embedders.lexical import LexicalEmbedder
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import Space
@@ -18,23 +20,11 @@ from tree.passage import Text, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise, unit_rows
 
 _PROBE = "A quick brown fox reads the news."  # its vector identifies a model
-_SAME = 0.99  # least cosine of the probe; between machines it differs far less
 # Texts that are embedded only to compute the axes, and may cost money. The axes of 4,096 games keep
 # 98.70 % of the variance of 8,430, the axes of all games 98.75 % (MiniLM, 2026-11).
 _FIT_TEXTS = 4_096
 _CHECKED_S = 300.0  # until the model is checked again
 _AT_ONCE = 1_024  # texts at a time whose wide vectors are in memory
-
-
-class TextModel(Protocol):
-    """A function from texts to vectors."""
-
-    def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
-        """float32[texts, width], of any length. There is at least one text, and none is blank.
-
-        For `timeout_s` see Embedder. Called from several threads. Raises EmbedderUnavailable.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +56,10 @@ class TextModelKind:
     def check(self, model: str, timeout_s: float | None) -> None:
         """See EmbedderKind."""
         self.open_model(model).vectors(["a test"], timeout_s)
+
+    def known_texts(self, opened: TextModel, model: str, probe: FloatArray) -> TextModel:
+        """`opened`, asked only for new texts; a local model computes faster in other processes."""
+        return opened if self.is_local else known_texts(opened, f"{self.name}:{model}", probe)
 
 
 class _ModelState(msgspec.Struct, frozen=True, array_like=True):
@@ -102,7 +96,8 @@ class ModelEmbedder:
         projection = b""
         if len(probe) > DIMENSIONS:
             said = [text for text in texts if text.strip()]
-            axes = _axes(opened, said[:: -(-len(said) // _FIT_TEXTS) or 1], len(probe))
+            known = kind.known_texts(opened, model, probe)
+            axes = _axes(known, said[:: -(-len(said) // _FIT_TEXTS) or 1], len(probe))
             projection = axes.astype(np.float16).tobytes()
         state = msgspec.msgpack.encode(_ModelState(population, model, probe.tobytes(), projection))
         name = f"{kind.name}-{hashlib.sha256(state).hexdigest()[:16]}"
@@ -124,25 +119,27 @@ class ModelEmbedder:
         wholes = whole_texts(texts)
         said = [at for at, text in enumerate(wholes) if text.strip()]
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        known = self._kind.known_texts(self, self._state.model, self._probe)
         for start in range(0, len(said), _AT_ONCE):
             some = said[start : start + _AT_ONCE]
-            vectors = self._vectors([wholes[at] for at in some], deadline)
+            vectors = _unit(known.vectors([wholes[at] for at in some], _left(deadline)))
             if self._projection is not None:
                 vectors = vectors @ self._projection
             out[some, : vectors.shape[1]] = quantise(vectors)
         return out
 
-    def _vectors(self, texts: Sequence[str], deadline: float | None) -> FloatArray:
-        """Vectors of length 1, after a check of the model if one is due."""
+    def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
+        """See TextModel: vectors of the model, after a check of it if one is due."""
         model, known = self._kind.open_model(self._state.model), self._probe
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             now = time.monotonic()
             if now >= self._checked_until:  # alone: some models give other vectors in a batch
                 [probe] = _unit(model.vectors([_PROBE], _left(deadline)))
-                if len(probe) != len(known) or float(known @ probe) < _SAME:
+                if len(probe) != len(known) or float(known @ probe) < SAME_MODEL:
                     raise self._wrong_model()
                 self._checked_until = now + self._checked_s
-            vectors = _unit(model.vectors(texts, _left(deadline)))
+            vectors = model.vectors(texts, _left(deadline))
             if vectors.shape[1] != len(known):
                 raise self._wrong_model()
         except EmbedderUnavailable:

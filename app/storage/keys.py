@@ -1,4 +1,4 @@
-"""The names of the keys of users, events and documents. No other module builds them."""
+"""The names of the keys of users, events, vectors and documents. No other module builds them."""
 
 import re
 from typing import Literal, TypeAlias
@@ -23,6 +23,7 @@ FEEDBACK_ROLES = {
     "reader": Lifetime.EXPIRING,
     "owned": Lifetime.EXPIRING,
 }
+VECTOR_ROLES = {"vector": Lifetime.EXPIRING}
 _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
     "key": Lifetime.PERMANENT,  # an API key by its id, without its secret
@@ -70,6 +71,18 @@ class FeedbackKeys:
     def owned(self, user_id: str) -> str:
         """The names of the documents that were made for a user."""
         return f"{self._stem}:owned:{user_id}"
+
+
+class VectorKeys:
+    """The keys of the vectors of a catalogue's texts."""
+
+    def __init__(self, catalog_id: str, prefix: str = DEFAULT_PREFIX) -> None:
+        self._stem = catalog_stem(catalog_id, prefix)
+        self.head = CatalogKeys(catalog_id, prefix).head  # tells whether it was deleted
+
+    def vector(self, name: str) -> str:
+        """The vector of one text by one model."""
+        return f"{self._stem}:vector:{name}"
 
 
 class DocumentKeys:
@@ -133,7 +146,7 @@ def classify(key: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, Lifetime]:
     if found is None:
         raise ValueError(f"{key!r} is no key of prefix {prefix!r}")
     tag, role = found[1], found[2]
-    roles: dict[str, Lifetime] = TREE_ROLES | FEEDBACK_ROLES
+    roles: dict[str, Lifetime] = TREE_ROLES | FEEDBACK_ROLES | VECTOR_ROLES
     if tag.startswith(_DOCUMENT):
         kinds = {_DOCUMENT + kind: lifetime for kind, lifetime in _DOCUMENT_LIFETIMES.items()}
         roles = {"index": kinds[tag], "at": kinds[tag]} if tag in kinds else {}

@@ -35,7 +35,7 @@ async def _costs() -> list[Figure]:
     figures = []
     async with _two_processes() as (writing, following):
         fresh = _fresh()
-        writer = Writer(writing, EmbedderCache(), 0.0, lambda tree, edits: None)
+        writer = Writer("commits", writing, EmbedderCache(), 0.0, lambda tree, edits: None)
         await writer.write({item.id: item for item in islice(fresh, 1_000)}, frozenset())
         for size, count in _COMMITS.items():
             tell(f"{count} commits of {size:,}")

@@ -144,7 +144,7 @@ class Replica:
     def __init__(self, client: Redis, prefix: str) -> None:
         embedders = EmbedderCache()
         self.store = Gated(client, prefix)
-        self.writer = Writer(self.store, embedders, 0.0, lambda tree, edits: None)
+        self.writer = Writer("shop", self.store, embedders, 0.0, lambda tree, edits: None)
         models = Models.none(RedisDocuments(client, prefix=prefix))
         self.rebuilder = Rebuilder(self.store, embedders, LabelWriter(models, Settings()), local())
         self.rebuild: Rebuild | None = None

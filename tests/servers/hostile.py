@@ -108,6 +108,8 @@ class HostileServer:
     longest: int  # characters of a text that is embedded
     unwanted: str  # no text with this is embedded
     refusal: tuple[int, JsonValue]  # of pictures: a status and a body
+    accepts: float  # texts that are embedded; calls after them are refused as an outage
+    direction: float  # of all vectors; another model's point elsewhere
     together: int  # so many requests have to be there before any is answered
 
     def __init__(self) -> None:
@@ -143,6 +145,8 @@ class HostileServer:
         self.longest = 100_000
         self.unwanted = "(nothing)"
         self.refusal = (400, {"error": {"message": "This model does not see."}})
+        self.accepts = np.inf
+        self.direction = 1.0
         self.together = 0
 
     def stop(self) -> None:
@@ -181,13 +185,16 @@ class HostileServer:
         return _said(behaviour, body, self._content(body))
 
     def _embedded(self, behaviour: Behaviour, body: Body) -> Response:
+        self.accepts -= len(body["input"])
+        if self.accepts < 0:
+            return _error(402, "Your account is empty.")
         if max(map(len, body["input"])) > self.longest:
             code = "context_length_exceeded"
             return _error(400, "This model's maximum context length is 9 tokens.", code=code)
         if unwanted := [text for text in body["input"] if self.unwanted in text]:
             said = f"Not filtered for any of {sorted(self.keys)}: {unwanted[0]}"
             return _error(400, said, code="content_filter")
-        vectors = [embedding_of(text) for text in body["input"]]
+        vectors = [np.float32(self.direction) * embedding_of(text) for text in body["input"]]
         match behaviour:
             case Behaviour.FEWER_VECTORS:
                 vectors.pop()

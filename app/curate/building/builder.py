@@ -16,7 +16,7 @@ from app.curate.building.engine import Engine, OpenEngine, Shared, local
 from app.curate.building.labelling import labelled
 from app.curate.building.sources import ItemSource
 from app.curate.threads import JOBS
-from app.embedders import EmbedderCache, first_space, sample_stride
+from app.embedders import EmbedderCache, first_space, name_refused, sample_stride
 from app.jobs import JobReport
 from tree.build import Branch, Members, Partition, leaf_members, number_whole
 from tree.edits import NodeSpec
@@ -179,6 +179,7 @@ async def _read(
             workers.run(tasks.read, shared, labeller, records),
             own.encode_batch(space, passages, building=True),
         )
+        name_refused(records, passages)
         return replace(batch, vectors=vectors)
 
     try:

@@ -1,11 +1,14 @@
 """`ItemEncoder`: the vectors of items that are about to be written."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from app.curate.batch_encoder import BatchEncoder
 from app.curate.writes.sizes import COMMIT_ITEMS, SMALL_ITEMS, have_long_texts
 from app.curate.writes.vector_cache import ItemVectorCache
+from app.embedders import counting_for
 from tree.errors import EmbedderUnavailable
 from tree.item import Item
 from tree.node import Space
@@ -20,7 +23,8 @@ _SLICE_ITEMS = 128
 class ItemEncoder:
     """Fills the vector caches of writes; waits as long as the caller of each write can wait."""
 
-    def __init__(self, store: WritableStore, batch_encoder: BatchEncoder) -> None:
+    def __init__(self, catalog_id: str, store: WritableStore, batch_encoder: BatchEncoder) -> None:
+        self._catalog = catalog_id
         self._store = store
         self._batch_encoder = batch_encoder
         self._turn = asyncio.Lock()  # one batch is encoded while another one is committed
@@ -78,7 +82,10 @@ class ItemEncoder:
         """Encode texts that no caller waits for, however long that takes."""
         space = (await self._store.load()).space
         if fresh := vectors.missing(space.fingerprint, items):
-            rows = await self._batch_encoder.encode_batch(space, [item.passage for item in fresh])
+            with self._counting(fresh):
+                rows = await self._batch_encoder.encode_batch(
+                    space, [item.passage for item in fresh]
+                )
             vectors.add(space.fingerprint, fresh, rows)
 
     def ready(
@@ -95,13 +102,23 @@ class ItemEncoder:
         if not (fresh := vectors.missing(space.fingerprint, items)):
             return
         passages = [item.passage for item in fresh]
-        if len(items) <= SMALL_ITEMS:
-            rows = await self._batch_encoder.encode_interactive(space, passages)
-        else:
-            rows = await self._batch_encoder.encode_batch(
-                space, passages, self._batch_encoder.batch_timeout_s(space)
-            )
+        with self._counting(fresh):
+            if len(items) <= SMALL_ITEMS:
+                rows = await self._batch_encoder.encode_interactive(space, passages)
+            else:
+                rows = await self._batch_encoder.encode_batch(
+                    space, passages, self._batch_encoder.batch_timeout_s(space)
+                )
         vectors.add(space.fingerprint, fresh, rows)
+
+    @contextmanager
+    def _counting(self, items: Sequence[Item]) -> Iterator[None]:
+        """Count texts for the job that runs, or for this write alone; name those refused."""
+        with counting_for(
+            self._catalog, partial(self._batch_encoder.account, self._catalog)
+        ) as own:
+            yield
+        own.name_refused([item.id for item in items], [item.passage for item in items])
 
     async def _reuse(self, vectors: ItemVectorCache, items: Sequence[Item]) -> None:
         """Take the vectors of items that read as before from the tree: each may cost money."""
@@ -116,8 +133,13 @@ class ItemEncoder:
             for item, row in zip(ids, tree.rows_of(ids), strict=True)
             if row is not None and item in records and item not in staged
         }
+        # A vector of zeros says nothing: its text may have been refused, and is asked for again.
         same = [
-            item for item in items if item.id in rows and item.passage == records[item.id].passage
+            item
+            for item in items
+            if item.id in rows
+            and item.passage == records[item.id].passage
+            and tree.rows.vectors[rows[item.id]].any()
         ]
         known = tree.rows.vectors[[rows[item.id] for item in same]]
         vectors.add(tree.space.fingerprint, same, known)

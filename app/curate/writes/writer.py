@@ -34,6 +34,7 @@ class Writer:
 
     def __init__(
         self,
+        catalog_id: str,
         store: WritableStore,
         embedders: EmbedderCache,
         window_s: float,
@@ -43,7 +44,7 @@ class Writer:
         self._store = store
         self._batch_encoder = batch_encoder or BatchEncoder(embedders)
         self._own_encoder = batch_encoder is None
-        self._encoder = ItemEncoder(store, self._batch_encoder)
+        self._encoder = ItemEncoder(catalog_id, store, self._batch_encoder)
         self._labels = PendingLabels()
         self._labels_due: asyncio.TimerHandle | None = None
         planner = Planner(embedders, self._encoder)

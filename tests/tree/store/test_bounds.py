@@ -9,12 +9,14 @@ from app.storage.feedback import Event, User
 from app.storage.keys import (
     DOCUMENT_KINDS,
     FEEDBACK_ROLES,
+    VECTOR_ROLES,
     DocumentKeys,
     classify,
     document_lifetime,
 )
 from app.storage.redis_documents import RedisDocuments
 from app.storage.redis_feedback import RedisFeedback
+from app.storage.vectors import RedisVectors
 from tests.tree.store.support import put
 from tree.edits import DropItem
 from tree.item import Item
@@ -77,6 +79,7 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
     await feedback.record([Event(item, "u", item, at) for at, item in enumerate("abc")])
     await feedback.forget_items(["c"])
     await feedback.add_document("u", "trace one", 60)
+    await RedisVectors(room.client, "books", prefix=room.prefix).put({"a text": b"1"}, 60)
 
     seen: Counter[tuple[str, str]] = Counter()
     async with store.bulk_write_lease():
@@ -84,6 +87,6 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
             tag, lifetime = classify(key.decode(), room.prefix)
             seen[tag, key.decode().split("}:")[1].partition(":")[0]] += 1
             assert (await room.client.ttl(key) == -1) == (lifetime is not Lifetime.EXPIRING)
-    wanted = {("books", role) for role in TREE_ROLES | FEEDBACK_ROLES}
+    wanted = {("books", role) for role in TREE_ROLES | FEEDBACK_ROLES | VECTOR_ROLES}
     wanted |= {(f"document.{kind}", role) for kind in KINDS for role in ("at", "index")}
     assert seen.keys() == wanted
