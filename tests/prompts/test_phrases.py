@@ -33,6 +33,9 @@ VARIABLES = {
     "name_stays": {"label"},
     "group_items": {"titles"},
     "group_holds": {"names"},
+    "lines_json": {"wanted"},
+    "lines_text": {"wanted"},
+    "picture_of": {"number", "tag"},
 }
 
 

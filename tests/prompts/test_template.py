@@ -16,9 +16,10 @@ VARIABLES = {
     "paper_profile": {"history", "wish", "language"},
     **dict.fromkeys(["paper_search", "paper_recall", "paper_rerank"], _ITEMS),
     "label": {"groups", "neighbours", "section", "language"},
+    "enrich": {"guidance", "language", "items"},
 }
 INERT = ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
-WORDED = sorted(VARIABLES.keys() - {"label"})  # asks in the words of a perspective
+WORDED = sorted(VARIABLES.keys() - {"label", "enrich"})  # asks in the words of a perspective
 
 
 def greeting(user: str = "Hello $name", system: str = "Be kind.", rest: str = "") -> str:

@@ -1,1 +1,1 @@
-"""Enrichment: a model reads every item once, and writes one line about it."""
+"""Enrichment: one line per item in plain words, which a model writes once, or its owner."""

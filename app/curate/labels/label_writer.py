@@ -1,7 +1,5 @@
 """`LabelWriter`: a model writes titles and signposts for the nodes of a tree."""
 
-import asyncio
-import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,19 +25,15 @@ from app.jobs import JobReport
 from app.llm import (
     CallContext,
     InvalidReply,
-    ModelRejected,
     Models,
     ModelUnavailable,
-    Reply,
     ReplyMode,
     UsageTotals,
-    ask,
-    works,
 )
 from app.llm.ask import FREE
 from app.llm.chat import TokenUsage
-from app.llm.errors import UnsupportedReplyMode
 from app.llm.tokens import estimated_tokens
+from app.llm.writing_model import Patience, WritesNoText, WritingModel
 from app.settings import Settings
 from tree.edits import Relabel
 from tree.node import Node
@@ -51,12 +45,7 @@ KeptReason = Literal["refused", "unreadable", "unavailable", "budget", "no_text"
 model did not answer; the budget was spent; the model writes no text; there is no model."""
 
 _TRIES = 3  # of a question that fails while others are answered
-_LONGEST_PAUSE_S = 3.0
 _MANY = 10**9
-_WEAKER = {
-    ReplyMode.JSON_SCHEMA: ReplyMode.JSON_OBJECT,
-    ReplyMode.JSON_OBJECT: ReplyMode.TEXT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +103,7 @@ class LabelWriter:
         self._settings = settings
         self.language = language
         self._patience_s = patience_s
-        self._mode: ReplyMode | None = None
-        self._mute = False
-        self._finding = asyncio.Lock()
+        self._model = WritingModel(models, models.labels) if models.labels else None
 
     @property
     def configured(self) -> bool:
@@ -180,42 +167,13 @@ class LabelWriter:
         self, context: CallContext, question: LabelQuestion
     ) -> dict[int, NodeLabel | None]:
         """The labels by the numbers of their groups. Raises as `app.llm.ask`, and WritesNoText."""
-        while True:
-            mode = await self._text_mode()
-
-            def labels(reply: Reply, mode: ReplyMode = mode) -> dict[int, NodeLabel | None]:
-                return read(len(question.lines), mode, reply)
-
-            try:
-                return await ask(context, turn_of(question, mode, self._models.timeout_s), labels)
-            except UnsupportedReplyMode:  # the model for labels may take less than the others
-                if mode not in _WEAKER:
-                    raise
-                if self._mode is mode:
-                    self._mode = _WEAKER[mode]
-
-    async def _text_mode(self) -> ReplyMode:
-        async with self._finding:
-            if self._mode is None and not self._mute:
-                mode = await self._models.reply_mode()
-                decides = mode in (ReplyMode.DECISIONS, ReplyMode.PREDICATES)
-                self._mute = decides and not await self._writes(mode.for_text)
-                self._mode = mode.for_text
-            if self._mode is None or self._mute:
-                raise WritesNoText
-            return self._mode
-
-    async def _writes(self, mode: ReplyMode) -> bool:
-        """Whether the model writes text: an endpoint for decisions may write none."""
-        assert self._models.labels is not None
-        try:
-            return await works(self._models.labels.model, mode, self._models.timeout_s)
-        except ModelRejected:
-            return False
-
-
-class WritesNoText(Exception):
-    """The endpoint answers with numbers only."""
+        assert self._model is not None
+        timeout_s = self._models.timeout_s
+        return await self._model.ask(
+            context,
+            lambda mode: turn_of(question, mode, timeout_s),
+            lambda mode, reply: read(len(question.lines), mode, reply),
+        )
 
 
 class _Run:
@@ -239,9 +197,7 @@ class _Run:
         self._pending = pending
         self._result = result
         self._report = report
-        self._patience_s = patience_s
-        self._answers = 0
-        self._down_since: float | None = None
+        self._patience = Patience(patience_s)
 
     async def run(self, at_once: int) -> KeptReason:
         """Why the siblings that are still pending keep their labels."""
@@ -264,26 +220,15 @@ class _Run:
                 self._pending.appendleft(siblings)
                 return "no_text"
             except ModelUnavailable as error:
-                siblings.tries += self._answers > siblings.answers_before
-                siblings.answers_before = self._answers
+                siblings.tries += self._patience.answers > siblings.answers_before
+                siblings.answers_before = self._patience.answers
                 if siblings.tries >= _TRIES:
                     self._keep(siblings.nodes, "unavailable")
                     continue
                 self._pending.appendleft(siblings)
-                if not await self._waited(error):
+                if not await self._patience.waited(error):
                     return "unavailable"
         return None
-
-    async def _waited(self, error: ModelUnavailable) -> bool:
-        """Wait a moment for the end of an outage; False after `patience_s` of it."""
-        now = time.monotonic()
-        self._down_since = self._down_since or now
-        left = self._down_since + self._patience_s - now
-        if left <= 0:
-            return False
-        pause = max(error.retry_after_s or 0.0, min(_LONGEST_PAUSE_S, self._patience_s / 10))
-        await asyncio.sleep(min(pause, left))
-        return True
 
     async def _label(self, siblings: Siblings) -> None:
         found: dict[int, NodeLabel | None] = {}
@@ -298,7 +243,7 @@ class _Run:
             try:
                 labels = await self._writer.ask(self._context, question)
             except InvalidReply:
-                self._answered()
+                self._patience.answered()
                 if not_halved >= 0 and len(nodes) > 1:  # a shorter question may succeed
                     questions.extend(halves(nodes, question))
                 else:
@@ -309,7 +254,7 @@ class _Run:
                     raise
                 without |= dict.fromkeys((node.id for node in nodes), "budget")
                 continue
-            self._answered()
+            self._patience.answered()
             found |= {node.id: labels.get(number) for number, node in enumerate(nodes, 1)}
         distinct = distinct_labels(self._tree, siblings, found)
         for node in siblings.nodes:
@@ -322,10 +267,6 @@ class _Run:
                 self._result.edits.append(Relabel(node.id, label.title, label.signpost))
         self._report.advance(len(siblings.nodes))
         self._report.set_cost(self._result.totals.cost_usd)
-
-    def _answered(self) -> None:
-        self._answers += 1
-        self._down_since = None
 
     def _keep(self, nodes: Sequence[Node], why: KeptReason) -> None:
         self._result.kept |= dict.fromkeys((node.id for node in nodes), why)
