@@ -26,6 +26,7 @@ from tree.redis.keys import Lifetime
 from tree.store.keys import CatalogKeys
 
 if TYPE_CHECKING:  # they import openai, which takes 0.8 s
+    from tests.servers.batches import BatchServer
     from tests.servers.decisions import DecisionsServer
     from tests.servers.hostile import HostileServer
 
@@ -173,6 +174,22 @@ def hostile_server(_hostile_server: "HostileServer") -> Iterator["HostileServer"
     """A server of chats and embeddings that fails as it is told to, as new for each test."""
     yield _hostile_server
     _hostile_server.reset()
+
+
+@pytest.fixture
+def batch_server(_batch_server: "BatchServer") -> "BatchServer":
+    """A server with the batch API, as new for each test."""
+    _batch_server.reset()
+    return _batch_server
+
+
+@pytest.fixture(scope="session")
+def _batch_server() -> Iterator["BatchServer"]:
+    from tests.servers.batches import BatchServer
+
+    server = BatchServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

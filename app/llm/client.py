@@ -81,6 +81,10 @@ class OpenAIChat:
     def name(self) -> str:
         return self._name
 
+    def body_of(self, turn: Turn) -> dict[str, object]:
+        """What a turn sends, without the parameters that the endpoint has rejected so far."""
+        return chat_body(self._name, turn, self._refused)
+
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Learns which optional parameters the endpoint rejects."""
         try:
@@ -116,9 +120,7 @@ class OpenAIChat:
             body = decision_body(self._name, turn.messages, turn.form)
             content = await self._post("/decisions", body, turn.timeout_s)
             return read_decision(content, turn.form)
-        content = await self._post(
-            "/chat/completions", chat_body(self._name, turn, self._refused), turn.timeout_s
-        )
+        content = await self._post("/chat/completions", self.body_of(turn), turn.timeout_s)
         return read_completion(content)
 
     async def _post(self, path: str, body: Mapping[str, object], timeout_s: float) -> bytes:

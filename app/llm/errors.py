@@ -49,5 +49,14 @@ class UnsupportedReplyMode(ModelRejected):
     """The endpoint does not support this form of reply."""
 
 
+class NoBatchApi(ModelRejected):
+    """The endpoint has no batch API: calls can only be made one by one."""
+
+    def __init__(
+        self, reason: str = "the endpoint has no batch API (/v1/files and /v1/batches)"
+    ) -> None:
+        super().__init__(f"{reason}: make the calls one by one, without --batch-api")
+
+
 class PicturesRefused(ModelRejected):
     """The endpoint rejects a turn with pictures, and may accept the same turn without them."""

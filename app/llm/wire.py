@@ -129,6 +129,10 @@ class _Completion(msgspec.Struct):
     usage: _ChatUsage | None = None
 
 
+class _OnlyUsage(msgspec.Struct):
+    usage: _ChatUsage | None = None
+
+
 class _Probability(msgspec.Struct):
     probability: float
     value: str | bool
@@ -153,6 +157,7 @@ class _Decision(msgspec.Struct):
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _completion = msgspec.json.Decoder(_Completion)
+_only_usage = msgspec.json.Decoder(_OnlyUsage)
 _decision = msgspec.json.Decoder(_Decision)
 
 
@@ -174,18 +179,26 @@ def read_completion(content: bytes) -> Reply:
             for token in first.logprobs.content[0].top_logprobs
             if math.isfinite(token.logprob)
         }
-    usage = None
-    if found.usage is not None:
-        reported = found.usage
-        usage = _usage(
-            reported.prompt_tokens, reported.completion_tokens, reported.prompt_tokens_details
-        )
     return Reply(
         text=(first.message.content or "")[:_MAX_TEXT],
         letters=letters,
-        usage=usage,
+        usage=_chat_usage(found.usage),
         complete=first.finish_reason != "length",
     )
+
+
+def read_usage(content: bytes) -> TokenUsage | None:
+    """The usage in an answer of /chat/completions, also where its reply cannot be used."""
+    try:
+        return _chat_usage(_only_usage.decode(content).usage)
+    except _UNREADABLE:
+        return None
+
+
+def _chat_usage(found: _ChatUsage | None) -> TokenUsage | None:
+    if found is None:
+        return None
+    return _usage(found.prompt_tokens, found.completion_tokens, found.prompt_tokens_details)
 
 
 def read_decision(content: bytes, form: Decisions) -> Reply:
