@@ -96,7 +96,7 @@ class _StoredFile(msgspec.Struct):
     id: str
 
 
-class _Answer(Protocol):
+class _Raw(Protocol):
     @property
     def content(self) -> bytes: ...
 
@@ -244,7 +244,7 @@ def _batch(found: _Batch) -> Batch:
     )
 
 
-def _decoded(answer: _Answer, kind: type[_T]) -> _T:
+def _decoded(answer: _Raw, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

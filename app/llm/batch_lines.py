@@ -122,13 +122,13 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Line(msgspec.Struct):
+class _ResultLine(msgspec.Struct):
     custom_id: str
     response: _Response | None = None
     error: _Failure | None = None
 
 
-_line = msgspec.json.Decoder(_Line)
+_line = msgspec.json.Decoder(_ResultLine)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
