@@ -41,7 +41,7 @@ class BatchPart:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchResult:
+class ResultLine:
     """One line of results. `usage` is set where the call was made, also for an error."""
 
     custom_id: str
@@ -122,17 +122,17 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _ResultLine(msgspec.Struct):
+class _RawLine(msgspec.Struct):
     custom_id: str
     response: _Response | None = None
     error: _Failure | None = None
 
 
-_line = msgspec.json.Decoder(_ResultLine)
+_line = msgspec.json.Decoder(_RawLine)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def read_results(file: IO[bytes]) -> Iterator[BatchResult | None]:
+def read_results(file: IO[bytes]) -> Iterator[ResultLine | None]:
     """The results in a file; None for a line that cannot be read."""
     while line := file.readline(_LONGEST_LINE):
         if not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
@@ -143,22 +143,22 @@ def read_results(file: IO[bytes]) -> Iterator[BatchResult | None]:
             yield _result(line)
 
 
-def _result(line: bytes) -> BatchResult | None:
+def _result(line: bytes) -> ResultLine | None:
     try:
         found = _line.decode(line)
     except _UNREADABLE:
         return None
     response = found.response
     if response is None:
-        return BatchResult(found.custom_id, _never_asked(found.error))
+        return ResultLine(found.custom_id, _never_asked(found.error))
     body = bytes(response.body)
     if response.status_code != HTTPStatus.OK:
-        return BatchResult(found.custom_id, _of_status(response.status_code, body))
+        return ResultLine(found.custom_id, _of_status(response.status_code, body))
     usage = read_usage(body)
     try:
-        return BatchResult(found.custom_id, read_completion(body), usage)
+        return ResultLine(found.custom_id, read_completion(body), usage)
     except InvalidReply as error:
-        return BatchResult(found.custom_id, error, usage)
+        return ResultLine(found.custom_id, error, usage)
 
 
 def _never_asked(failure: _Failure | None) -> ModelError:

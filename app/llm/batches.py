@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 
 from app.llm.ask import FREE, Price, UsageTotals
 from app.llm.batch_calls import Batch, BatchCalls, BatchTimes
-from app.llm.batch_lines import BatchLimits, BatchPart, BatchResult, read_results, split
+from app.llm.batch_lines import BatchLimits, BatchPart, ResultLine, read_results, split
 from app.llm.chat import Reply, Turn
 from app.llm.client import OpenAIChat
 from app.llm.errors import ModelError, ModelRejected, ModelUnavailable, NoBatchApi
@@ -119,7 +119,7 @@ class BatchApi:
         if not batch.ended:
             raise ValueError(f"the batch {batch.id} has not ended")
         left = dict.fromkeys(expected)
-        failures: dict[str, BatchResult] = {}
+        failures: dict[str, ResultLine] = {}
         dropped = 0
         for file_id in (batch.output_file, batch.error_file):
             if file_id is None:
@@ -138,7 +138,7 @@ class BatchApi:
         if dropped:
             logger.warning("%s: %d lines of a batch are of no use", self._chat.name, dropped)
         for custom_id in left:
-            failure = failures.get(custom_id) or BatchResult(custom_id, _missing(batch))
+            failure = failures.get(custom_id) or ResultLine(custom_id, _missing(batch))
             _count(failure, price, totals)
             yield custom_id, failure.outcome
 
@@ -168,7 +168,7 @@ class BatchApi:
             raise
 
 
-def _count(result: BatchResult, price: Price, totals: UsageTotals | None) -> None:
+def _count(result: ResultLine, price: Price, totals: UsageTotals | None) -> None:
     if totals is not None and result.usage is not None:
         totals.add(result.usage, price.halved().of(result.usage))
 
