@@ -87,6 +87,7 @@ class Draft:
             np.array([math.inf if e.expires_at is None else e.expires_at for e in edits]),
             np.array([edit.hidden for edit in edits]),
             [edit.domain for edit in edits],
+            np.array([edit.line for edit in edits], np.uint8),
         )
         self._rows.append(columns, [edit.leaf for edit in edits])
 

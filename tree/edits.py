@@ -24,6 +24,7 @@ class PutItem(msgspec.Struct, frozen=True, tag="put", array_like=True):
     expires_at: float | None = None  # seconds since the epoch
     hidden: bool = False
     record: bytes = b""  # the item as JSON: kept by the store beside the log, not in it
+    line: int = 0  # LINE_CODES
 
 
 class DropItem(msgspec.Struct, frozen=True, tag="drop", array_like=True):

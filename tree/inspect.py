@@ -203,7 +203,8 @@ def digest(tree: SemanticTree) -> str:
     for node in tree.walk():
         found.update(encode(tree.spec(node)))
         held = tree.rows.columns(node.rows)
-        for column in (held.vectors, held.popularity, held.expires_at, held.hidden):
+        lines = () if held.lines is None or not held.lines.any() else (held.lines,)
+        for column in (held.vectors, held.popularity, held.expires_at, held.hidden, *lines):
             found.update(column.tobytes())
         found.update(encode(held.domains))
     return found.hexdigest()

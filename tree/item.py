@@ -4,10 +4,13 @@ import math
 import re
 import time
 import unicodedata
+from contextlib import suppress
 from datetime import datetime
 from functools import cache, lru_cache
+from hashlib import blake2b
 from typing import Annotated
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pydantic import (
@@ -17,11 +20,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationInfo,
     model_validator,
 )
 
+from tree.item_line import LINE_CODES, ItemLine
 from tree.passage import Passage
 
 # Strict, except for types that JSON does not have: arrays become tuples, strings datetimes.
@@ -168,6 +173,8 @@ class Item(BaseModel):
     published_at: Instant | None = None
     expires_at: Instant | None = None
     hidden: bool = False
+    # Not a field: a client that puts an item again does not mean to remove the line.
+    _line: ItemLine | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -199,7 +206,34 @@ class Item(BaseModel):
     @property
     def passage(self) -> Passage:
         """What an embedder reads."""
-        return Passage(self.text)
+        return Passage(self.text, self._line.text if self._line else "")
+
+    @property
+    def line(self) -> ItemLine | None:
+        """What somebody or a model wrote about it in plain words."""
+        return self._line
+
+    @property
+    def line_code(self) -> int:
+        """See LINE_CODES."""
+        return LINE_CODES[self._line.source if self._line else None]
+
+    @property
+    def content_digest(self) -> str:
+        """A hash of the fields that a line is written from; 16 characters."""
+        told = (self.title, self.description, self.categories, self.keywords, self.image_url)
+        return blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
+
+    def with_line(self, line: ItemLine | None) -> "Item":
+        """The same item with another line, or without one."""
+        copy = self.model_copy()
+        copy._line = line
+        return copy
+
+    def keeping_line_of(self, before: "Item | None") -> "Item":
+        """This item as it takes the place of `before`: a line stays where it still fits."""
+        line = before._line if before and self._line is None else None
+        return self.with_line(line) if line and line.fits(self.content_digest) else self
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -214,11 +248,31 @@ class Item(BaseModel):
     @classmethod
     def stored(cls, record: bytes) -> "Item":
         """The item of a record, also with an id that is refused today. Raises ValidationError."""
-        return cls.model_validate_json(record, context=_AS_STORED)
+        fields, found, rest = record.rpartition(_LINE_FIELD)
+        line: ItemLine | None = None
+        if found:  # the last field, unless an attribute has this name
+            with suppress(msgspec.DecodeError):
+                line = _line_decoder.decode(rest[:-1])
+        if line is None:
+            return cls.model_validate_json(record, context=_AS_STORED)
+        item = cls.model_validate_json(fields[:-1] + b"}", context=_AS_STORED)
+        item._line = line
+        return item
 
     def record(self) -> bytes:
-        """The stored form: JSON without the defaults."""
+        """The stored form: JSON without the defaults, and the line as `enrichment`."""
+        fields = self.content()
+        if self._line is None:
+            return fields
+        return b"%b,%b%b}" % (fields[:-1], _LINE_FIELD, msgspec.json.encode(self._line))
+
+    def content(self) -> bytes:
+        """What a client has put: JSON without the defaults."""
         return self.model_dump_json(exclude_defaults=True).encode()
+
+
+_LINE_FIELD = b'"enrichment":'
+_line_decoder = msgspec.json.Decoder(ItemLine)
 
 
 def _letters(attributes: dict[str, AttributeValue]) -> int:

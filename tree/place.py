@@ -86,6 +86,7 @@ def put_edit(item: Item, leaf: int, vector: Int8Matrix) -> PutItem:
         item.expires_at.timestamp() if item.expires_at else None,
         item.hidden,
         item.record(),
+        item.line_code,
     )
 
 

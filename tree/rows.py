@@ -5,7 +5,7 @@ item that is updated or moved gets a new row, and its old row gets the version i
 a snapshot is a number of rows and a version, readers need no lock, and an edit costs what it
 changes. Texts are not here; they are in the store.
 
-Memory per row at 256 dimensions: 256 B vector, 39 B facts, the id twice its length at most.
+Memory per row at 256 dimensions: 256 B vector, 40 B facts, the id twice its length at most.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,6 +35,7 @@ class Columns:
     expires_at: npt.NDArray[np.float64]  # seconds since the epoch, inf for never
     hidden: npt.NDArray[np.bool_]
     domains: list[str]  # one per row
+    lines: npt.NDArray[np.uint8] | None = None  # LINE_CODES; None where no item has a line
 
     def take(self, order: npt.NDArray[np.integer]) -> "Columns":
         """The same columns with their rows in `order`."""
@@ -45,6 +46,7 @@ class Columns:
             self.expires_at[order],
             self.hidden[order],
             [self.domains[i] for i in order],
+            None if self.lines is None else self.lines[order],
         )
 
 
@@ -63,6 +65,8 @@ class Rows:
         self.popularity = np.zeros(capacity, np.float32)
         self.expires_at = np.zeros(capacity, np.float64)
         self.hidden = np.zeros(capacity, np.bool_)
+        self.lines: npt.NDArray[np.uint8] = np.zeros(capacity, np.uint8)
+        self.have_lines = False  # whether any of them ever had one
         self.domain = np.zeros(capacity, np.int32)
         self.domains: list[str] = []
         self._published_domains = 0
@@ -89,6 +93,8 @@ class Rows:
         self.popularity[start:stop] = columns.popularity
         self.expires_at[start:stop] = columns.expires_at
         self.hidden[start:stop] = columns.hidden
+        self.lines[start:stop] = 0 if columns.lines is None else columns.lines
+        self.have_lines |= columns.lines is not None and bool(columns.lines.any())
         self.domain[start:stop] = [self._domain_code(name) for name in columns.domains]
         names = [item_id.encode("utf-8", "surrogatepass") for item_id in columns.ids]
         self._id_ends[start:stop] = np.cumsum([len(name) for name in names]) + len(self._id_bytes)
@@ -176,6 +182,7 @@ class Rows:
             self.expires_at[rows],
             self.hidden[rows],
             [self.domains[code] for code in self.domain[rows].tolist()],
+            self.lines[rows] if self.have_lines else None,
         )
 
     def _newest(self, item_id: str) -> int:
@@ -213,6 +220,7 @@ class Rows:
         self.scale, self.popularity = grown(self.scale), grown(self.popularity)
         self.leaf, self.died = grown(self.leaf), grown(self.died)
         self.expires_at, self.hidden = grown(self.expires_at), grown(self.hidden)
+        self.lines = grown(self.lines)
         self.domain, self._id_ends = grown(self.domain), grown(self._id_ends)
 
 

@@ -8,6 +8,7 @@ from app.api import (
     batches,
     catalogs,
     docs,
+    enrichments,
     events,
     health,
     items,
@@ -37,13 +38,15 @@ from tree.item import Item
 __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
-    catalogs, items, batches, listing, transfer, recommend, events, users, tree, versions, jobs,
-    keys, audit, backup, health, metrics, docs,
+    catalogs, enrichments, items, batches, listing, transfer, recommend, events, users, tree,
+    versions, jobs, keys, audit, backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
     batches.BatchRequest,
+    enrichments.EnrichmentBatch,
+    enrichments.EnrichmentContent,
     events.EventsRequest,
     users.EraseRequest,
     KeyRequest,

@@ -1,7 +1,7 @@
 """Items: create, replace, patch, get, delete."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -17,6 +17,7 @@ from app.limits import TooMuch, check_row
 from tree.domains import Domains
 from tree.errors import CorruptSnapshot
 from tree.item import Id, Item, StoredId
+from tree.item_line import LineSource
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
 
@@ -25,6 +26,50 @@ ITEM_PATCH = "ItemPatch"  # the same, with all fields optional
 
 _Id = Annotated[StoredId, id_in_path("items")]
 _NewId = Annotated[Id, id_in_path("items")]
+
+
+class EnrichmentView(BaseModel):
+    """The line of an item.
+
+    `model`: a model wrote it about the item as it is, and it leaves when the item's text changes.
+    `owner`: it was set by a client, and stays.
+    """
+
+    item_id: str
+    text: str
+    source: LineSource
+
+    @classmethod
+    def of(cls, item: Item) -> "EnrichmentView | None":
+        """The line of an item, or None."""
+        if item.line is None:
+            return None
+        return cls(item_id=item.id, text=item.line.text, source=item.line.source)
+
+
+class ItemWithEnrichment(Item):
+    """An item as it is stored, with its line."""
+
+    enrichment: EnrichmentView | None
+
+    @classmethod
+    def of(cls, item: Item) -> "ItemWithEnrichment":
+        """The same item; it was validated when it was stored, perhaps by an earlier release."""
+        return cls.model_construct(**dict(item), enrichment=EnrichmentView.of(item))
+
+
+class ReadQuery(BaseModel):
+    """What to show of an item."""
+
+    model_config = ConfigDict(frozen=True)
+
+    include: Literal["enrichment"] | None = Field(
+        default=None, description="`enrichment`: also the line of the item, null without one."
+    )
+
+    def shown(self, item: Item) -> Item | ItemWithEnrichment:
+        """The item as it is answered."""
+        return item if self.include is None else ItemWithEnrichment.of(item)
 
 
 class WriteQuery(BaseModel):
@@ -81,7 +126,7 @@ async def patch_item(
     unknown = dict.fromkeys(patch.keys() - Item.model_fields.keys())
 
     def change(before: Item) -> Item:
-        content = _merged(from_json(before.record()), patch) | unknown
+        content = _merged(from_json(before.content()), patch) | unknown
         _check_values(content)
         item = _item(item_id, content)
         if item.domain != before.domain:
@@ -95,9 +140,11 @@ async def patch_item(
 
 
 @router.get("/items/{item_id:path}", operation_id="get_item", responses=problems())
-async def get_item(catalog: TheCatalog, item_id: _Id) -> Item:
+async def get_item(
+    catalog: TheCatalog, item_id: _Id, query: Annotated[ReadQuery, Query()]
+) -> Item | ItemWithEnrichment:
     """Get an item as it is stored, also when it is hidden or expired."""
-    return await _stored(catalog, item_id)
+    return query.shown(await read_item(catalog, item_id))
 
 
 @router.delete(
@@ -116,7 +163,8 @@ async def delete_item(
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _stored(catalog: Catalog, item_id: str) -> Item:
+async def read_item(catalog: Catalog, item_id: str) -> Item:
+    """The stored item. Raises ApiError, CorruptSnapshot."""
     found = await catalog.store.items([item_id])
     if item_id not in found:
         raise await _absent(catalog, item_id)

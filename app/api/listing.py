@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import TheCatalog
+from app.api.items import ItemWithEnrichment, ReadQuery
 from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import problems
 from tree.item import Item
@@ -25,10 +26,8 @@ _READ_AT_ONCE = 25  # a text search in this many items of full length takes 15 m
 _PAGE_BYTES = 1_000_000
 
 
-class ListQuery(BaseModel):
+class ListQuery(ReadQuery):
     """Which items to list."""
-
-    model_config = ConfigDict(frozen=True)
 
     cursor: str | None = Field(
         default=None, max_length=2_000, description="`next_cursor` of the page before."
@@ -54,7 +53,7 @@ class ItemPage(BaseModel):
 
     catalog: str
     tree_version: int
-    items: list[Item]
+    items: list[Item | ItemWithEnrichment]
     next_cursor: str | None
 
 
@@ -101,7 +100,7 @@ async def list_items(catalog: TheCatalog, query: Annotated[ListQuery, Query()]) 
     return ItemPage(
         catalog=catalog.name,
         tree_version=tree.version,
-        items=items,
+        items=[query.shown(item) for item in items],
         next_cursor=_cursor(end) if end is not None and more else None,
     )
 

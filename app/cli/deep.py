@@ -209,3 +209,5 @@ def _differences(tree: SemanticTree, item: Item, vector: Int8Matrix | None) -> I
         yield "expiry"
     if bool(rows.hidden[row]) != item.hidden:
         yield "visibility"
+    if rows.lines[row] != item.line_code:
+        yield "line"

@@ -4,12 +4,13 @@ from app.curate.batch_encoder import BatchEncoder
 from app.curate.curator import Curator
 from app.curate.imports import ImportParams, forget_upload
 from app.curate.job_runs import RebuildParams
-from app.curate.writes import TooManyWrites
+from app.curate.writes import LineResult, TooManyWrites
 
 __all__ = [
     "BatchEncoder",
     "Curator",
     "ImportParams",
+    "LineResult",
     "RebuildParams",
     "TooManyWrites",
     "forget_upload",

@@ -22,12 +22,13 @@ _T = TypeVar("_T")
 class Decision(Generic[_T]):
     """The edits for one version of the tree, and the result for the caller once they are in.
 
-    Without edits nothing is committed. For `staging_seq` see `WritableStore.commit`.
+    Without edits nothing is committed. For the last two see `TreeWriter.commit`.
     """
 
     edits: Sequence[Edit]
     result: _T
     staging_seq: int = NEVER_STAGED
+    made_of_records: bool = False
 
 
 async def commit_until_won(
@@ -59,6 +60,7 @@ async def commit_until_won(
                     base=tree.version,
                     staging_seq=decision.staging_seq,
                     lock=lock,
+                    made_of_records=decision.made_of_records,
                 )
             except StaleVersion:
                 continue

@@ -1,7 +1,7 @@
 """`Curator`: all changes of one catalogue go through here."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from app.curate.batch_encoder import BatchEncoder
@@ -12,7 +12,7 @@ from app.curate.job_runs import JobRuns, RebuildParams
 from app.curate.labels import LabelRefresher, LabelWriter
 from app.curate.leaf_labels import LeafLabels
 from app.curate.rebuilder import Rebuilder
-from app.curate.writes import COMMIT_ITEMS, Writer
+from app.curate.writes import COMMIT_ITEMS, LineResult, Writer
 from app.embedders import EmbedderCache, counting
 from app.jobs import Job, JobReport, JobRunning, Jobs
 from app.llm import Models
@@ -21,6 +21,7 @@ from app.storage.documents import MemoryDocuments
 from tree.edits import Edit, Reshape
 from tree.errors import EmbedderUnavailable, InvalidEdit, UnknownVersion
 from tree.item import Item
+from tree.item_line import ItemLine
 from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import WritableStore
@@ -94,6 +95,12 @@ class Curator:
         No other write is lost. `change` may be called several times; its errors are raised here.
         """
         return await self._writer.patch(item_id, change)
+
+    async def set_lines(
+        self, lines: Mapping[str, ItemLine | None], *, can_wait: bool = False
+    ) -> dict[str, LineResult]:
+        """Per id what became of its line; None removes it. See LineWrites."""
+        return await self._writer.set_lines(lines, can_wait=can_wait)
 
     async def delete(self, ids: Collection[str]) -> dict[str, bool]:
         """Remove items before the next request; per id whether it was there."""

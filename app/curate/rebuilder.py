@@ -269,6 +269,7 @@ def _differs(draft: SemanticTree, base: SemanticTree, item_id: str, vector: Int8
         and ours.popularity[then] == theirs.popularity[now]
         and ours.expires_at[then] == theirs.expires_at[now]
         and ours.hidden[then] == theirs.hidden[now]
+        and ours.lines[then] == theirs.lines[now]
         and ours.domains[ours.domain[then]] == theirs.domains[theirs.domain[now]]
     )
 

@@ -7,7 +7,7 @@ from tree.redis.keys import DEFAULT_PREFIX, Lifetime, stem
 from tree.store.keys import TREE_ROLES, CatalogKeys, catalog_stem
 
 DocumentKind: TypeAlias = Literal[
-    "catalog", "key", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode"
+    "catalog", "key", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode", "line"
 ]
 
 _DOCUMENT = "document."  # the dot keeps document tags apart from catalogue names
@@ -35,6 +35,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
+    "line": Lifetime.EXPIRING,  # of an item, by what a model wrote it from
 }
 _AUDIT_ROLES = {"audit": Lifetime.PERMANENT}  # streams of bounded length
 _API_KEY_ROLES = {"rate": Lifetime.EXPIRING, "spent": Lifetime.EXPIRING}

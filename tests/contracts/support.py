@@ -31,23 +31,25 @@ def item(item_id: str, title: str = "Title") -> Item:
 def put(item_id: str, leaf: int = ROOT, seed: int = 0, dimensions: int = DIMENSIONS) -> PutItem:
     record = item(item_id, f"Title {seed}").record()
     return PutItem(
-        item_id, leaf, vector(seed, dimensions), domain="news", popularity=seed, record=record
-    )
+        item_id, leaf, vector(seed, dimensions), domain="news", popularity=seed, record=record,
+        line=seed % 3,
+    )  # fmt: skip
 
 
 async def gathered(batches: AsyncIterator[list[str]]) -> set[str]:
     return {item_id async for batch in batches for item_id in batch}
 
 
-def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float]]:
-    """Leaf, vector, domain and popularity of every item that the tree can reach."""
+def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float, int]]:
+    """Leaf, vector, domain, popularity and kind of line of every item that the tree can reach."""
     found = {}
     for leaf in tree.leaves():
         columns = tree.rows.columns(leaf.rows)
         for number, item_id in enumerate(columns.ids):
             assert item_id not in found, f"{item_id!r} stands in two leaves"
             assert tree.leaf_of(item_id) == leaf
-            facts = columns.domains[number], float(columns.popularity[number])
+            line = 0 if columns.lines is None else int(columns.lines[number])
+            facts = columns.domains[number], float(columns.popularity[number]), line
             found[item_id] = (leaf.id, columns.vectors[number].tobytes(), *facts)
     assert len(tree) == len(found)
     return found

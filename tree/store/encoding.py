@@ -60,6 +60,7 @@ class _Chunk(msgspec.Struct, frozen=True, array_like=True):
     hidden: bytes  # bool[items]
     domains: list[str]
     domain_codes: bytes  # uint16[items], into `domains`
+    lines: bytes = b""  # uint8[items], or none where no item has a line
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -165,6 +166,7 @@ class Assembly:
             np.frombuffer(chunk.expires_at, np.float64),
             np.frombuffer(chunk.hidden, np.bool_),
             [chunk.domains[code] for code in codes],
+            np.frombuffer(chunk.lines, np.uint8) if chunk.lines else None,
         )
         leaves = [spec.id for spec in chunk.specs if not spec.children]
         self._rows.append(columns, np.repeat(leaves, chunk.leaf_sizes))
@@ -324,5 +326,6 @@ def _packed(tree: SemanticTree, number: int, nodes: list[Node]) -> bytes:
         hidden=columns.hidden.tobytes(),
         domains=list(domains),
         domain_codes=np.array([domains[name] for name in columns.domains], np.uint16).tobytes(),
+        lines=b"" if columns.lines is None else columns.lines.tobytes(),
     )
     return seal(_encoder.encode(chunk))

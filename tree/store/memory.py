@@ -68,12 +68,18 @@ class MemoryTreeStore:
         base: int,
         staging_seq: int = NEVER_STAGED,
         lock: str = "",  # noqa: ARG002
+        made_of_records: bool = False,
     ) -> SemanticTree:
         """See TreeStore."""
         self._check(base)
+        written = encoding.records(edits)
+        if made_of_records and any(
+            self._staged.get(item_id, 0) > staging_seq for item_id in written
+        ):
+            raise StaleVersion("an item was staged after its record was read")
         self._tree = self._tree.apply(edits)
         self._log[self._tree.version] = encoding.pack_edits(edits)
-        for item_id, record in encoding.records(edits).items():
+        for item_id, record in written.items():
             if record == b"":
                 self._unstage(item_id, staging_seq)
                 continue

@@ -115,7 +115,13 @@ class TreeWriter(Protocol):
         ...
 
     async def commit(
-        self, edits: Sequence[Edit], *, base: int, staging_seq: int = NEVER_STAGED, lock: str = ""
+        self,
+        edits: Sequence[Edit],
+        *,
+        base: int,
+        staging_seq: int = NEVER_STAGED,
+        lock: str = "",
+        made_of_records: bool = False,
     ) -> SemanticTree:
         """Apply edits on version `base`; all or none. Returns the new version.
 
@@ -123,7 +129,8 @@ class TreeWriter(Protocol):
         both leave the staging area. A PutItem without a record places what was staged: it leaves
         the staging area unless it was staged again after `staging_seq`. Raises StaleVersion when
         `base` is not the newest version or another process holds the commit lock, InvalidEdit when
-        the edits do not fit.
+        the edits do not fit. With `made_of_records`, the edits change records that were read, and
+        StaleVersion is also raised where one of them was staged after `staging_seq`.
         """
         ...
 

@@ -62,6 +62,14 @@ class _Encoded(NamedTuple):
     records: dict[str, bytes | None]
 
 
+class _Terms(NamedTuple):
+    """The conditions of a commit: see TreeWriter."""
+
+    staging_seq: int
+    lock: str
+    made_of_records: bool
+
+
 def _encoded(edits: Sequence[Edit]) -> _Encoded:
     return _Encoded(len(edits), encoding.pack_edits(edits), encoding.records(edits))
 
@@ -129,7 +137,13 @@ class RedisTreeStore(RedisRecords):
 
     @translated()
     async def commit(
-        self, edits: Sequence[Edit], *, base: int, staging_seq: int = NEVER_STAGED, lock: str = ""
+        self,
+        edits: Sequence[Edit],
+        *,
+        base: int,
+        staging_seq: int = NEVER_STAGED,
+        lock: str = "",
+        made_of_records: bool = False,
     ) -> SemanticTree:
         """See TreeStore. One script; when its answer is lost, the next `load` has its result."""
         work = partial(_encoded, edits)
@@ -142,7 +156,9 @@ class RedisTreeStore(RedisRecords):
                 if not known.token:
                     known = await self._created(known)
                 token = token_hex(8)
-                since_snapshot = await self._append(encoded, known, token, (staging_seq, lock))
+                since_snapshot = await self._append(
+                    encoded, known, token, _Terms(staging_seq, lock, made_of_records)
+                )
             except BaseException:
                 pending.abandon()
                 raise
@@ -304,13 +320,12 @@ class RedisTreeStore(RedisRecords):
         encoded: "_Encoded",
         known: KnownVersion,
         token: str,
-        terms: tuple[int, str],
+        terms: "_Terms",
     ) -> tuple[int, int]:
         keys, records = self._keys, encoded.records
         written = {item_id: record for item_id, record in records.items() if record}
         removed = [item_id for item_id, record in records.items() if record is None]
         placed = [item_id for item_id, record in records.items() if record == b""]
-        staging_seq, lock = terms
         reply = await self._commit(
             head=keys.head,
             log=keys.log,
@@ -322,8 +337,9 @@ class RedisTreeStore(RedisRecords):
             version=known.tree.version + 1,
             edits=encoded.packed,
             edit_count=encoded.edits,
-            staging_seq=staging_seq,
-            lock_token=lock,
+            staging_seq=terms.staging_seq,
+            lock_token=terms.lock,
+            read_seq=terms.staging_seq if terms.made_of_records else "",
             records=list(written.values()),
             leaving=[*written, *removed],
             placed=placed,

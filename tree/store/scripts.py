@@ -22,8 +22,9 @@ redis.call('EXPIRE', head, seconds)
     args=("seconds",),  # that the tombstone stays
 )
 
-# Returns false when the base is not the newest version or another process has the commit lock, or
-# else the edits and the versions since the last snapshot.
+# Returns false when the base is not the newest version, another process has the commit lock, or an
+# item was staged after its record was read; or else the edits and the versions since the last
+# snapshot.
 COMMIT = Script(
     """
 local known = redis.call('HMGET', head, 'token', 'edits', 'snapshot')
@@ -34,6 +35,13 @@ if known[1] ~= token then
     local lock = redis.call('HMGET', head, 'hold', 'held_until')
     if lock[1] and lock[1] ~= lock_token and tonumber(lock[2]) > tonumber(now[1]) then
         return false
+    end
+    if read_seq ~= '' then
+        for _, id in ipairs(leaving) do
+            if tonumber(redis.call('HGET', staged, id) or 0) > tonumber(read_seq) then
+                return false
+            end
+        end
     end
     if #written == 0 then
         for _, key in ipairs(removed) do redis.call('DEL', key) end
@@ -62,6 +70,7 @@ return {tonumber(edits_since), tonumber(version) - tonumber(known[3])}
         "edit_count",
         "staging_seq",  # the newest staging number that was read
         "lock_token",  # of the commit lock, or ''
+        "read_seq",  # the newest staging number before records were read to write these, or ''
         "records*",  # the content of those that are written
         "leaving*",  # ids that leave the staging area
         "placed*",  # ids that leave it unless they were staged again

@@ -56,6 +56,7 @@ class ItemColumns:
     popularity: npt.NDArray[np.float32]
     expires_at: npt.NDArray[np.float64]
     hidden: npt.NDArray[np.bool_]
+    lines: npt.NDArray[np.uint8]
     vectors: Int8Matrix
     terms: TermRows
 
@@ -73,6 +74,7 @@ class ItemColumns:
             np.array([item.popularity or 0.0 for item in items], np.float32),
             np.array(expiry, np.float64),
             np.array([item.hidden for item in items], np.bool_),
+            np.array([item.line_code for item in items], np.uint8),
             vectors,
             terms,
         )
@@ -91,6 +93,7 @@ class ItemColumns:
             self.expires_at[order],
             self.hidden[order],
             [self.paths[path][0] for path in self.path[order].tolist()],
+            self.lines[order],
         )
 
 
@@ -128,6 +131,7 @@ class ColumnBuilder:
             np.concatenate([batch.popularity for batch in batches]),
             np.concatenate([batch.expires_at for batch in batches]),
             np.concatenate([batch.hidden for batch in batches]),
+            np.concatenate([batch.lines for batch in batches]),
             self._vectors[: self._size],
             TermRows.joined([batch.terms for batch in batches]),
         )

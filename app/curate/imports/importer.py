@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from app.curate.imports.file_lines import Unreadable
 from app.curate.imports.item_reader import ImportReport, read_items
 from app.curate.threads import IMPORTS
+from app.curate.writes.kept_lines import with_kept_lines
 from app.jobs import Job, JobFailed, JobReport
 from tree.domains import Domains
 from tree.store.protocol import Checkpoint, WritableStore
@@ -94,6 +95,8 @@ class Importer:
             while (items := await IMPORTS.run(next, batches, None)) is not None:
                 if job_id and items:
                     checkpoint = Checkpoint(job_id, outcome.model_dump_json().encode(), before)
+                    tree = await self._store.load()
+                    items = await with_kept_lines(self._store, tree, items)
                     # A cancelled job waits for its last batch, which the checkpoint counts.
                     await undivided(self._store.stage(items, checkpoint))
                     before = checkpoint.content

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
@@ -12,6 +13,7 @@ from app.limits import ITEM_VALUES, SMALL_BYTES, TooMuch, check_fields, check_te
 from tree.domains import Domains
 from tree.errors import TooManyDomains
 from tree.item import Item
+from tree.item_line import InvalidLine, ItemLine, line_text
 
 _REPORTED_ERRORS = 100
 _FLAWS_PER_LINE = 10
@@ -77,15 +79,16 @@ def _item(line: bytes | None, number: int, report: ImportReport, domains: Domain
         return None
     try:
         _check_size(text)
-        item = Item.model_validate_json(text)
+        item = _validated(text)
         domains.check(item.domain)
     except TooMuch as error:
         too_much = str(error)
         report.reject(lambda: LineError(line=number, problem=too_much))
         return None
-    except TooManyDomains as error:
-        too_many = f"domain: {error}"
-        report.reject(lambda: LineError(line=number, id=_id_of(text), problem=too_many))
+    except (InvalidLine, TooManyDomains) as error:
+        is_line = isinstance(error, InvalidLine)
+        problem = f"enrichment: the line {error}" if is_line else f"domain: {error}"
+        report.reject(lambda: LineError(line=number, id=_id_of(text), problem=problem))
         return None
     except ValidationError as error:
         flaw = error
@@ -93,6 +96,30 @@ def _item(line: bytes | None, number: int, report: ImportReport, domains: Domain
         return None
     report.accepted += 1
     return item
+
+
+def _validated(text: bytes) -> Item:
+    """The item of a line, with its `enrichment` where it has one, as in an export.
+
+    Raises ValidationError, InvalidLine.
+    """
+    if b'"enrichment"' not in text:
+        return Item.model_validate_json(text)
+    try:
+        fields = from_json(text)
+        given = fields.pop("enrichment", None)
+    except (ValueError, AttributeError, TypeError):
+        return Item.model_validate_json(text)  # raises the error
+    item = Item.model_validate(fields)
+    if given is None:
+        return item
+    try:
+        line = ItemLine(given) if isinstance(given, str) else msgspec.convert(given, ItemLine)
+    except msgspec.ValidationError as error:
+        raise InvalidLine(f"is not a text, nor an object with text and source: {error}") from error
+    of = (line.of or item.content_digest) if line.source == "model" else ""
+    line = ItemLine(line_text(line.text), line.source, of)
+    return item.with_line(line) if line.fits(item.content_digest) else item
 
 
 def _check_size(text: bytes) -> None:

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from app.curate.commits import Decision, commit_until_won
 from app.curate.writes.item_encoder import ItemEncoder
+from app.curate.writes.kept_lines import with_kept_lines
 from app.curate.writes.pending_labels import PendingLabels, fitting
 from app.curate.writes.placement import Placement
 from app.curate.writes.planner import Planner
@@ -16,7 +17,7 @@ from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, WritableStore
 
-_LEASE_ITEMS = 100  # a larger plan takes longer than other writers leave between two commits
+LEASE_ITEMS = 100  # a larger plan takes longer than other writers leave between two commits
 
 Committed = Callable[[SemanticTree, Sequence[Edit]], None]
 """Called with each new version and the edits that led to it."""
@@ -64,9 +65,11 @@ class BatchCommits:
         places = frozenset[str]().union(*(change.places for change in changes))
         vectors = ItemVectorCache.joined([change.vectors for change in changes])
         change, placement = ItemChange(puts, deletes, places, vectors), Placement(vectors)
-        if len(puts) + len(places) <= _LEASE_ITEMS:
+        if len(puts) + len(places) <= LEASE_ITEMS:
             return await self._commit(change, placement)
-        await self._planner.find_leaves(await self._store.load(), placement, list(puts.values()))
+        tree = await self._store.load()
+        items = await with_kept_lines(self._store, tree, list(puts.values()))
+        await self._planner.find_leaves(tree, placement, items)
         async with self._store.bulk_write_lease():
             return await self._commit(change, placement)
 
@@ -79,7 +82,8 @@ class BatchCommits:
             placed = self._encoder.ready(tree, change.vectors, staged)
             there = await self._there(tree, [*change.puts, *change.deletes])
             gone = [item for item in change.deletes if there[item]]
-            items = [*change.puts.values(), *placed.values()]
+            puts = await with_kept_lines(self._store, tree, list(change.puts.values()))
+            items = [*puts, *placed.values()]
             edits: list[Edit] = [
                 structs.replace(edit, record=b"")  # it is in the store already, perhaps newer
                 if isinstance(edit, PutItem) and edit.id in placed

@@ -20,6 +20,10 @@ from tree.store.protocol import WritableStore
 _SLICE_ITEMS = 128
 
 
+class NotEncoded(Exception):
+    """A text or the space has changed since the vectors were made."""
+
+
 class ItemEncoder:
     """Fills the vector caches of writes; waits as long as the caller of each write can wait."""
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from app.curate.commits import Decision, commit_until_won
 from app.curate.writes.batch import Committed
-from app.curate.writes.item_encoder import ItemEncoder
+from app.curate.writes.item_encoder import ItemEncoder, NotEncoded
 from app.curate.writes.placement import Placement
 from app.curate.writes.planner import Planner
 from app.curate.writes.vector_cache import ItemVectorCache
@@ -17,10 +17,6 @@ from tree.store.protocol import WritableStore
 
 _TURN_TIMEOUT_S = 5.0  # a patch waits longer for those before it only if the store does not answer
 _ATTEMPTS = 100
-
-
-class _NotEncoded(Exception):
-    """The text or the space has changed since the vector was made."""
 
 
 class Patches:
@@ -45,9 +41,10 @@ class Patches:
         for _ in range(_ATTEMPTS):
             if await self._encoder.is_slow():
                 found = await self._store.items([item_id])
-                await self._encoder.prepare(vectors, [change(item) for item in found.values()])
+                changed = [change(item).keeping_line_of(item) for item in found.values()]
+                await self._encoder.prepare(vectors, changed)
             async with self._turn():
-                with suppress(_NotEncoded):
+                with suppress(NotEncoded):
                     return await self._commit(item_id, change, vectors)
         raise StaleVersion(f"the item's text has changed {_ATTEMPTS} times while it was encoded")
 
@@ -66,18 +63,19 @@ class Patches:
     async def _commit(
         self, item_id: str, change: Callable[[Item], Item], vectors: ItemVectorCache
     ) -> Item | None:
-        """See `patch`. Raises _NotEncoded where a slow embedder has to be asked first."""
+        """See `patch`. Raises NotEncoded where a slow embedder has to be asked first."""
 
         async def decide(tree: SemanticTree) -> Decision[Item | None]:
+            staging_seq = await self._store.staging_seq()
             record = (await self._store.items([item_id])).get(item_id)
             if record is None:
                 return Decision((), None)
-            item = change(record)
+            item = change(record).keeping_line_of(record)
             if not self._encoder.ready(tree, vectors, {item_id: item}):
-                raise _NotEncoded
+                raise NotEncoded
             # No leaf is kept from one attempt to the next: the item may be another one by then.
             edits = await self._planner.plan(tree, Placement(vectors), [item])
-            return Decision(edits, item)
+            return Decision(edits, item, staging_seq, made_of_records=True)
 
         tree, decision = await commit_until_won(self._store, decide)
         if decision.edits:

@@ -9,6 +9,8 @@ from app.curate.commits import Decision, commit_until_won
 from app.curate.writes.batch import BatchCommits, Committed, ItemChange
 from app.curate.writes.commit_queue import CommitQueue, TooManyWrites
 from app.curate.writes.item_encoder import ItemEncoder
+from app.curate.writes.kept_lines import with_kept_lines
+from app.curate.writes.line_writes import LineResult, LineWrites
 from app.curate.writes.patches import Patches
 from app.curate.writes.pending_labels import PendingLabels
 from app.curate.writes.planner import Planner
@@ -17,6 +19,7 @@ from app.curate.writes.vector_cache import ItemVectorCache
 from app.embedders import EmbedderCache
 from tree.edits import Relabel
 from tree.item import Item
+from tree.item_line import ItemLine
 from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.store.protocol import WritableStore
@@ -52,6 +55,7 @@ class Writer:
         self._queue = CommitQueue(batches.commit, window_s)
         self._staged = StagedPlacement(store, self._encoder, self._queue)
         self._patches = Patches(store, self._encoder, planner, committed)
+        self._lines = LineWrites(store, self._encoder, planner, committed)
 
     async def write(self, puts: Mapping[str, Item], deletes: frozenset[str]) -> dict[str, bool]:
         """Per id of these disjoint ones: whether it was created, or was there to delete.
@@ -62,7 +66,10 @@ class Writer:
             return {}
         change = ItemChange(puts, deletes, vectors=ItemVectorCache())
         with self._queue.announce(len(puts)):
-            await self._encoder.prepare(change.vectors, list(puts.values()))
+            items: Sequence[Item] = list(puts.values())
+            if (known := self._store.seen()) and known.rows.have_lines:
+                items = await with_kept_lines(self._store, await self._store.load(), items)
+            await self._encoder.prepare(change.vectors, items)
         return await self._queue.add(change, change.ids)
 
     async def place(self, ids: Collection[str]) -> int:
@@ -72,6 +79,12 @@ class Writer:
     async def patch(self, item_id: str, change: Callable[[Item], Item]) -> Item | None:
         """See Patches."""
         return await self._patches.patch(item_id, change)
+
+    async def set_lines(
+        self, lines: Mapping[str, ItemLine | None], *, can_wait: bool = False
+    ) -> dict[str, LineResult]:
+        """See LineWrites."""
+        return await self._lines.set_lines(lines, can_wait=can_wait)
 
     async def rename(self, node_id: int, label: str | None, locked: bool | None) -> Node:
         """The node with another label, or locked or unlocked. Raises UnknownNode."""
