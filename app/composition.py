@@ -13,7 +13,7 @@ from typing import Literal
 
 from app.catalog_jobs import CatalogJobs
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
-from app.embedders import EmbedderCache, EndpointTimes, first_space
+from app.embedders import EmbedderCache, EmbedderStore, EndpointTimes, first_space
 from app.jobs import Jobs, JobTimes
 from app.keys import Keyring
 from app.llm import (
@@ -127,8 +127,12 @@ async def services(
         embedders = EmbedderCache(
             settings.embedder_endpoint,
             times=times.embeddings,
-            vectors=partial(RedisVectors, client, prefix=settings.key_prefix),
-            vector_ttl_s=settings.vector_ttl_s,
+            store=EmbedderStore(
+                asyncio.get_running_loop(),
+                documents,
+                partial(RedisVectors, client, prefix=settings.key_prefix),
+                settings.vector_ttl_s,
+            ),
         )
         stack.callback(embedders.close)
         catalogs = Catalogs(registry, jobs, store, settings, models, lagged, feedback, embedders)

@@ -12,6 +12,7 @@ from app.curate.job_runs import JobRuns, RebuildParams
 from app.curate.labels import LabelRefresher, LabelWriter
 from app.curate.leaf_labels import LeafLabels
 from app.curate.rebuilder import Rebuilder
+from app.curate.refused_texts import RefusedTexts
 from app.curate.writes import COMMIT_ITEMS, LineResult, Writer
 from app.embedders import EmbedderCache, counting
 from app.jobs import Job, JobReport, JobRunning, Jobs
@@ -63,6 +64,7 @@ class Curator:
             self._after_commit,
             batch_encoder,
         )
+        self._refused_texts = RefusedTexts(catalog_id, store, embedders, self._writer)
         self._leaf_labels = LeafLabels(store, self._writer.relabel)
         labels = LabelWriter(models or Models.none(MemoryDocuments()), settings, language)
         self._refresher = LabelRefresher(store, labels, settings)
@@ -187,6 +189,11 @@ class Curator:
         """See JobWorker."""
         if time.monotonic() >= self._paused_until:
             await self.resume()
+            await self._refused_texts.ask_again_if_due()
+
+    async def ask_refused_again(self) -> None:
+        """See RefusedTexts."""
+        await self._refused_texts.ask_again()
 
     async def on_ended(self, job: Job) -> None:
         """See JobWorker."""

@@ -7,6 +7,7 @@ kinds: `app.embedders.kinds` lists them.
 from app.embedders.account import EmbeddingAccount, counting, counting_for, name_refused
 from app.embedders.cache import EmbedderCache, fit_sample, sample_stride
 from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.embedder_store import EmbedderStore
 from app.embedders.hybrid import HybridEmbedder
 from app.embedders.kinds import (
     BUILT_IN,
@@ -25,6 +26,7 @@ __all__ = [
     "Embedder",
     "EmbedderCache",
     "EmbedderKind",
+    "EmbedderStore",
     "EmbeddingAccount",
     "EndpointAddress",
     "EndpointTimes",

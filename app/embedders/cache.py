@@ -14,10 +14,10 @@ import numpy as np
 
 from app.embedders.account import EmbeddingAccount
 from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.embedder_store import EmbedderStore
 from app.embedders.kept_vectors import REFUSED_S, KeptVectors
 from app.embedders.kinds import embedder_for, embedder_kinds, find_kind, parse_name
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
-from app.storage.vectors import RedisVectors
 from tree.errors import EmbedderUnavailable
 from tree.node import Space
 from tree.passage import Passage, Text, passages_of, whole_texts
@@ -29,7 +29,6 @@ T = TypeVar("T")
 _FIT_SAMPLE = 20_000
 _KEPT_TEXTS = 4_096  # of requests and single writes: profiles repeat; some 2 MB
 _INLINE_CHARS = 4_000  # encoding more would block the event loop for more than 10 ms
-VECTOR_TTL_S = 7_776_000  # 90 days
 _INTERACTIVE_THREADS = 16  # a call that hangs occupies one until its timeout
 _BATCH_THREADS = 4
 
@@ -37,8 +36,8 @@ _BATCH_THREADS = 4
 class EmbedderCache:
     """The embedders of the spaces in use: unpacking a fitted state takes some 20 ms.
 
-    It has all kinds, with `openai` models at `endpoint`, or only `kinds`. The vectors of the texts
-    of each catalogue are kept in its `vectors`, unless they are not used for `vector_ttl_s`.
+    It has all kinds, with `openai` models at `endpoint`, or only `kinds`. Vectors of the texts of
+    catalogues, and what is learned about the endpoint, are kept in `store`.
     """
 
     def __init__(
@@ -48,15 +47,13 @@ class EmbedderCache:
         kinds: Sequence[EmbedderKind] | None = None,
         times: EndpointTimes | None = None,
         size: int = 8,
-        vectors: Callable[[str], RedisVectors] | None = None,
-        vector_ttl_s: int = VECTOR_TTL_S,
+        store: EmbedderStore | None = None,
     ) -> None:
         self._size = size
         self._kinds = kinds or embedder_kinds(
-            endpoint or EndpointAddress(), times or EndpointTimes()
+            endpoint or EndpointAddress(), times or EndpointTimes(), store
         )
-        self._vectors = vectors if vector_ttl_s else None
-        self._vector_ttl_s = vector_ttl_s
+        self._store = store
         self._kept: dict[str, KeptVectors] = {}
         self._known: dict[str, Embedder] = {}
         self._open: set[str] = set()  # those that have encoded something
@@ -81,11 +78,10 @@ class EmbedderCache:
         return embedder
 
     def account(self, catalog_id: str) -> EmbeddingAccount:
-        """An account for the texts of a catalogue. Called on the event loop."""
+        """An account for the texts of a catalogue."""
         kept = self._kept.get(catalog_id)
-        if kept is None and self._vectors is not None:
-            loop = asyncio.get_running_loop()
-            kept = KeptVectors(self._vectors(catalog_id), self._vector_ttl_s, loop)
+        if kept is None and self._store is not None and self._store.vector_ttl_s:
+            kept = KeptVectors(catalog_id, self._store)
             self._kept[catalog_id] = kept
             while len(self._kept) > self._size:
                 del self._kept[next(iter(self._kept))]

@@ -1,27 +1,19 @@
 """`KeptVectors`: the vectors that a text model has made, by their texts."""
 
-import asyncio
-import logging
 import struct
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from app.storage.vectors import RedisVectors
-from app.throttled_log import ThrottledLog
-from tree.errors import TreeError
+from app.embedders.embedder_store import EmbedderStore
 from tree.vectors import FloatArray
-
-T = TypeVar("T")
 
 REFUSED_S = 86_400  # after this, an endpoint is asked again for a text that it has refused
 SAME_MODEL = 0.99  # least cosine of a model's probe; between machines it differs far less
 
-_STORE_S = 5.0  # for a thread to wait for the store; what it has not sent by then is asked for
 _RENEWED = 0.25  # of its time: then a vector that is used is written again
 _HEAD = struct.Struct(
     "<BIf"
@@ -31,21 +23,17 @@ _REFUSED, _INT8, _FLOAT16 = range(3)
 # dimensions that are much larger than the others; such vectors take two bytes a dimension.
 _LEAST_COSINE = 0.9995
 
-_outages = ThrottledLog(logging.getLogger(__name__))
-
 
 class KeptVectors:
     """Vectors of the texts of one catalogue, in the store. Called from threads.
 
-    An outage of the store costs calls to the model and nothing else. On the event loop, which must
-    not wait, nothing is found and nothing is kept.
+    Without an answer of the store nothing is found and nothing is kept: see EmbedderStore.
     """
 
-    def __init__(self, store: RedisVectors, ttl_s: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Vectors that are not used for `ttl_s` are forgotten. `loop` is that of the store."""
-        self._store = store
-        self._ttl_s = ttl_s
-        self._loop = loop
+    def __init__(self, catalog_id: str, store: EmbedderStore) -> None:
+        self._store = store.vectors(catalog_id)
+        self._wait = store.wait
+        self._ttl_s = store.vector_ttl_s
         self._identities: dict[tuple[str, bytes], str] = {}
 
     def identity(self, model: str, probe: FloatArray) -> str:
@@ -104,29 +92,6 @@ class KeptVectors:
     def _stored_probe(self, name: str, width: int) -> FloatArray | None:
         [content] = self._wait(self._store.get([name])) or [None]
         return None if content is None else _unpacked(content, width)
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The result of `work`, which the store's event loop does; None when there is none."""
-        if self._loop.is_closed() or _on_event_loop():
-            work.close()
-            return None
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result(_STORE_S)
-        except TimeoutError:
-            future.cancel()
-            _outages.warning("vectors are not kept: %s", TimeoutError("the store is too slow"))
-        except TreeError as error:
-            _outages.warning("vectors are not kept: %s", error)
-        return None
-
-
-def _on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _digest(*parts: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.embedders.embedder import Embedder, EmbedderKind
+from app.embedders.embedder_store import EmbedderStore
 from app.embedders.hybrid import HybridKind
 from app.embedders.lexical import LexicalKind
 from app.embedders.openai_model import EndpointAddress, EndpointTimes, openai_kind
@@ -15,13 +16,15 @@ _TIMES = EndpointTimes()
 
 
 def embedder_kinds(
-    endpoint: EndpointAddress = _NO_ENDPOINT, times: EndpointTimes = _TIMES
+    endpoint: EndpointAddress = _NO_ENDPOINT,
+    times: EndpointTimes = _TIMES,
+    store: EmbedderStore | None = None,
 ) -> tuple[EmbedderKind, ...]:
     """All kinds; `openai` models are at `endpoint`. A new kind is one more line here."""
     return (
         HybridKind(),
         LexicalKind(),
-        openai_kind(endpoint, times),
+        openai_kind(endpoint, times, store),
         SENTENCE_TRANSFORMERS,
     )
 

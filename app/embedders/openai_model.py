@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
@@ -19,6 +20,9 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from app.embedders.batches import CHARS_PER_TEXT, batches
+from app.embedders.divided_calls import TRIES, DividedCalls, RateLimited, ServerFault, TextsRefused
+from app.embedders.embedder_store import EmbedderStore
+from app.embedders.endpoint_limits import EndpointLimits
 from app.embedders.text_model import TextModelKind
 from app.llm.circuit import Circuit
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
@@ -35,15 +39,10 @@ logger = logging.getLogger(__name__)
 
 _KIND = "openai"
 
-_FEWEST_CHARS = 100
-_HARMLESS = "a test"  # every endpoint that accepts texts accepts this one
 _CALLS_AT_ONCE = 8
-_CALL_S = 60.0  # of one call without a deadline
-_ALL_TRIES_S = 180.0  # of one call with all its tries
-_TRIES = 9  # they bridge an outage of about 25 seconds
-_TRIES_WITH_DEADLINE = 3
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 60.0
 _FAILURES = 3
+_QUIET_S = 30.0  # after a failure with 500 is logged: a text that causes it is found by many calls
+_SERVER_FAULTS = (500, 424)  # others of the kind are those of gateways: an outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,14 @@ class EndpointTimes:
     fair_s: float = 0.9  # a shorter timeout is no failure of the endpoint
 
 
-def openai_kind(address: EndpointAddress, times: EndpointTimes) -> TextModelKind:
-    """Text models at this address. `close` of the kind closes its connections."""
-    endpoint = EmbeddingEndpoint(address, times=times)
+def openai_kind(
+    address: EndpointAddress, times: EndpointTimes, store: EmbedderStore | None = None
+) -> TextModelKind:
+    """Text models at this address. `close` of the kind closes its connections.
+
+    What is learned about the endpoint is kept in `store`.
+    """
+    endpoint = EmbeddingEndpoint(address, times=times, store=store)
     return TextModelKind(_KIND, endpoint.open, is_local=False, close=endpoint.close)
 
 
@@ -83,12 +87,14 @@ class EmbeddingEndpoint:
         self,
         address: EndpointAddress,
         *,
-        tries: int = _TRIES,
+        tries: int = TRIES,
         times: EndpointTimes = EndpointTimes(),
+        store: EmbedderStore | None = None,
     ) -> None:
         self._address = address
         self._tries = tries
         self._times = times
+        self._store = store
         self._models: dict[str, EndpointModel] = {}
         self._lock = Lock()
         self._client_thread: _ClientThread | None = None
@@ -108,8 +114,9 @@ class EmbeddingEndpoint:
                     connect(self._address.base_url, self._address.api_key)
                 )
             if model not in self._models:
+                limits = EndpointLimits(model, self._address.base_url or "", self._store)
                 self._models[model] = EndpointModel(
-                    self._client_thread, model, self._tries, self._times
+                    self._client_thread, model, self._tries, self._times, limits
                 )
             return self._models[model]
 
@@ -173,10 +180,17 @@ class EndpointModel:
     """
 
     def __init__(
-        self, client_thread: _ClientThread, name: str, tries: int, times: EndpointTimes
+        self,
+        client_thread: _ClientThread,
+        name: str,
+        tries: int,
+        times: EndpointTimes,
+        limits: EndpointLimits,
     ) -> None:
-        self._tries = tries
         self.name = name
+        self._limits = limits
+        self._quiet_until = 0.0
+        self._calls = DividedCalls(name, self._once, limits, tries)
         self.tokens = 0  # input tokens, as far as the endpoint reports them
         self._client_thread = client_thread
         self._circuit = Circuit(
@@ -188,11 +202,13 @@ class EndpointModel:
         )
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:
-        """See TextModel. Zero for a text that the endpoint rejects while it accepts others."""
+        """See TextModel. Zero for a text that the endpoint refuses while it accepts others."""
+        self._limits.load()
         deadline = time.monotonic() + timeout_s if timeout_s is not None else np.inf
         watch = nullcontext() if timeout_s is None else self._circuit.watching(timeout_s)
         with self._translating(), watch:
             found = self._client_thread.wait_for(partial(self._together, texts, deadline))
+        self._limits.save()
         self._circuit.answered()  # so calls with a deadline are tried again
         if len({rows.shape[1] for rows in found}) > 1:
             raise EmbedderUnavailable(f"{self.name} answers with vectors of different widths")
@@ -205,58 +221,10 @@ class EndpointModel:
 
         async def ask(part: list[str]) -> list[FloatArray]:
             async with slots:
-                return await self._fitting(part, deadline)
+                return await self._calls.vectors(part, deadline)
 
-        parts = batches([text[:CHARS_PER_TEXT] for text in texts])
+        parts = batches([text[:CHARS_PER_TEXT] for text in texts], self._limits.most_texts)
         return [rows for found in await together(map(ask, parts)) for rows in found]
-
-    async def _fitting(self, texts: list[str], deadline: float) -> list[FloatArray]:
-        """The vectors of a batch; only texts that are too long for the model are cut.
-
-        So the vector of a text does not depend on the other texts of its batch.
-        """
-        try:
-            return [await self._asked(texts, deadline)]
-        except _TextsRefused as error:
-            half = len(texts) // 2
-            if half:
-                first = await self._fitting(texts[:half], deadline)
-                return [*first, *await self._fitting(texts[half:], deadline)]
-            if len(texts[0]) >= 2 * _FEWEST_CHARS:
-                return await self._fitting([texts[0][: len(texts[0]) // 2]], deadline)
-            return [await self._zero_vector(error, deadline)]
-
-    async def _zero_vector(self, refused: "_TextsRefused", deadline: float) -> FloatArray:
-        """A zero vector, for a single text that the endpoint's content filter rejects.
-
-        Raises ModelRejected when every text is rejected, for example because of a wrong key.
-        """
-        try:
-            accepted = await self._asked([_HARMLESS], deadline)
-        except _TextsRefused as error:
-            raise ModelRejected(f"the endpoint accepts no text: {error}") from error
-        logger.warning("%s accepts other texts, but rejects one: %s", self.name, refused)
-        return np.zeros_like(accepted)
-
-    async def _asked(self, texts: list[str], deadline: float) -> FloatArray:
-        """The vectors of one call, retried while that may help and there is time."""
-        wait = _FIRST_WAIT_S
-        most = self._tries if deadline == np.inf else min(_TRIES_WITH_DEADLINE, self._tries)
-        deadline = min(deadline, time.monotonic() + _ALL_TRIES_S)
-        for tries in range(1, most + 1):
-            try:
-                return await self._once(texts, min(_CALL_S, deadline - time.monotonic()))
-            except (ModelUnavailable, InvalidReply) as error:
-                may_pass = not isinstance(error, ModelUnavailable) or (
-                    error.timed_out or error.retry_after_s is not None
-                )
-                asked_wait_s = getattr(error, "retry_after_s", None) or 0.0
-                pause = min(max(asked_wait_s, wait), _LONGEST_WAIT_S)
-                if tries == most or not may_pass or time.monotonic() + pause >= deadline:
-                    raise
-                await asyncio.sleep(pause)
-                wait *= 2
-        raise AssertionError("the last try returns or raises")
 
     async def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
         import httpx2
@@ -265,7 +233,9 @@ class EndpointModel:
         from app.llm.client import translated
 
         client = self._client_thread.client
-        body = {"model": self.name, "input": texts, "encoding_format": "base64"}
+        body: dict[str, object] = {"model": self.name, "input": texts}
+        if self._limits.base64:
+            body["encoding_format"] = "base64"
         if timeout_s <= 0:
             raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)
         try:
@@ -279,9 +249,7 @@ class EndpointModel:
         except TimeoutError as error:
             raise ModelUnavailable(f"no answer within {timeout_s:.1f} s", timed_out=True) from error
         except openai.APIStatusError as error:
-            if _about_texts(error.status_code, error.message):
-                raise _TextsRefused(error) from error
-            raise translated(error, self.name, client.api_key, about_prompt=False) from error
+            raise self._sorted_out(error) from error
         except openai.OpenAIError as error:
             raise translated(error, self.name, client.api_key, about_prompt=False) from error
         except (ValueError, UnicodeError) as error:
@@ -289,6 +257,30 @@ class EndpointModel:
         rows, tokens = _read(response.content, len(texts))
         self.tokens += tokens
         return rows
+
+    def _sorted_out(self, error: "APIStatusError") -> Exception:
+        """The error of this package for one of the client.
+
+        The client's may repeat the texts and the key: see `translated`.
+        """
+        from app.llm.client import translated
+
+        status, named = error.status_code, str(error.status_code)
+        if isinstance(error.code, str):
+            named += f" ({error.code})"
+        if _about_texts(status, error.message):
+            return TextsRefused(named)
+        now = time.monotonic()
+        if status in _SERVER_FAULTS and now < self._quiet_until:
+            return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
+        own = translated(error, self.name, self._client_thread.client.api_key, about_prompt=False)
+        if status in _SERVER_FAULTS:
+            self._quiet_until = now + _QUIET_S
+            return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
+        wait_s = own.retry_after_s if isinstance(own, ModelUnavailable) else None
+        if status == HTTPStatus.TOO_MANY_REQUESTS and wait_s is not None:
+            return RateLimited(str(own), retry_after_s=wait_s)
+        return own
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -305,17 +297,6 @@ class EndpointModel:
                 f"the embedder '{_KIND}:{self.name}' does not answer: {error}; try again when "
                 "its endpoint is back"
             ) from error
-
-
-class _TextsRefused(Exception):
-    """The endpoint rejects these texts: their content, their length, or any text.
-
-    Its message may repeat the texts and the key, so it is not passed on.
-    """
-
-    def __init__(self, error: "APIStatusError") -> None:
-        code = f" ({error.code})" if isinstance(error.code, str) else ""
-        super().__init__(f"{error.status_code}{code}")
 
 
 # -- what comes back

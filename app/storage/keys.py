@@ -7,7 +7,18 @@ from tree.redis.keys import DEFAULT_PREFIX, Lifetime, stem
 from tree.store.keys import TREE_ROLES, CatalogKeys, catalog_stem
 
 DocumentKind: TypeAlias = Literal[
-    "catalog", "key", "job", "open", "lease", "cancel", "trace", "profile", "reply", "mode", "line"
+    "catalog",
+    "key",
+    "job",
+    "open",
+    "lease",
+    "cancel",
+    "trace",
+    "profile",
+    "reply",
+    "mode",
+    "line",
+    "endpoint",
 ]
 
 _DOCUMENT = "document."  # the dot keeps document tags apart from catalogue names
@@ -36,6 +47,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
     "line": Lifetime.EXPIRING,  # of an item, by what a model wrote it from
+    "endpoint": Lifetime.EXPIRING,  # limits of an endpoint for embeddings
 }
 _AUDIT_ROLES = {"audit": Lifetime.PERMANENT}  # streams of bounded length
 _API_KEY_ROLES = {"rate": Lifetime.EXPIRING, "spent": Lifetime.EXPIRING}

@@ -108,6 +108,9 @@ class HostileServer:
     longest: int  # characters of a text that is embedded
     unwanted: str  # no text with this is embedded
     refusal: tuple[int, JsonValue]  # of pictures: a status and a body
+    poison: str  # a call of embeddings with this in a text is answered with 500
+    most_texts: tuple[float, int]  # that are embedded in a call, and the status for more
+    base64: bool  # whether vectors are encoded as a call asks
     accepts: float  # texts that are embedded; calls after them are refused as an outage
     direction: float  # of all vectors; another model's point elsewhere
     together: int  # so many requests have to be there before any is answered
@@ -145,6 +148,9 @@ class HostileServer:
         self.longest = 100_000
         self.unwanted = "(nothing)"
         self.refusal = (400, {"error": {"message": "This model does not see."}})
+        self.poison = "(nothing)"
+        self.most_texts = (np.inf, 400)
+        self.base64 = True
         self.accepts = np.inf
         self.direction = 1.0
         self.together = 0
@@ -188,6 +194,12 @@ class HostileServer:
         self.accepts -= len(body["input"])
         if self.accepts < 0:
             return _error(402, "Your account is empty.")
+        if "encoding_format" in body and not self.base64:
+            return _error(400, "Unknown field: encoding_format.")
+        if len(body["input"]) > self.most_texts[0]:
+            return _error(self.most_texts[1], "Too many inputs.", kind="requests")
+        if any(self.poison in text for text in body["input"]):
+            return _error(500, "json: unsupported value: NaN", kind="server_error")
         if max(map(len, body["input"])) > self.longest:
             code = "context_length_exceeded"
             return _error(400, "This model's maximum context length is 9 tokens.", code=code)

@@ -1,5 +1,6 @@
 """A catalogue whose embedder is an endpoint that counts, and may fail in every way."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ import pytest
 
 from app.curate import Curator
 from app.curate.imports import ImportParams
-from app.embedders import EmbedderCache, EndpointAddress, EndpointTimes, LexicalEmbedder
+from app.embedders import (
+    EmbedderCache,
+    EmbedderStore,
+    EndpointAddress,
+    EndpointTimes,
+    LexicalEmbedder,
+)
+from app.embedders.embedder_store import VECTOR_TTL_S
 from app.jobs import Job, Jobs
 from app.settings import Settings
 from app.storage.redis_documents import RedisDocuments
@@ -53,6 +61,16 @@ class PaidShop:
 PROBES = ("a test", "A quick brown fox reads the news.")
 
 
+def store_of(room: Room, vector_ttl_s: int = VECTOR_TTL_S) -> EmbedderStore:
+    """The store as embedders see it."""
+    return EmbedderStore(
+        asyncio.get_running_loop(),
+        RedisDocuments(room.client, prefix=room.prefix),
+        partial(RedisVectors, room.client, prefix=room.prefix),
+        vector_ttl_s,
+    )
+
+
 @contextlib.asynccontextmanager
 async def serve_shop(room: Room, server: HostileServer, folder: Path) -> AsyncIterator[PaidShop]:
     """The shop in a process of its own, as far as memory is concerned."""
@@ -61,7 +79,7 @@ async def serve_shop(room: Room, server: HostileServer, folder: Path) -> AsyncIt
     embedders = EmbedderCache(
         EndpointAddress(server.base_url, "sk-a-secret"),
         times=EndpointTimes(pause_s=0.5, fair_s=0.2),
-        vectors=partial(RedisVectors, room.client, prefix=room.prefix),
+        store=store_of(room),
     )
     store = RedisTreeStore(
         room.client,

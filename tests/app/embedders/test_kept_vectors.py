@@ -8,7 +8,7 @@ import pytest
 from app.embedders.kept_vectors import REFUSED_S, KeptVectors
 from app.storage.keys import VectorKeys
 from app.storage.vectors import RedisVectors
-from tests.app.embedders.conftest import PaidShop, serve_shop
+from tests.app.embedders.conftest import PaidShop, serve_shop, store_of
 from tests.servers.hostile import MODEL
 from tree.errors import CatalogDeleted
 from tree.vectors import unit_rows
@@ -110,8 +110,7 @@ async def test_nothing_is_kept_for_a_catalogue_that_is_deleted(paid, demo_items)
 
 @pytest.fixture
 async def kept(room) -> KeptVectors:
-    store = RedisVectors(room.client, "shop", prefix=room.prefix)
-    return KeptVectors(store, 1_000, asyncio.get_running_loop())
+    return KeptVectors("shop", store_of(room, 1_000))
 
 
 @pytest.mark.parametrize("outliers", [0, 3])
@@ -143,8 +142,7 @@ async def test_how_long_vectors_stay(kept, room):
 
 
 async def test_a_refused_text_stays_for_a_day(room):
-    store = RedisVectors(room.client, "shop", prefix=room.prefix)
-    kept = KeptVectors(store, 10 * REFUSED_S, asyncio.get_running_loop())
+    kept = KeptVectors("shop", store_of(room, 10 * REFUSED_S))
     await asyncio.to_thread(kept.put, "m", {"one": np.zeros(8, np.float32)})
     [key] = [key async for key in room.client.scan_iter(match=f"{room.prefix}:*", count=1_000)]
     assert REFUSED_S - 10 < await room.client.ttl(key) <= REFUSED_S
