@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import IO, Protocol, TypeVar
@@ -15,12 +15,13 @@ from openai import AsyncOpenAI
 
 from app.llm.batch_lines import ENDPOINT, BatchPart
 from app.llm.client import translated
-from app.llm.errors import ModelError, ModelRejected, ModelUnavailable, NoBatchApi
+from app.llm.errors import BatchGone, ModelError, ModelRejected, ModelUnavailable, NoBatchApi
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _RUN, _PART = "unillmrec_run", "unillmrec_part"
+_FIRST, _LAST = "unillmrec_first", "unillmrec_last"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 _TRIES = 3
@@ -52,6 +53,8 @@ class Batch:
     failed: int = 0
     run: str = ""
     part: str = ""  # the digest of its requests
+    first: str = ""  # custom id
+    last: str = ""
     problems: tuple[str, ...] = ()  # codes that say why the whole batch has failed
     input_file: str | None = None
     output_file: str | None = None
@@ -125,9 +128,11 @@ class BatchCalls:
             input_file_id=file_id,
             endpoint=ENDPOINT,
             completion_window="24h",
-            metadata={_RUN: run, _PART: part.digest},
+            metadata={_RUN: run, _PART: part.digest, _FIRST: part.first, _LAST: part.last},
         )
-        return _batch(_decoded(await self._answer(call, NoBatchApi()), _Batch))
+        made = _batch(_decoded(await self._answer(call, NoBatchApi()), _Batch))
+        # Some servers return no metadata.
+        return replace(made, run=run, part=part.digest, first=part.first, last=part.last)
 
     async def newest(self, after: str | None) -> tuple[list[Batch], str | None]:
         """A page of all batches, newest first, and where the next one begins. Raises NoBatchApi."""
@@ -161,8 +166,8 @@ class BatchCalls:
         """Remove a file from the provider. A failure is only logged: files expire there."""
         call = partial(self._client.files.with_raw_response.delete, file_id)
         try:
-            await self._repeated(partial(self._answer, call, _Gone()))
-        except _Gone:
+            await self._repeated(partial(self._answer, call))
+        except BatchGone:
             pass
         except ModelError as error:
             logger.warning("%s: a file of a batch stays: %s", self._name, error)
@@ -215,14 +220,10 @@ class BatchCalls:
             raise ModelUnavailable("the connection broke off", retry_after_s=0.0) from error
         except openai.OpenAIError as error:
             if isinstance(error, openai.APIStatusError) and error.status_code in _ABSENT:
-                gone = ModelRejected("the endpoint does not know this batch, or its files")
+                gone = BatchGone("the endpoint does not know this batch, or its files")
                 raise absent or gone from error
             key = self._client.api_key
             raise translated(error, self._name, key, about_prompt=False) from error
-
-
-class _Gone(ModelRejected):
-    """There is no such file, or none can be removed."""
 
 
 def _batch(found: _Batch) -> Batch:
@@ -237,6 +238,8 @@ def _batch(found: _Batch) -> Batch:
         counts.failed or 0,
         metadata.get(_RUN, ""),
         metadata.get(_PART, ""),
+        metadata.get(_FIRST, ""),
+        metadata.get(_LAST, ""),
         tuple(dict.fromkeys(problem.code[:60] for problem in problems if problem.code)),
         found.input_file_id or None,
         found.output_file_id or None,

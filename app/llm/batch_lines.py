@@ -38,6 +38,8 @@ class BatchPart:
 
     file: IO[bytes]
     digest: str
+    first: str  # custom id
+    last: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ async def split(
                 yield writer.part()
                 writer.close()
                 writer = _Writer()
-            writer.write(line)
+            writer.write(custom_id, line)
         if writer.lines:
             yield writer.part()
     finally:
@@ -85,9 +87,12 @@ class _Writer:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `split`
         self._hash = sha256()
+        self._first = self._last = ""
         self.lines = self.size = 0
 
-    def write(self, line: bytes) -> None:
+    def write(self, custom_id: str, line: bytes) -> None:
+        self._first = self._first or custom_id
+        self._last = custom_id
         self._file.write(line)
         self._hash.update(line)
         self.lines += 1
@@ -95,7 +100,7 @@ class _Writer:
 
     def part(self) -> BatchPart:
         self._file.seek(0)
-        return BatchPart(self._file, self._hash.hexdigest()[:32])
+        return BatchPart(self._file, self._hash.hexdigest()[:32], self._first, self._last)
 
     def close(self) -> None:
         self._file.close()

@@ -58,5 +58,9 @@ class NoBatchApi(ModelRejected):
         super().__init__(f"{reason}: make the calls one by one, without --batch-api")
 
 
+class BatchGone(ModelRejected):
+    """The endpoint does not know a batch, or has removed its files."""
+
+
 class PicturesRefused(ModelRejected):
     """The endpoint rejects a turn with pictures, and may accept the same turn without them."""

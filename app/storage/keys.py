@@ -19,6 +19,7 @@ DocumentKind: TypeAlias = Literal[
     "mode",
     "line",
     "endpoint",
+    "batch",
 ]
 
 _DOCUMENT = "document."  # the dot keeps document tags apart from catalogue names
@@ -46,6 +47,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
+    "batch": Lifetime.EXPIRING,  # calls at a provider's batch API, and what each is about
     "line": Lifetime.EXPIRING,  # of an item, by what a model wrote it from
     "endpoint": Lifetime.EXPIRING,  # limits of an endpoint for embeddings
 }
