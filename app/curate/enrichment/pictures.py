@@ -86,7 +86,7 @@ class Fetched:
 
 
 class PictureFetcher:
-    """Fetches pictures over https from public addresses; a context manager.
+    """Fetches pictures over https from public addresses; a context manager, or see `aclose`.
 
     Hosts are looked up once per connection, and the address that was found is checked when the
     socket to it is opened: redirects, numbers in place of names and names whose address changes
@@ -110,22 +110,9 @@ class PictureFetcher:
         self._free = asyncio.Semaphore(limits.at_once)
         # One thread, so that one decoded picture is in memory; the shared threads stay free.
         self._decoder = ThreadPoolExecutor(1, "pictures")
+        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=self._limits.at_once,
-            resolver=self._resolver,
-            use_dns_cache=False,
-            ssl=self._tls or True,
-            socket_factory=self._open_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
-            timeout=aiohttp.ClientTimeout(),
-            auto_decompress=False,
-        )
         return self
 
     async def __aexit__(
@@ -134,8 +121,13 @@ class PictureFetcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._session.close()
-        self._decoder.shutdown(wait=False, cancel_futures=True)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; the next fetch opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def fetch_all(self, addresses: Iterable[str]) -> Fetched:
         """The pictures at these addresses, each fetched once."""
@@ -175,11 +167,29 @@ class PictureFetcher:
         url = _parsed(address)
         for _ in range(self._limits.redirects + 1):
             self._check(url)
-            async with self._session.get(url, allow_redirects=False) as response:
+            async with self._opened().get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
                     return await self._body(response)
                 url = url.join(_parsed(response.headers.get("location", "")))
         raise NoPicture("redirects")
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=self._limits.at_once,
+                resolver=self._resolver,
+                use_dns_cache=False,
+                ssl=self._tls or True,
+                socket_factory=self._open_socket,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=_HEADERS,
+                timeout=aiohttp.ClientTimeout(),
+                auto_decompress=False,
+            )
+        return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         if response.status != HTTPStatus.OK:
