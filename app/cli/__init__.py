@@ -5,6 +5,7 @@ import typer
 from app.cli import (
     backups,
     doctor,
+    enrich,
     evaluate,
     events,
     keys,
@@ -26,6 +27,7 @@ commands = typer.Typer(
 commands.command("serve")(serve.serve)
 commands.command("import")(transfer.import_file)
 commands.command("export")(transfer.export)
+commands.command("enrich")(enrich.enrich)
 commands.command("events")(events.events)
 commands.command("recommend")(recommend.recommend)
 commands.command("tree")(trees.show)
