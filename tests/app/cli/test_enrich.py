@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -22,7 +23,7 @@ def written(path: Path, *rows: object) -> Path:
     return path
 
 
-def rows(lines: dict[str, str | None]) -> list[dict]:
+def rows(lines: Mapping[str, str | None]) -> list[dict]:
     return [{"item_id": item_id, "text": text} for item_id, text in lines.items()]
 
 
