@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeAlias, TypeVar
 
 from app.catalog import Catalog
-from app.curate import BatchEncoder, Curator
+from app.curate import BatchEncoder, Curator, OwnerSettings
 from app.deletions import Deletions
 from app.embedders import BUILT_IN, EmbedderCache
 from app.jobs import Jobs
@@ -341,7 +341,7 @@ class Catalogs:
                 self._embedders,
                 self._settings,
                 self._models,
-                entry.settings.language,
+                OwnerSettings(entry.settings.language),
                 self._texts,
             ),
             Recommender(

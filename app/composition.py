@@ -23,6 +23,7 @@ from app.llm import (
     ModelUnavailable,
     Price,
     ReplyMode,
+    Sighted,
     Stage,
     StageModel,
 )
@@ -252,16 +253,26 @@ async def _models(
         name: Limited(wrapped(OpenAIChat(client, name)), free) for name in {*names, label_model}
     }
 
+    def price_of(name: str) -> Price:
+        price = settings.llm_prices.get(name)
+        return Price(price.input, price.output, price.cached) if price else FREE
+
     def made(name: str, cache_s: int) -> StageModel:
         # Labels have their own breaker: their failures do not pause recommendations.
         model: ChatModel = Breaker(chats[name])
         if cache_s:
             model = Cached(model, documents, cache_s, address)
-        price = settings.llm_prices.get(name)
-        return StageModel(model, Price(price.input, price.output, price.cached) if price else FREE)
+        return StageModel(model, price_of(name))
 
     asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}
     labels = made(label_model, settings.label_ttl_s)
+    # Lines have their own calls, so that no user waits for one of them to end.
+    line_model = _model_of(settings, "enrich")
+    line_calls = asyncio.Semaphore(settings.llm_enrich_concurrency)
+    lines = Sighted(
+        Breaker(Limited(wrapped(OpenAIChat(client, line_model)), line_calls)), documents, address
+    )
+    stack.push_async_callback(lines.aclose)
     models = Models(
         {stage: asked[_model_of(settings, stage)] for stage in STAGES},
         documents,
@@ -271,12 +282,13 @@ async def _models(
         settings.llm_max_tokens,
         settings.llm_max_cost_usd,
         labels if settings.llm_labels else None,
+        StageModel(lines, price_of(line_model)),
     )
     stack.push_async_callback(models.aclose)
     return models
 
 
-def _model_of(settings: Settings, stage: Stage | Literal["label"]) -> str:
+def _model_of(settings: Settings, stage: Stage | Literal["label", "enrich"]) -> str:
     chosen: str | None = getattr(settings, f"llm_{stage}_model")
     return chosen or settings.llm_model or ""
 

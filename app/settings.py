@@ -12,9 +12,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
+from app.enrichment_settings import EnrichmentSettings
 from app.environment import PREFIX, check_key, check_variables, with_key_from_file
 from app.options import BranchChoice
 
@@ -29,7 +30,7 @@ class ModelPrice(BaseModel):
     cached: float | None = Field(default=None, ge=0)
 
 
-class Settings(BaseSettings):
+class Settings(EnrichmentSettings):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(

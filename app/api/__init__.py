@@ -8,6 +8,7 @@ from app.api import (
     batches,
     catalogs,
     docs,
+    enrichment_jobs,
     enrichments,
     events,
     health,
@@ -38,13 +39,14 @@ from tree.item import Item
 __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
-    catalogs, enrichments, items, batches, listing, transfer, recommend, events, users, tree,
-    versions, jobs, keys, audit, backup, health, metrics, docs,
+    catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend, events,
+    users, tree, versions, jobs, keys, audit, backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
     batches.BatchRequest,
+    enrichment_jobs.EnrichmentRequest,
     enrichments.EnrichmentBatch,
     enrichments.EnrichmentContent,
     events.EventsRequest,

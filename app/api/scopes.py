@@ -84,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     # Changes the shape of a catalogue, or costs money.
     "patch_node": _rule("admin", audited=True),
     "rebuild_tree": _rule("admin", audited=True),
+    "enrich_items": _rule("admin", audited=True),
     "activate_version": _rule("admin", audited=True),
     # The whole service.
     "put_catalog": _rule("admin", reach="all", audited=True),

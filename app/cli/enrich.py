@@ -1,47 +1,62 @@
-"""`enrich`: lines that say in plain words what items are."""
+"""`enrich`: lines that say in plain words what items are, by a model or from a file."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from app.cli.progress import bar, check_success, watch
-from app.cli.remote import KeyFileOption, UrlOption, refusal, service
-from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run, table
+from app.cli.line_targets import Target, line_target
+from app.cli.progress import bar, check_success
+from app.cli.remote import KeyFileOption, UrlOption
+from app.cli.session import CatalogOption, Failed, JsonOption, out, print_json, run, table
 
 if TYPE_CHECKING:
-    import httpx2
-
-    from app.catalogs import Catalog
-    from app.composition import Services
-    from app.curate import LineResult
+    from app.curate import EnrichmentParams
     from app.curate.enrichment.line_file import EnrichmentReport
     from app.jobs import Job
-    from tree.item_line import ItemLine
 
 # Vectors are fitted to the words that items had at the last rebuild. With the lines of 3,686 goods
 # a rebuild lifts R@20 of wishes from .63 to .71 (2026-12).
 _REBUILD_SHARE = 0.1
-_SENT_AT_ONCE = 500
-_LONGEST_PAUSE_S = 60.0
+
+
+class Only(StrEnum):
+    """Which items get lines of a model."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    ALL = "all"
 
 
 def enrich(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--from",
             exists=True,
             dir_okay=False,
             help='Lines that were written elsewhere: {"item_id": …, "text": …} a line, gzipped or '
-            'not. "text": null removes a line.',
+            'not. "text": null removes a line. No model is asked.',
         ),
-    ],
+    ] = None,
     catalog: CatalogOption = "default",
+    only: Annotated[
+        Only | None,
+        typer.Option(
+            help="missing (the default): items without a line; stale: those, and lines that a "
+            "model wrote with other instructions; all: every item but those with a line of yours."
+        ),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(min=0, help="Most that the lines may cost. Default: as set.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only estimate calls, tokens and cost.")
+    ] = False,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     rebuild: Annotated[
@@ -54,13 +69,131 @@ def enrich(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the lines that say in plain words what items are, for whom and what for."""
-    report, job = run(_enrich(source, catalog, url, key_file, rebuild, quiet=as_json))
+    """Let a model write a line for each item: what it is in plain words, for whom and what for.
+
+    Lines that are paid for are kept: when the command is stopped, the next one goes on. The
+    catalogue can be used and changed meanwhile. With --from, sets lines that you have.
+    """
+    if source is not None:
+        if only or dry_run or max_cost_usd is not None:
+            raise typer.BadParameter("--from asks no model: leave out what is about one")
+        report, rebuilt = run(_from_file(source, catalog, url, key_file, rebuild, quiet=as_json))
+        if as_json:
+            print_json({**report.facts(), "rebuild": _json(rebuilt)})
+        else:
+            _show(report)
+        run(_settled(report, rebuilt))
+        return
+    from app.curate import EnrichmentParams
+
+    params = EnrichmentParams(
+        only=(only or Only.MISSING).value, max_cost_usd=max_cost_usd, dry_run=dry_run
+    )
+    job, rebuilt = run(_by_model(params, catalog, url, key_file, rebuild, quiet=as_json))
     if as_json:
-        print_json({**report.facts(), "rebuild": job.model_dump(mode="json") if job else None})
+        print_json({**job.model_dump(mode="json"), "rebuild": _json(rebuilt)})
     else:
-        _show(report)
-    run(_settled(report, job))
+        for line in _facts(job.result or {}):
+            out.print(line, markup=False, highlight=False)
+
+
+def _json(job: "Job | None") -> object:
+    return job.model_dump(mode="json") if job else None
+
+
+# -- by a model
+
+
+async def _by_model(
+    params: "EnrichmentParams",
+    catalog: str,
+    url: str | None,
+    key_file: Path | None,
+    rebuild: bool | None,
+    *,
+    quiet: bool,
+) -> "tuple[Job, Job | None]":
+    async with line_target(catalog, url, key_file) as target:
+        job = await target.enrich(params, quiet=quiet)
+        check_success(job)
+        written = 0 if params.dry_run else msgspec.convert(job.result, _Written).enriched
+        rebuilt = await _rebuilt(target, written, rebuild, quiet=quiet)
+    if rebuilt:
+        check_success(rebuilt)
+    return job, rebuilt
+
+
+async def _rebuilt(
+    target: Target, changed: int, rebuild: bool | None, *, quiet: bool
+) -> "Job | None":
+    """The ended rebuild, if there is to be one after so many new lines."""
+    if rebuild is None:
+        rebuild = changed >= max(1, _REBUILD_SHARE * await target.items())
+    return await target.rebuild(quiet=quiet) if rebuild and changed else None
+
+
+class _Estimate(msgspec.Struct):
+    """See LineEstimate."""
+
+    items: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+
+
+class _Written(msgspec.Struct):
+    """See RunResult."""
+
+    enriched: int
+    kept: int
+    failed: dict[str, int]
+    left: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    stopped: str | None = None
+
+
+def _facts(result: Mapping[str, object]) -> Iterator[str]:
+    """The lines that describe an enrichment."""
+    if "estimate" in result:
+        estimate = msgspec.convert(result["estimate"], _Estimate)
+        cost = "no price is known" if estimate.cost_usd is None else f"{estimate.cost_usd:.2f} USD"
+        yield (
+            f"lines of {estimate.items:,} items would take about {estimate.calls:,} calls, "
+            f"{estimate.input_tokens:,} tokens in and {estimate.output_tokens:,} out, {cost}"
+        )
+        return
+    done = msgspec.convert(result, _Written)
+    yield (
+        f"{done.enriched:,} items have a line now, {done.kept:,} of them paid for before "
+        f"({done.calls:,} calls, {done.input_tokens:,} tokens in and {done.output_tokens:,} out, "
+        f"{done.cost_usd:.4f} USD)"
+    )
+    if done.failed:
+        reasons = ", ".join(f"{count:,} {why}" for why, count in done.failed.items())
+        yield f"no usable line, asked for again tomorrow: {reasons}"
+    if done.left:
+        yield f"{done.left:,} items are left: the budget is spent; see --max-cost-usd"
+
+
+# -- from a file
+
+
+async def _from_file(
+    source: Path,
+    catalog: str,
+    url: str | None,
+    key_file: Path | None,
+    rebuild: bool | None,
+    *,
+    quiet: bool,
+) -> "tuple[EnrichmentReport, Job | None]":
+    async with line_target(catalog, url, key_file) as target:
+        report = await _set(source, target, quiet=quiet)
+        return report, await _rebuilt(target, report.changed, rebuild, quiet=quiet)
 
 
 async def _settled(report: "EnrichmentReport", job: "Job | None") -> None:
@@ -70,51 +203,7 @@ async def _settled(report: "EnrichmentReport", job: "Job | None") -> None:
         check_success(job)
 
 
-class _Target(Protocol):
-    """A catalogue, here or in a running service."""
-
-    async def set_lines(self, lines: "Mapping[str, ItemLine | None]") -> "dict[str, LineResult]":
-        """What became of each line."""
-        ...
-
-    async def items(self) -> int:
-        """How many items it has."""
-        ...
-
-    async def rebuild(self, *, quiet: bool) -> "Job":
-        """The ended rebuild."""
-        ...
-
-
-async def _enrich(
-    source: Path,
-    catalog: str,
-    url: str | None,
-    key_file: Path | None,
-    rebuild: bool | None,
-    *,
-    quiet: bool,
-) -> "tuple[EnrichmentReport, Job | None]":
-    async with _target(catalog, url, key_file) as target:
-        report = await _set(source, target, quiet=quiet)
-        if rebuild is None:
-            rebuild = report.changed >= max(1, _REBUILD_SHARE * await target.items())
-        if not rebuild or not report.changed:
-            return report, None
-        return report, await target.rebuild(quiet=quiet)
-
-
-@asynccontextmanager
-async def _target(catalog: str, url: str | None, key_file: Path | None) -> AsyncIterator[_Target]:
-    if url is None:
-        async with opened(catalog) as (parts, found):
-            yield _Here(parts, found)
-    else:
-        async with service(url, key_file) as client:
-            yield _There(client, f"/v1/catalogs/{catalog}")
-
-
-async def _set(source: Path, target: _Target, *, quiet: bool) -> "EnrichmentReport":
+async def _set(source: Path, target: Target, *, quiet: bool) -> "EnrichmentReport":
     from app.curate.enrichment.line_file import EnrichmentReport, read_lines
     from app.curate.imports.file_lines import Unreadable
 
@@ -130,75 +219,6 @@ async def _set(source: Path, target: _Target, *, quiet: bool) -> "EnrichmentRepo
             detail = f"{source.name} is damaged after line {report.read:,}: {error}"
             raise Failed(f"{detail}; {report.set:,} lines before are set") from error
     return report
-
-
-class _Here:
-    """The catalogue in the store."""
-
-    def __init__(self, parts: "Services", catalog: "Catalog") -> None:
-        self._parts = parts
-        self._catalog = catalog
-
-    async def set_lines(self, lines: "Mapping[str, ItemLine | None]") -> "dict[str, LineResult]":
-        return await self._catalog.curator.set_lines(lines, can_wait=True)
-
-    async def items(self) -> int:
-        return len(await self._catalog.store.load())
-
-    async def rebuild(self, *, quiet: bool) -> "Job":
-        job = await self._catalog.curator.start_rebuild()
-        return await watch(job, self._parts.jobs.get, quiet=quiet)
-
-
-class _There:
-    """The catalogue in a running service."""
-
-    def __init__(self, client: "httpx2.AsyncClient", path: str) -> None:
-        self._client = client
-        self._path = path
-
-    async def set_lines(self, lines: "Mapping[str, ItemLine | None]") -> "dict[str, LineResult]":
-        results: dict[str, LineResult] = {}
-        rows = [{"item_id": item_id, "text": line and line.text} for item_id, line in lines.items()]
-        for start in range(0, len(rows), _SENT_AT_ONCE):
-            body: dict[str, object] = {"lines": rows[start : start + _SENT_AT_ONCE]}
-            reply = await self._patiently(f"{self._path}/enrichments:batch", body)
-            for row in reply.json()["results"]:
-                status = row["status"]
-                if status == "rejected":
-                    raise Failed(f"the service refused a line: {row['problem']}")
-                results[row["item_id"]] = "unknown" if status == "unknown_item" else status
-        return results
-
-    async def items(self) -> int:
-        reply = await self._client.get(self._path)
-        if reply.status_code != HTTPStatus.OK:
-            raise Failed(refusal(reply))
-        return int(reply.json()["items"])
-
-    async def rebuild(self, *, quiet: bool) -> "Job":
-        from app.jobs import Job
-
-        reply = await self._client.post(f"{self._path}/tree/rebuilds", json={})
-        if reply.status_code != HTTPStatus.ACCEPTED:
-            raise Failed(f"the lines are set, but the tree was not rebuilt: {refusal(reply)}")
-
-        async def read(job_id: str) -> Job | None:
-            found = await self._client.get(f"/v1/jobs/{job_id}")
-            return Job.model_validate_json(found.content) if found.is_success else None
-
-        return await watch(Job.model_validate_json(reply.content), read, quiet=quiet)
-
-    async def _patiently(self, path: str, body: dict[str, object]) -> "httpx2.Response":
-        """The answer; a service that has too much to do is asked again when it says so."""
-        while True:
-            reply = await self._client.post(path, json=body)
-            if reply.status_code == HTTPStatus.OK:
-                return reply
-            pause = reply.headers.get("retry-after", "")
-            if reply.status_code != HTTPStatus.TOO_MANY_REQUESTS or not pause.isdecimal():
-                raise Failed(refusal(reply))
-            await asyncio.sleep(min(float(pause), _LONGEST_PAUSE_S))
 
 
 def _show(report: "EnrichmentReport") -> None:

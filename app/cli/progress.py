@@ -33,6 +33,13 @@ class _Count(TextColumn):
         return Text(f"{_amount(task.completed, unit)} of {_amount(task.total, unit)}")
 
 
+class _Cost(TextColumn):
+    def render(self, task: Task) -> Text:
+        """What models have cost so far."""
+        cost_usd = task.fields.get("cost_usd", 0.0)
+        return Text(f"{cost_usd:.4f} USD" if cost_usd else "", style="cyan")
+
+
 def bar(*, quiet: bool) -> Progress:
     """A progress bar on stderr, as stdout is for results; hidden when `quiet`."""
     return Progress(
@@ -41,6 +48,7 @@ def bar(*, quiet: bool) -> Progress:
         _Count(""),
         _Rate(""),
         TimeRemainingColumn(),
+        _Cost(""),
         console=err,
         transient=True,
         disable=quiet or not err.is_terminal,
@@ -65,7 +73,12 @@ async def watch(
             if job.progress.phase != phase:
                 phase = job.progress.phase
                 progress.reset(row, description=phase, unit=job.progress.unit)
-            progress.update(row, completed=job.progress.done, total=job.progress.total)
+            progress.update(
+                row,
+                completed=job.progress.done,
+                total=job.progress.total,
+                cost_usd=job.cost_usd,
+            )
     return job
 
 

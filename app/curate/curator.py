@@ -6,11 +6,13 @@ from contextlib import suppress
 
 from app.curate.batch_encoder import BatchEncoder
 from app.curate.building import engine_for
+from app.curate.enrichment.enrichment import Enrichment, EnrichmentParams
 from app.curate.growth import Growth
 from app.curate.imports import Importer, ImportParams, forget_upload
 from app.curate.job_runs import JobRuns, RebuildParams
 from app.curate.labels import LabelRefresher, LabelWriter
 from app.curate.leaf_labels import LeafLabels
+from app.curate.owner_settings import OwnerSettings
 from app.curate.rebuilder import Rebuilder
 from app.curate.refused_texts import RefusedTexts
 from app.curate.writes import COMMIT_ITEMS, LineResult, Writer
@@ -47,7 +49,7 @@ class Curator:
         embedders: EmbedderCache,
         settings: Settings,
         models: Models | None = None,
-        language: str = "en",
+        owner: OwnerSettings = OwnerSettings(),  # noqa: B008 - frozen
         batch_encoder: BatchEncoder | None = None,
     ) -> None:
         self._catalog = catalog_id
@@ -66,8 +68,10 @@ class Curator:
         )
         self._refused_texts = RefusedTexts(catalog_id, store, embedders, self._writer)
         self._leaf_labels = LeafLabels(store, self._writer.relabel)
-        labels = LabelWriter(models or Models.none(MemoryDocuments()), settings, language)
+        models = models or Models.none(MemoryDocuments())
+        labels = LabelWriter(models, settings, owner.language)
         self._refresher = LabelRefresher(store, labels, settings)
+        self._enrichment = Enrichment(store, self._set_lines, models, settings, owner)
         self._uploads = settings.uploads
         self._importer = Importer(store, settings.uploads, settings.max_unpacked_bytes)
         self._paused_until = 0.0
@@ -78,7 +82,7 @@ class Curator:
             self._writer,
             self._importer,
             Rebuilder(store, embedders, labels, engine_for(settings)),
-            labels,
+            self._enrichment,
             self._growth,
             self._background,
             self._start_automatically,
@@ -104,6 +108,9 @@ class Curator:
         """Per id what became of its line; None removes it. See LineWrites."""
         return await self._writer.set_lines(lines, can_wait=can_wait)
 
+    async def _set_lines(self, lines: Mapping[str, ItemLine]) -> dict[str, LineResult]:
+        return await self.set_lines(lines, can_wait=True)
+
     async def delete(self, ids: Collection[str]) -> dict[str, bool]:
         """Remove items before the next request; per id whether it was there."""
         return await self.apply_batch((), ids)
@@ -118,7 +125,11 @@ class Curator:
         return results
 
     def _after_commit(self, tree: SemanticTree, edits: Sequence[Edit]) -> None:
-        """Label the nodes that a commit has reshaped; rebuild an outgrown tree."""
+        """Label the nodes that a commit has reshaped, describe new items, rebuild an outgrown tree.
+
+        All of it later, so that no write waits.
+        """
+        self._enrichment.refresher.note(edits)
         fresh = [spec.id for edit in edits if isinstance(edit, Reshape) for spec in edit.put]
         if fresh:
             self._leaf_labels.note(fresh)
@@ -164,6 +175,10 @@ class Curator:
         body = params.model_dump(mode="json")
         return await self._jobs.start("rebuild", self._catalog, body, automatic=automatic)
 
+    async def start_enrichment(self, params: EnrichmentParams) -> Job:
+        """A job in which a model writes lines for items. Raises JobRunning."""
+        return await self._jobs.start("enrichment", self._catalog, params.model_dump(mode="json"))
+
     async def start_activation(self, version: int) -> Job:
         """A job that puts the shape of a kept version into use again, with the items of now.
 
@@ -190,6 +205,7 @@ class Curator:
         if time.monotonic() >= self._paused_until:
             await self.resume()
             await self._refused_texts.ask_again_if_due()
+            await self._enrichment.refresher.housekeep()
 
     async def ask_refused_again(self) -> None:
         """See RefusedTexts."""
@@ -228,7 +244,12 @@ class Curator:
     async def aclose(self) -> None:
         """Finish within two seconds what writes have started; the next start does the rest."""
         await together(
-            [self._refresher.aclose(), self._background.aclose(_CLOSE_S), self._close_writing()]
+            [
+                self._refresher.aclose(),
+                self._enrichment.aclose(),
+                self._background.aclose(_CLOSE_S),
+                self._close_writing(),
+            ]
         )
 
     async def _close_writing(self) -> None:

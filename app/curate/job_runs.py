@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from app.curate.enrichment.enrichment import Enrichment
 from app.curate.growth import Growth
 from app.curate.imports import Importer, ImportParams
-from app.curate.labels import LabelWriter
 from app.curate.rebuilder import Losses, Rebuilder
 from app.curate.threads import JOBS
 from app.curate.writes import COMMIT_ITEMS, Writer
@@ -47,7 +47,7 @@ class JobRuns:
         writer: Writer,
         importer: Importer,
         rebuilder: Rebuilder,
-        labels: LabelWriter,
+        enrichment: Enrichment,
         growth: Growth,
         background: Background,
         start: Callable[[RebuildParams], Work[None]],
@@ -57,7 +57,7 @@ class JobRuns:
         self._writer = writer
         self._importer = importer
         self._rebuilder = rebuilder
-        self._labels = labels
+        self._enrichment = enrichment
         self._growth = growth
         self._background = background
         self._start = start
@@ -80,6 +80,8 @@ class JobRuns:
                 return await self._rebuild(RebuildParams.model_validate(job.params), report)
             case "activation":
                 return await self._activate(job, report)
+            case "enrichment":
+                return await self._enrichment.run(job, report)
 
     async def _import(self, job: Job, report: JobReport) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)
@@ -122,7 +124,7 @@ class JobRuns:
 
     def _start_labels(self) -> None:
         """A job of its own: an import does not wait for a model."""
-        if self._labels.configured:
+        if self._rebuilder.labels.configured:
             self._background.start(self._start(RebuildParams(mode="relabel")))
 
     async def _staged_outgrow_tree(self) -> bool:
@@ -152,11 +154,11 @@ class JobRuns:
                 case "relabel":
                     tree, relabelled = await self._rebuilder.relabelled(report)
             result: dict[str, object] = {"dry_run": params.dry_run}
-            if self._labels.configured and params.dry_run:
+            if self._rebuilder.labels.configured and params.dry_run:
                 nodes = None if top == ROOT else [node.id for node in tree.walk(top)]
-                estimate = await self._labels.estimate(tree, nodes, self._store.items)
+                estimate = await self._rebuilder.labels.estimate(tree, nodes, self._store.items)
                 result["labels"] = asdict(estimate)
-            elif self._labels.configured:
+            elif self._rebuilder.labels.configured:
                 labels = await self._rebuilder.labels_by_model(
                     tree, top, report, params.max_cost_usd
                 )

@@ -55,7 +55,7 @@ class Rebuilder:
     ) -> None:
         self._store = store
         self._embedders = embedders
-        self._labels = labels
+        self.labels = labels
         self._engine = engine
 
     async def full(
@@ -182,9 +182,9 @@ class Rebuilder:
         nodes = None if top == ROOT else [node.id for node in tree.walk(top) if node.id != top]
         if limit_usd is not None:
             limit_usd = max(0.0, limit_usd - report.job.cost_usd)
-        budget = self._labels.budget(limit_usd)
+        budget = self.labels.budget(limit_usd)
         try:
-            return await self._labels.write(tree, nodes, self._store.items, budget, report)
+            return await self.labels.write(tree, nodes, self._store.items, budget, report)
         except ModelRejected as error:
             raise JobFailed("model_rejected", str(error)) from error
 

@@ -35,9 +35,11 @@ _IRRELEVANT_SETTINGS = frozenset(
     {
         "build_engine", "build_processes", "commit_window_ms", "data_dir", "fsync", "job_ttl_s",
         "kept_versions", "key_prefix", "label_ttl_s", "llm_api_key", "llm_concurrency",
-        "llm_label_concurrency", "llm_label_cost_usd", "llm_label_max_tokens", "llm_label_model",
-        "llm_label_refresh_usd", "llm_labels", "max_body_bytes", "max_import_bytes", "ray_address",
-        "rebuild_growth", "redis_url", "trace_ttl_s", "user_ttl_s",
+        "llm_enrich_concurrency", "llm_enrich_cost_usd", "llm_enrich_day_usd", "llm_enrich_model",
+        "llm_enrich_timeout_s", "llm_label_concurrency", "llm_label_cost_usd",
+        "llm_label_max_tokens", "llm_label_model", "llm_label_refresh_usd", "llm_labels",
+        "max_body_bytes", "max_import_bytes", "ray_address", "rebuild_growth", "redis_url",
+        "trace_ttl_s", "user_ttl_s",
     }
 )  # fmt: skip
 _MODEL_SETTINGS = ("llm_", "profile_ttl_s", "slate_cache_ttl_s")  # prefixes of their names

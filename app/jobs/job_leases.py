@@ -5,7 +5,12 @@ from app.storage.documents import Documents
 from app.storage.leases import Leases
 
 # Of the jobs of a catalogue that share a lease, one runs at a time.
-SHARED_LEASES: dict[JobType, str] = {"rebuild": "tree", "activation": "tree", "placement": "staged"}
+SHARED_LEASES: dict[JobType, str] = {
+    "rebuild": "tree",
+    "activation": "tree",
+    "placement": "staged",
+    "enrichment": "lines",
+}
 
 
 class JobLeases:

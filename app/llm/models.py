@@ -33,7 +33,8 @@ class Models:
     """The models of a service.
 
     With `mode` None, the reply mode is probed once per endpoint and model, and stored under the
-    name of the `endpoint`. `labels` writes the labels of trees; None when no model does.
+    name of the `endpoint`. `labels` writes the labels of trees, and `lines` those of items; None
+    when no model does.
     """
 
     of: Mapping[Stage, StageModel]
@@ -45,6 +46,7 @@ class Models:
     max_tokens: int = 1_000_000  # of one request
     max_cost_usd: float | None = None
     labels: StageModel | None = None
+    lines: StageModel | None = None
     _probe: SingleFlight[ReplyMode] = field(init=False)
     _probe_at: float = 0.0  # a probe that found no mode is repeated after this time
 
@@ -112,8 +114,8 @@ class Models:
             (found.model.name, mode.for_text if stage == "profile" else mode): found.model
             for stage, found in self.of.items()
         }
-        if self.labels is not None:
-            asked.setdefault((self.labels.model.name, mode.for_text), self.labels.model)
+        for writer in filter(None, (self.labels, self.lines)):
+            asked.setdefault((writer.model.name, mode.for_text), writer.model)
         unusable = []
         for (name, form), model in asked.items():
             try:

@@ -20,6 +20,7 @@ DocumentKind: TypeAlias = Literal[
     "line",
     "endpoint",
     "batch",
+    "unwritten",
 ]
 
 _DOCUMENT = "document."  # the dot keeps document tags apart from catalogue names
@@ -48,6 +49,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
     "batch": Lifetime.EXPIRING,  # calls at a provider's batch API, and what each is about
+    "unwritten": Lifetime.EXPIRING,  # why an item has no line today
     "line": Lifetime.EXPIRING,  # of an item, by what a model wrote it from
     "endpoint": Lifetime.EXPIRING,  # limits of an endpoint for embeddings
 }

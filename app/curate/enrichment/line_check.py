@@ -26,10 +26,11 @@ _FOREIGN_SHARE = 3  # times as many as of its own item, of any line
 _FEW = 4  # foreign words that a line may have by chance
 # Lines that slid to the next item though their tags are right: some lines around fit the items
 # beside them better. Of 3,686 goods in the order of their titles .1 % of right lines are refused
-# and 98 % of those that slid; of films with genres only in random order 3 % and 76 % (2026-12).
+# and all that slid; of films with genres only, in random order, 3 % and 99 % (2026-12).
 _AROUND = 3
 _BETTER, _BETTER_BY = 1.2, 3.0
 _LEAST_LINES = 5
+_MANY_STRANGERS = 0.3  # of a reply that is not used at all
 _STEM = 5  # characters that tell words apart: "camera" and "cameras" are one
 _LEAST_STEM = 3
 _ALIKE_TITLES = 0.5  # Jaccard similarity of titles that may share a line
@@ -53,7 +54,8 @@ def checked(question: LineQuestion, said: Sequence[SaidLine]) -> Checked:
     for line in said:
         by_number[line.n].append(line)
     words = _Words([item.text for item in question.items])
-    slid = words.slid({number: lines[0].line for number, lines in by_number.items()})
+    first = {number: lines[0].line for number, lines in by_number.items()}
+    strangers = words.strangers(first)
     for number, item in enumerate(question.items, 1):
         lines = by_number.get(number, [])
         if not lines:
@@ -61,8 +63,7 @@ def checked(question: LineQuestion, said: Sequence[SaidLine]) -> Checked:
         elif (
             len({line.line for line in lines}) > 1
             or not repeats(item.tag, lines[0].tag)
-            or number in slid
-            or words.is_of_another(number, lines[0].line)
+            or number in strangers
         ):
             found.refused[number] = "mixed_up"
         else:
@@ -108,7 +109,14 @@ class _Words:
             word: at for at, words in enumerate(self._of) for word in words if counts[word] == 1
         }
 
-    def is_of_another(self, number: int, line: str) -> bool:
+    def strangers(self, lines: Mapping[int, str]) -> set[int]:
+        """The numbers of lines that seem to be about another item; of all, where they are many."""
+        numbers = {number for number in lines if 1 <= number <= len(self._of)}
+        found = self._slid({number: lines[number] for number in numbers})
+        found |= {number for number in numbers if self._is_of_another(number, lines[number])}
+        return numbers if len(found) > _MANY_STRANGERS * len(numbers) else found
+
+    def _is_of_another(self, number: int, line: str) -> bool:
         """Whether a line has several words that only one other item has."""
         said = _stems(line)
         own = len(said & self._of[number - 1])
@@ -117,11 +125,11 @@ class _Words:
         most = max(others.values(), default=0)
         return most >= _FOREIGN_WORDS if not own else most >= max(_FEW, _FOREIGN_SHARE * own)
 
-    def slid(self, lines: Mapping[int, str]) -> set[int]:
+    def _slid(self, lines: Mapping[int, str]) -> set[int]:
         """The numbers of lines that, with those around them, fit the items beside them better."""
         if len(lines) < _LEAST_LINES:
             return set()
-        numbers = sorted(number for number in lines if 1 <= number <= len(self._of))
+        numbers = sorted(lines)
         stems = [_stems(lines[number]) for number in numbers]
         own = [self._fit(said, number) for said, number in zip(stems, numbers, strict=True)]
         found = set()

@@ -16,17 +16,22 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(normalise(text))
 
 
-def tags_of(titles: Sequence[str]) -> list[str | None]:
+def tags_of(titles: Sequence[str], texts: Sequence[str] = ()) -> list[str | None]:
     """A tag per title; None where an earlier title has the same one.
 
-    A tag is the first word of its title, with up to two rarer ones where others begin alike.
+    A tag is the first word of its title, with up to two rarer ones where others begin alike; of
+    equal titles it has words of their `texts`.
     """
-    split = [[word[:_WORD_CHARS] for word in words_of(title)] for title in titles]
+    split = [_short_words(title) for title in titles]
+    longer = [_short_words(text) for text in texts] or split
     counts = Counter(word for words in split for word in set(words))
+    text_counts = Counter(word for words in longer for word in set(words))
     taken: set[str] = set()
     tags: list[str | None] = []
-    for words in split:
+    for words, more in zip(split, longer, strict=True):
         tag = _tag(words, counts)
+        if tag in taken:
+            tag = _tag([*words[:1], *more], text_counts)
         tags.append(None if tag in taken else tag)
         taken.add(tag)
     return tags
@@ -36,6 +41,10 @@ def repeats(tag: str, said: str) -> bool:
     """Whether a model has copied a tag: with other signs, or with more words around it."""
     wanted, found = words_of(tag), words_of(said)
     return found == wanted or (bool(wanted) and set(wanted) <= set(found))
+
+
+def _short_words(text: str) -> list[str]:
+    return [word[:_WORD_CHARS] for word in words_of(text)]
 
 
 def _tag(words: Sequence[str], counts: Counter[str]) -> str:

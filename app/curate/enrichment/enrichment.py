@@ -1,0 +1,108 @@
+"""`Enrichment`: all that writes lines with a model in one catalogue."""
+
+from dataclasses import asdict
+
+from pydantic import BaseModel, ConfigDict
+
+from app.budget import Budget
+from app.curate.enrichment.line_refresher import LineRefresher
+from app.curate.enrichment.line_run import LineRun, SetLines
+from app.curate.enrichment.line_scan import Choice, LineScan
+from app.curate.enrichment.line_writer import LineWriter
+from app.curate.owner_settings import OwnerSettings
+from app.jobs import Job, JobFailed, JobReport
+from app.llm import ModelRejected, Models
+from app.settings import Settings
+from tree.store.protocol import ReadableStore
+
+_SAMPLE = 600  # items whose questions are counted for an estimate
+_PATIENCE_S = 600.0  # a job outlives an outage of some minutes
+_MANY = 10**12
+
+
+class EnrichmentParams(BaseModel):
+    """The parameters of an enrichment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    only: Choice = "missing"
+    max_cost_usd: float | None = None
+    dry_run: bool = False
+
+
+class Enrichment:
+    """Jobs that write lines, and the lines of new and changed items in the background."""
+
+    def __init__(
+        self,
+        store: ReadableStore,
+        set_lines: SetLines,
+        models: Models,
+        settings: Settings,
+        owner: OwnerSettings,
+        *,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        """`patience_s`: how long a job waits for the end of an outage."""
+        self._store = store
+        self._set_lines = set_lines
+        self._settings = settings
+        self._owner = owner
+        self._patience_s = patience_s
+        self._writer = LineWriter(models, models.documents, timeout_s=settings.llm_enrich_timeout_s)
+        self.refresher = LineRefresher(store, self._writer, set_lines, settings, owner)
+
+    async def run(self, job: Job, report: JobReport) -> dict[str, object]:
+        """The result of a job; what another process has written of it is not written again.
+
+        Raises JobFailed, StoreUnavailable.
+        """
+        params = EnrichmentParams.model_validate(job.params)
+        if not self._writer.configured:
+            raise JobFailed("no_model", "there is no model: set UNILLMREC_LLM_MODEL")
+        options = await self._owner.enrichment()
+        if params.dry_run:
+            return await self._estimate(params, options.guidance)
+        limit = params.max_cost_usd
+        if limit is None:
+            limit = self._settings.llm_enrich_cost_usd
+        task = self._writer.task(
+            job.id,
+            self._owner.language,
+            options.guidance,
+            Budget(_MANY, _MANY, max(0.0, limit - job.cost_usd)),
+            renewal=job.id if params.only == "all" else "",
+        )
+        run = LineRun(
+            self._store,
+            self._writer,
+            self._set_lines,
+            task,
+            report,
+            at_once=self._settings.llm_enrich_concurrency,
+            patience_s=self._patience_s,
+        )
+        try:
+            done = await run.over(params.only)
+        except ModelRejected as error:
+            raise JobFailed("model_rejected", str(error), run.result.result(task)) from error
+        result = done.result(task)
+        match done.stopped:
+            case "unavailable":
+                detail = "the model does not answer; start it again, and it goes on"
+                raise JobFailed("llm_unavailable", detail, result)
+            case "no_text":
+                raise JobFailed("no_text", "the model answers with numbers only", result)
+        return result
+
+    async def _estimate(self, params: EnrichmentParams, guidance: str) -> dict[str, object]:
+        """As if no line were there: lines that are paid for are not looked up."""
+        tree = await self._store.load()
+        ids, total = await LineScan(params.only).sample(tree, _SAMPLE)
+        items = list((await self._store.items(ids)).values())
+        estimate = self._writer.estimate(items, total, self._owner.language, guidance)
+        return {"dry_run": True, "estimate": asdict(estimate)}
+
+    async def aclose(self) -> None:
+        """End the background work; the next start finds what is left of it."""
+        await self.refresher.aclose()
