@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 from app.catalog import Catalog
 from app.curate import BatchEncoder, Curator, OwnerSettings
 from app.deletions import Deletions
-from app.embedders import BUILT_IN, EmbedderCache
+from app.embedders import BUILT_IN, EmbedderCache, EmbedderUsage
 from app.jobs import Jobs
 from app.llm import Models
 from app.recommend import PromptConfig, RecommendConfig, Recommender
@@ -236,6 +236,10 @@ class Catalogs:
         """The newest loaded trees of this process, by catalogue."""
         trees = {name: known.catalog.store.seen() for name, known in self._open.items()}
         return {name: tree for name, tree in trees.items() if tree is not None}
+
+    def embedder_usage(self) -> dict[str, EmbedderUsage]:
+        """What this process has asked embedders for, by model."""
+        return dict(self._embedders.spending.usage)
 
     async def answers(self) -> None:
         """Check that the store can be read: the registry or, in a cluster, any open catalogue.

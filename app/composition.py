@@ -13,9 +13,10 @@ from typing import Literal
 
 from app.catalog_jobs import CatalogJobs
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
-from app.embedders import EmbedderCache, EmbedderStore, EndpointTimes, first_space
+from app.embedders import EmbedderCache, EmbedderStore, EndpointTimes, Spending, first_space
 from app.jobs import Jobs, JobTimes
 from app.keys import Keyring
+from app.keys.daily_budget import DailyBudget
 from app.llm import (
     STAGES,
     ChatModel,
@@ -51,6 +52,7 @@ from tree.store.redis_store import RedisTreeStore
 
 logger = logging.getLogger(__name__)
 
+EMBEDDER_BUDGET = "embedder"  # whose day it is, beside the days of keys
 LOADED_S = 30.0  # for a local model to be loaded
 _COUNT_CONNECTIONS = 32  # every request of a key with a rate limit uses one
 
@@ -134,6 +136,7 @@ async def services(
                 partial(RedisVectors, client, prefix=settings.key_prefix),
                 settings.vector_ttl_s,
             ),
+            spending=_spending(settings, keyring.usage),
         )
         stack.callback(embedders.close)
         catalogs = Catalogs(registry, jobs, store, settings, models, lagged, feedback, embedders)
@@ -291,6 +294,16 @@ async def _models(
 def _model_of(settings: Settings, stage: Stage | Literal["label", "enrich"]) -> str:
     chosen: str | None = getattr(settings, f"llm_{stage}_model")
     return chosen or settings.llm_model or ""
+
+
+def _spending(settings: Settings, usage: RedisKeyUsage) -> Spending:
+    """The prices of embedders, and the budget of a day that all processes share."""
+    prices = {model: price.input for model, price in settings.llm_prices.items()}
+    limit_usd = settings.embedder_max_cost_usd_per_day
+    if limit_usd is None:
+        return Spending(prices)
+    daily = DailyBudget(usage, EMBEDDER_BUDGET, limit_usd)
+    return Spending(prices, daily, asyncio.get_running_loop())
 
 
 async def _keyring(url: str, settings: Settings, stack: AsyncExitStack) -> Keyring:

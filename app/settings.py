@@ -106,8 +106,9 @@ class Settings(EnrichmentSettings):
     )
     llm_prices: dict[str, ModelPrice] = Field(
         default={},
-        description='Dollars per million tokens, by model: `{"m": {"input": 1, "output": 4, '
-        '"cached": 0.1}}`. A model without a price counts as free.',
+        description="Dollars per million tokens, by model, also of embedders: "
+        '`{"m": {"input": 1, "output": 4, "cached": 0.1}}`. '
+        "A model without a price counts as free.",
     )
     llm_reply_mode: Literal[
         "auto", "json_schema", "json_object", "text", "logprobs", "decisions", "predicates"
@@ -218,6 +219,12 @@ class Settings(EnrichmentSettings):
         le=600,
         description="Longest that a recommendation waits for the vectors of its texts; after that "
         "it continues without them.",
+    )
+    embedder_max_cost_usd_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        description="Most that `openai:MODEL` may cost in a day (UTC), for all processes together. "
+        "It needs a price in `UNILLMREC_LLM_PRICES`.",
     )
     vector_ttl_s: int = Field(
         default=7_776_000,
@@ -388,6 +395,17 @@ class Settings(EnrichmentSettings):
         if key is not None:
             check_key(key.get_secret_value())
         return key
+
+    @model_validator(mode="after")
+    def _budget_has_a_price(self) -> "Settings":
+        kind, _, model = self.embedder.partition(":")
+        has_budget = self.embedder_max_cost_usd_per_day is not None
+        if has_budget and kind.endswith("openai") and model not in self.llm_prices:
+            raise ValueError(
+                "UNILLMREC_EMBEDDER_MAX_COST_USD_PER_DAY needs the price of the embedder: set "
+                f'UNILLMREC_LLM_PRICES, for example {{"{model}": {{"input": 0.02, "output": 0}}}}'
+            )
+        return self
 
     @property
     def embedder_endpoint(self) -> EndpointAddress:

@@ -85,6 +85,12 @@ class EmbedderUnavailable(TreeError):
     code = "embedder_unavailable"
 
 
+class EmbedderBudgetSpent(EmbedderUnavailable):
+    """The text model is not asked, because a limit of what it may cost is reached."""
+
+    code = "embedder_budget"
+
+
 class EmbedderUnusable(EmbedderUnavailable):
     """A mistake in the settings, which no retry helps: a wrong key, an unknown model."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalogs import Catalogs
+from app.embedders import EmbedderUsage
 from app.recommend import Recommendation
 from tree.snapshot import SemanticTree
 
@@ -99,6 +100,7 @@ class _Trees(Collector):
     catalogs: Catalogs | None = None
 
     def collect(self) -> Iterable[Metric]:
+        yield from _embedders(self.catalogs.embedder_usage() if self.catalogs else {})
         trees = self.catalogs.loaded() if self.catalogs else {}
         yield _gauge("items", "Items in the newest tree that is loaded.", trees, len)
         yield _gauge("nodes", "Nodes of that tree.", trees, lambda tree: tree.node_count)
@@ -131,6 +133,24 @@ class Timing:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", _NO_ROUTE)
             self._metrics.timed(scope["method"], route, status, seconds)
+
+
+def _embedders(usage: Mapping[str, EmbedderUsage]) -> Iterable[Metric]:
+    """What embedders behind endpoints were asked for, by model."""
+    texts = CounterMetricFamily(
+        "unillmrec_embedder_texts", "Texts that an embedder has answered.", labels=["model"]
+    )
+    tokens = CounterMetricFamily(
+        "unillmrec_embedder_tokens", "Tokens that embedders have read.", labels=["model"]
+    )
+    cost = CounterMetricFamily(
+        "unillmrec_embedder_cost_usd", "What embedders cost.", labels=["model"]
+    )
+    for model, spent in usage.items():
+        texts.add_metric([model], spent.texts)
+        tokens.add_metric([model], spent.tokens)
+        cost.add_metric([model], spent.cost_usd)
+    return texts, tokens, cost
 
 
 def _gauge(

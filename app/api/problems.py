@@ -28,6 +28,7 @@ from app.throttled_log import ThrottledLog
 from tree.errors import (
     CatalogDeleted,
     CorruptSnapshot,
+    EmbedderBudgetSpent,
     EmbedderUnavailable,
     EmbedderUnusable,
     InvalidEdit,
@@ -68,6 +69,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, StoreUnavailable.code),
     CorruptSnapshot: (HTTPStatus.SERVICE_UNAVAILABLE, CorruptSnapshot.code),
     EmbedderUnusable: (HTTPStatus.BAD_GATEWAY, EmbedderUnusable.code),
+    EmbedderBudgetSpent: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderBudgetSpent.code),
     EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
     FilterTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "filter_too_large"),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),

@@ -169,7 +169,8 @@ class RebuildRequest(BaseModel):
     )
     dry_run: bool = Field(default=False, description="Build and measure, but do not publish.")
     max_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="Most that a model may cost which writes the labels."
+        default=None,
+        description="Most that it may cost: the embedder, then the model that writes the labels.",
     )
 
     @model_validator(mode="after")

@@ -327,7 +327,11 @@ async def _embedder(settings: "Settings") -> Check:
         )
     name = settings.embedder
     label = f"the {name} embedder" if name in BUILT_IN else name
-    return Check(name="embedder", status="ok", finding=f"{label} works")
+    finding = f"{label} works"
+    kind, _, model = name.partition(":")
+    if not embedders.is_local(kind) and model not in settings.llm_prices:
+        finding += "; UNILLMREC_LLM_PRICES has no price for it, so only its tokens are counted"
+    return Check(name="embedder", status="ok", finding=finding)
 
 
 async def _model(settings: "Settings", models: "Models") -> Check:

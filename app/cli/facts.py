@@ -30,6 +30,16 @@ class _Labels(msgspec.Struct):
     kept: dict[str, int] = {}  # number of labels by reason
 
 
+class _Embeddings(msgspec.Struct):
+    """The texts that an endpoint was asked for."""
+
+    texts_asked: int
+    texts_kept: int
+    tokens: int
+    cost_usd: float | None
+    refused_items: list[str]
+
+
 class _Rebuilt(_Shape, kw_only=True):
     """The result of a rebuild."""
 
@@ -38,6 +48,7 @@ class _Rebuilt(_Shape, kw_only=True):
     damaged_items: dict[str, str]
     labels_lost: list[str]
     labels: _Labels | None = None
+    embeddings: _Embeddings | None = None
 
 
 def tree_facts(shape: Mapping[str, object]) -> str:
@@ -51,6 +62,8 @@ def rebuild_facts(result: Mapping[str, object]) -> Iterator[str]:
     if rebuilt.dry_run:
         yield "A dry run: nothing was published."
     yield _shape(rebuilt)
+    if rebuilt.embeddings is not None:
+        yield from _embedded(rebuilt.embeddings)
     if rebuilt.labels is not None:
         yield _written(rebuilt.labels)
     if rebuilt.damaged:
@@ -66,6 +79,16 @@ def _shape(tree: _Shape) -> str:
         f"{_count(tree.leaves, 'leaf', 'leaves')} ({tree.smallest_leaf} to {tree.largest_leaf}, "
         f"Gini {tree.gini:.2f}), {tree.depth} of at most {tree.depth_limit} levels"
     )
+
+
+def _embedded(texts: _Embeddings) -> Iterator[str]:
+    cost = "no price is known" if texts.cost_usd is None else f"{texts.cost_usd:.4f} USD"
+    yield (
+        f"{_count(texts.texts_asked, 'text')} embedded ({texts.tokens:,} tokens, {cost}), "
+        f"{texts.texts_kept:,} known from before"
+    )
+    if texts.refused_items:
+        yield f"without a vector, as the embedder refuses them: {', '.join(texts.refused_items)}"
 
 
 def _written(labels: _Labels) -> str:

@@ -66,7 +66,7 @@ def rebuild(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
     max_cost_usd: Annotated[
-        float | None, typer.Option(min=0, help="Most that the labels may cost.")
+        float | None, typer.Option(min=0, help="Most that embedder and labels may cost.")
     ] = None,
     engine: Annotated[
         EngineName | None, typer.Option(help="Where to build it. Default: as set.")

@@ -22,7 +22,7 @@ from app.llm import Models
 from app.settings import Settings
 from app.storage.documents import MemoryDocuments
 from tree.edits import Edit, Reshape
-from tree.errors import EmbedderUnavailable, InvalidEdit, UnknownVersion
+from tree.errors import EmbedderBudgetSpent, EmbedderUnavailable, InvalidEdit, UnknownVersion
 from tree.item import Item
 from tree.item_line import ItemLine
 from tree.node import Node
@@ -32,6 +32,7 @@ from tree.worker import Background, together
 
 _CLOSE_S = 2.0  # for what the last writes have started
 _ONLY_ONE_KEPT = "UNILLMREC_KEPT_VERSIONS is 1, so no version stays to go back to; set it to 2"
+_BUDGET_PAUSE_S = 600.0  # the same, after what the embedder may cost was spent
 _EMBEDDER_PAUSE_S = 30.0  # after which jobs start again that an outage of the embedder stopped
 
 
@@ -231,14 +232,19 @@ class Curator:
         """See JobWorker. A job fails during an outage of the embedder; placements and automatic
         rebuilds start again later."""
         account = self._embedders.account(self._catalog)
+        account.limit_usd = self._runs.limit_usd(job)
+        report.other_cost = lambda: account.cost_usd
         try:
             with counting(account):
                 result = await self._runs.run(job, report)
-        except EmbedderUnavailable:
-            self._paused_until = time.monotonic() + _EMBEDDER_PAUSE_S
+        except EmbedderUnavailable as error:
+            is_spent = isinstance(error, EmbedderBudgetSpent)
+            pause_s = _BUDGET_PAUSE_S if is_spent else _EMBEDDER_PAUSE_S
+            self._paused_until = time.monotonic() + pause_s
             raise
         finally:
             account.open = False
+            report.update_cost()
         return {**result, "embeddings": account.result()} if account.counted else result
 
     async def aclose(self) -> None:

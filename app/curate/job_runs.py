@@ -1,6 +1,7 @@
 """`JobRuns`: imports, placements, rebuilds and activations of one catalogue, as jobs run them."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
@@ -67,6 +68,18 @@ class JobRuns:
     def is_building(self) -> bool:
         """Whether this process builds a tree now."""
         return self._building.locked()
+
+    @staticmethod
+    def limit_usd(job: Job) -> float:
+        """What the embedder may cost in this job: of a rebuild what it says, of others anything.
+
+        The budget of the day is the limit of others: what they pay for is kept, so a limit for
+        each would only divide the same cost among several.
+        """
+        limit = (
+            RebuildParams.model_validate(job.params).max_cost_usd if job.type == "rebuild" else None
+        )
+        return math.inf if limit is None else max(0.0, limit - job.cost_usd)
 
     async def run(self, job: Job, report: JobReport) -> dict[str, object]:
         """The result of a job. Raises JobFailed, EmbedderUnavailable."""

@@ -18,6 +18,7 @@ from app.embedders.kinds import (
 )
 from app.embedders.lexical import LexicalEmbedder
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
+from app.embedders.spending import EmbedderUsage, Spending
 
 __all__ = [
     "BUILT_IN",
@@ -27,11 +28,13 @@ __all__ = [
     "EmbedderCache",
     "EmbedderKind",
     "EmbedderStore",
+    "EmbedderUsage",
     "EmbeddingAccount",
     "EndpointAddress",
     "EndpointTimes",
     "HybridEmbedder",
     "LexicalEmbedder",
+    "Spending",
     "counting",
     "counting_for",
     "embedder_for",

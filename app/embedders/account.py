@@ -1,6 +1,7 @@
 """`EmbeddingAccount`: for whom texts are embedded, and what that takes."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from itertools import islice
 from threading import Lock
 
 from app.embedders.kept_vectors import KeptVectors
+from tree.errors import EmbedderBudgetSpent
 from tree.passage import Passage
 
 _MOST_LISTED = 100  # refused items, in the result of a job
@@ -28,7 +30,12 @@ class EmbeddingAccount:
     kept: KeptVectors | None = None  # the vectors of the catalogue's texts; None: nothing is kept
     asked: int = 0  # texts that a model was asked for
     reused: int = 0  # texts whose vectors were kept
+    limit_usd: float = math.inf  # what the texts of this job may cost
+    tokens: int = 0
+    cost_usd: float = 0.0
     open: bool = True  # work that outlives its job counts no longer
+    _has_price: bool = False
+    _claimed_usd: float = 0.0
     _refused_texts: set[str] = field(default_factory=set)
     _refused_items: dict[str, None] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -39,6 +46,25 @@ class EmbeddingAccount:
             self.asked += asked
             self.reused += reused
             self._refused_texts.update(refused)
+
+    def claim(self, cost_usd: float) -> None:
+        """Count a call as spent until it is settled. Raises EmbedderBudgetSpent."""
+        with self._lock:
+            if self.cost_usd + self._claimed_usd + cost_usd > self.limit_usd:
+                raise EmbedderBudgetSpent(
+                    f"the embedder has cost ${self.cost_usd:.4f}, and the rest of what this job "
+                    "may cost does not allow another call; what was embedded is kept: raise "
+                    "max_cost_usd to continue"
+                )
+            self._claimed_usd += cost_usd
+
+    def settle(self, claimed_usd: float, tokens: int, cost_usd: float | None) -> None:
+        """Replace a claim by what the call has used; `cost_usd` is None without a price."""
+        with self._lock:
+            self._claimed_usd -= claimed_usd
+            self.tokens += tokens
+            self.cost_usd += cost_usd or 0.0
+            self._has_price = self._has_price or cost_usd is not None
 
     def name_refused(self, ids: Iterable[str], passages: Iterable[Passage]) -> None:
         """Note which of these items have a text that was refused."""
@@ -75,6 +101,8 @@ class EmbeddingAccount:
         return {
             "texts_asked": self.asked,
             "texts_kept": self.reused,
+            "tokens": self.tokens,
+            "cost_usd": round(self.cost_usd, 6) if self._has_price or not self.tokens else None,
             "refused": len(self._refused_items),
             "refused_items": list(islice(self._refused_items, _MOST_LISTED)),
         }

@@ -18,6 +18,7 @@ from app.embedders.embedder_store import EmbedderStore
 from app.embedders.kept_vectors import REFUSED_S, KeptVectors
 from app.embedders.kinds import embedder_for, embedder_kinds, find_kind, parse_name
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
+from app.embedders.spending import Spending
 from tree.errors import EmbedderUnavailable
 from tree.node import Space
 from tree.passage import Passage, Text, passages_of, whole_texts
@@ -37,7 +38,8 @@ class EmbedderCache:
     """The embedders of the spaces in use: unpacking a fitted state takes some 20 ms.
 
     It has all kinds, with `openai` models at `endpoint`, or only `kinds`. Vectors of the texts of
-    catalogues, and what is learned about the endpoint, are kept in `store`.
+    catalogues, and what is learned about the endpoint, are kept in `store`; `spending` has prices
+    and budgets.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class EmbedderCache:
         times: EndpointTimes | None = None,
         size: int = 8,
         store: EmbedderStore | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._size = size
+        self.spending = spending or Spending()
         self._kinds = kinds or embedder_kinds(
-            endpoint or EndpointAddress(), times or EndpointTimes(), store
+            endpoint or EndpointAddress(), times or EndpointTimes(), store, self.spending
         )
         self._store = store
         self._kept: dict[str, KeptVectors] = {}

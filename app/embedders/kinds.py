@@ -8,6 +8,7 @@ from app.embedders.hybrid import HybridKind
 from app.embedders.lexical import LexicalKind
 from app.embedders.openai_model import EndpointAddress, EndpointTimes, openai_kind
 from app.embedders.sentence_model import SENTENCE_TRANSFORMERS
+from app.embedders.spending import Spending
 from tree.errors import EmbedderUnusable
 from tree.node import Space
 
@@ -19,12 +20,13 @@ def embedder_kinds(
     endpoint: EndpointAddress = _NO_ENDPOINT,
     times: EndpointTimes = _TIMES,
     store: EmbedderStore | None = None,
+    spending: Spending | None = None,
 ) -> tuple[EmbedderKind, ...]:
     """All kinds; `openai` models are at `endpoint`. A new kind is one more line here."""
     return (
         HybridKind(),
         LexicalKind(),
-        openai_kind(endpoint, times, store),
+        openai_kind(endpoint, times, store, spending),
         SENTENCE_TRANSFORMERS,
     )
 

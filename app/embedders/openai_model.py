@@ -1,11 +1,9 @@
 """The embedder kind `openai`: text models behind any OpenAI-compatible /v1/embeddings."""
 
 import asyncio
-import base64
-import binascii
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,14 +13,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
 
-import msgspec
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from app.embedders.batches import CHARS_PER_TEXT, batches
 from app.embedders.divided_calls import TRIES, DividedCalls, RateLimited, ServerFault, TextsRefused
 from app.embedders.embedder_store import EmbedderStore
+from app.embedders.embedding_reply import read_embeddings
 from app.embedders.endpoint_limits import EndpointLimits
+from app.embedders.spending import Bill, Spending
 from app.embedders.text_model import TextModelKind
 from app.llm.circuit import Circuit
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
@@ -67,13 +66,16 @@ class EndpointTimes:
 
 
 def openai_kind(
-    address: EndpointAddress, times: EndpointTimes, store: EmbedderStore | None = None
+    address: EndpointAddress,
+    times: EndpointTimes,
+    store: EmbedderStore | None = None,
+    spending: Spending | None = None,
 ) -> TextModelKind:
     """Text models at this address. `close` of the kind closes its connections.
 
-    What is learned about the endpoint is kept in `store`.
+    What is learned about the endpoint is kept in `store`; `spending` counts what it costs.
     """
-    endpoint = EmbeddingEndpoint(address, times=times, store=store)
+    endpoint = EmbeddingEndpoint(address, times=times, store=store, spending=spending)
     return TextModelKind(_KIND, endpoint.open, is_local=False, close=endpoint.close)
 
 
@@ -90,11 +92,13 @@ class EmbeddingEndpoint:
         tries: int = TRIES,
         times: EndpointTimes = EndpointTimes(),
         store: EmbedderStore | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._address = address
         self._tries = tries
         self._times = times
         self._store = store
+        self.spending = spending or Spending()
         self._models: dict[str, EndpointModel] = {}
         self._lock = Lock()
         self._client_thread: _ClientThread | None = None
@@ -116,14 +120,14 @@ class EmbeddingEndpoint:
             if model not in self._models:
                 limits = EndpointLimits(model, self._address.base_url or "", self._store)
                 self._models[model] = EndpointModel(
-                    self._client_thread, model, self._tries, self._times, limits
+                    self._client_thread, model, self._tries, self._times, limits, self.spending
                 )
             return self._models[model]
 
     def close(self) -> None:
         """Make running calls fail, and close connections."""
-        for model in self._models.values():
-            logger.info("%s has read %s tokens of texts", model.name, f"{model.tokens:,}")
+        for model, usage in self.spending.usage.items():
+            logger.info("%s has read %s tokens of texts", model, f"{usage.tokens:,}")
         if self._client_thread is not None:
             self._client_thread.close()
 
@@ -186,12 +190,13 @@ class EndpointModel:
         tries: int,
         times: EndpointTimes,
         limits: EndpointLimits,
+        spending: Spending,
     ) -> None:
         self.name = name
         self._limits = limits
         self._quiet_until = 0.0
         self._calls = DividedCalls(name, self._once, limits, tries)
-        self.tokens = 0  # input tokens, as far as the endpoint reports them
+        self._spending = spending
         self._client_thread = client_thread
         self._circuit = Circuit(
             name,
@@ -227,17 +232,25 @@ class EndpointModel:
         return [rows for found in await together(map(ask, parts)) for rows in found]
 
     async def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
+        body: dict[str, object] = {"model": self.name, "input": texts}
+        if self._limits.base64:
+            body["encoding_format"] = "base64"
+        if timeout_s <= 0:
+            raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)
+        async with self._spending.claiming(self.name, texts) as bill:
+            response = await self._posted(body, timeout_s, bill)
+            rows, tokens = read_embeddings(response, len(texts))
+            bill.tokens, bill.texts = tokens or bill.tokens, len(texts)
+        return rows
+
+    async def _posted(self, body: Mapping[str, object], timeout_s: float, bill: Bill) -> bytes:
+        """The reply. A call that is refused costs nothing; one that times out may cost all."""
         import httpx2
         import openai
 
         from app.llm.client import translated
 
         client = self._client_thread.client
-        body: dict[str, object] = {"model": self.name, "input": texts}
-        if self._limits.base64:
-            body["encoding_format"] = "base64"
-        if timeout_s <= 0:
-            raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)
         try:
             async with asyncio.timeout(timeout_s):  # the client's own timeout is per read
                 response = await client.post(
@@ -249,14 +262,14 @@ class EndpointModel:
         except TimeoutError as error:
             raise ModelUnavailable(f"no answer within {timeout_s:.1f} s", timed_out=True) from error
         except openai.APIStatusError as error:
+            bill.tokens = 0
             raise self._sorted_out(error) from error
         except openai.OpenAIError as error:
+            bill.tokens = 0
             raise translated(error, self.name, client.api_key, about_prompt=False) from error
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
-        rows, tokens = _read(response.content, len(texts))
-        self.tokens += tokens
-        return rows
+        return response.content
 
     def _sorted_out(self, error: "APIStatusError") -> Exception:
         """The error of this package for one of the client.
@@ -297,54 +310,6 @@ class EndpointModel:
                 f"the embedder '{_KIND}:{self.name}' does not answer: {error}; try again when "
                 "its endpoint is back"
             ) from error
-
-
-# -- what comes back
-
-
-class _EmbeddingRow(msgspec.Struct):
-    embedding: str | list[float]
-    index: int | None = None
-
-
-class _EmbeddingUsage(msgspec.Struct):
-    prompt_tokens: int | None = None
-
-
-class _EmbeddingsReply(msgspec.Struct):
-    data: list[_EmbeddingRow]
-    usage: _EmbeddingUsage | None = None
-
-
-_reply = msgspec.json.Decoder(_EmbeddingsReply)
-
-
-def _read(content: bytes, count: int) -> tuple[FloatArray, int]:
-    """float32[count, width] of finite numbers, and the tokens read. Raises InvalidReply."""
-    try:
-        found = _reply.decode(content)
-        rows = [_numbers(row.embedding) for row in found.data]
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError) as error:
-        raise InvalidReply("the endpoint's answer holds no embeddings") from error
-    places = [at if row.index is None else row.index for at, row in enumerate(found.data)]
-    if sorted(places) != list(range(count)):
-        raise InvalidReply(f"the endpoint answers {count} texts with {len(rows)} embeddings")
-    if len({len(row) for row in rows}) != 1 or not len(rows[0]):
-        raise InvalidReply("the endpoint answers with embeddings of different widths")
-    vectors = np.empty((count, len(rows[0])), np.float32)
-    vectors[places] = rows
-    if not np.isfinite(vectors).all():
-        raise InvalidReply("the endpoint answers with values that are not finite numbers")
-    usage = found.usage.prompt_tokens if found.usage else None
-    return vectors, max(0, usage or 0)
-
-
-def _numbers(embedding: str | list[float]) -> FloatArray:
-    """An embedding, in base64 as we ask for it, or as a list from endpoints without base64."""
-    if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
-    with np.errstate(over="ignore"):  # too large numbers become inf, which is rejected later
-        return np.array(embedding, np.float32)
 
 
 def _about_texts(status: int, message: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from app.jobs.job import Job, Progress
 
@@ -14,6 +15,8 @@ class JobReport:
         self.stopped = False
         self.continues = False  # stopped, but another process continues: keep what it needs
         self._cost_before = job.cost_usd
+        self._own_cost = 0.0
+        self.other_cost: Callable[[], float] = lambda: 0.0  # of work that does not report its own
         self._phase_began = time.monotonic()
 
     @classmethod
@@ -38,9 +41,18 @@ class JobReport:
 
     def set_cost(self, cost_usd: float) -> None:
         """Set what this attempt has cost so far; the cost of earlier attempts is added."""
-        self.job = self.job.model_copy(update={"cost_usd": self._cost_before + cost_usd})
+        self._own_cost = cost_usd
+        self.job = self.job.model_copy(update={"cost_usd": self._cost()})
 
     def _set(self, progress: Progress) -> None:
         if self.stopped:  # a client library may swallow a cancellation
             raise asyncio.CancelledError
-        self.job = self.job.model_copy(update={"progress": progress})
+        changes = {"progress": progress, "cost_usd": self._cost()}
+        self.job = self.job.model_copy(update=changes)
+
+    def update_cost(self) -> None:
+        """Bring the cost of the job up to date."""
+        self.set_cost(self._own_cost)
+
+    def _cost(self) -> float:
+        return self._cost_before + self._own_cost + self.other_cost()

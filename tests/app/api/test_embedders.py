@@ -43,6 +43,13 @@ def client_of(settings: Settings) -> Iterator[httpx2.Client]:
         yield client
 
 
+def metric(client: httpx2.Client, name: str) -> float:
+    """The figure of a metric of the embedder."""
+    text = client.get("/metrics").text
+    [line] = [line for line in text.splitlines() if line.startswith(f'{name}{{model="{MODEL}"}} ')]
+    return float(line.split()[-1])
+
+
 @pytest.fixture(scope="module")
 def settings(
     tmp_path_factory: pytest.TempPathFactory, embedded_url: str, _hostile_server: HostileServer
@@ -139,6 +146,16 @@ def test_all_words_of_a_request_are_one_call(api, hostile):
     sent = [body["input"] for body in hostile.requests]
     texts = [texts for texts in sent if {title, wish} & set(texts)]
     assert texts == [[title, wish]]
+
+
+def test_metrics_count_what_the_endpoint_was_asked_for(api, hostile):
+    before = [metric(api, f"unillmrec_embedder_{name}_total") for name in ("texts", "tokens")]
+    api.put(item_path(CATALOG, "counted"), json={"title": "three words here"})
+    after = [metric(api, f"unillmrec_embedder_{name}_total") for name in ("texts", "tokens")]
+    sent = [text for body in hostile.requests for text in body["input"]]
+    assert after[0] - before[0] == len(sent) > 0
+    assert after[1] - before[1] == sum(len(text.split()) for text in sent)
+    assert metric(api, "unillmrec_embedder_cost_usd_total") == 0  # no price is set
 
 
 def test_history_alone_asks_nobody(api, hostile):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.curate import Curator
+from app.curate import Curator, RebuildParams
 from app.curate.imports import ImportParams
 from app.embedders import (
     EmbedderCache,
@@ -17,6 +17,7 @@ from app.embedders import (
     EndpointAddress,
     EndpointTimes,
     LexicalEmbedder,
+    Spending,
 )
 from app.embedders.embedder_store import VECTOR_TTL_S
 from app.jobs import Job, Jobs
@@ -53,9 +54,10 @@ class PaidShop:
         job = await self.curator.start_import(ImportParams(upload="a"))
         return await self.jobs.wait(job.id)
 
-    async def rebuilt(self) -> Job:
+    async def rebuilt(self, max_cost_usd: float | None = None) -> Job:
         """A rebuild that has ended."""
-        return await self.jobs.wait((await self.curator.start_rebuild()).id)
+        job = await self.curator.start_rebuild(RebuildParams(max_cost_usd=max_cost_usd))
+        return await self.jobs.wait(job.id)
 
 
 PROBES = ("a test", "A quick brown fox reads the news.")
@@ -72,7 +74,9 @@ def store_of(room: Room, vector_ttl_s: int = VECTOR_TTL_S) -> EmbedderStore:
 
 
 @contextlib.asynccontextmanager
-async def serve_shop(room: Room, server: HostileServer, folder: Path) -> AsyncIterator[PaidShop]:
+async def serve_shop(
+    room: Room, server: HostileServer, folder: Path, spending: Spending | None = None
+) -> AsyncIterator[PaidShop]:
     """The shop in a process of its own, as far as memory is concerned."""
     settings = Settings(data_dir=folder, embedder=f"openai:{MODEL}", rebuild_growth=50)
     settings.uploads.mkdir(parents=True, exist_ok=True)
@@ -80,6 +84,7 @@ async def serve_shop(room: Room, server: HostileServer, folder: Path) -> AsyncIt
         EndpointAddress(server.base_url, "sk-a-secret"),
         times=EndpointTimes(pause_s=0.5, fair_s=0.2),
         store=store_of(room),
+        spending=spending,
     )
     store = RedisTreeStore(
         room.client,

@@ -344,4 +344,4 @@ def test_a_key_goes_only_where_it_was_given_for(hostile_server, elsewhere, own_k
 def test_tokens_are_counted(endpoint):
     model = endpoint.open(MODEL)
     model.vectors(["three small words", "two more"])
-    assert model.tokens == 5
+    assert endpoint.spending.usage[MODEL].tokens == 5
