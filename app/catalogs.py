@@ -5,12 +5,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
+from app.budget import SharedBudget
 from app.catalog import Catalog
-from app.curate import BatchEncoder, Curator, OwnerSettings
+from app.curate import BatchEncoder, Curator, OwnerSettings, newest_options
 from app.deletions import Deletions
 from app.embedders import BUILT_IN, EmbedderCache, EmbedderUsage
 from app.jobs import Jobs
@@ -90,7 +91,7 @@ class Catalogs:
     with the seconds that they were behind. `stores` and `feedback` take the id of a catalogue.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what all catalogues share
         self,
         registry: Registry,
         jobs: Jobs,
@@ -100,6 +101,7 @@ class Catalogs:
         lagged: Callable[[str, float], None] | None = None,
         feedback: Callable[[str], Feedback] | None = None,
         embedders: EmbedderCache | None = None,
+        day_budget: Callable[[str, float], SharedBudget] | None = None,
     ) -> None:
         self.registry = registry
         self._models = models
@@ -112,6 +114,7 @@ class Catalogs:
         self._columns = ColumnMemory(settings.filter_memory_mb * 2**20)
         self._lagged = lagged
         self._feedback = feedback or (lambda _: MemoryFeedback())
+        self._day_budget = day_budget
         self._open: dict[str, _Open] = {}
         self._closing = Background("closing a catalogue")
         self._looks = Background("a look at the registry", quiet=Exception)  # raised to the caller
@@ -206,6 +209,17 @@ class Catalogs:
             known.trusted_until = time.monotonic() + _UNSEEN_S
             return known.catalog
         return self._opened(name, entry, now)
+
+    async def change(
+        self, catalog: Catalog, change: Callable[[CatalogSettings], CatalogSettings]
+    ) -> Catalog:
+        """The catalogue with other settings, as `change` makes them from the newest ones.
+
+        Other processes see them with their next request, or within a second. Raises UnknownCatalog.
+        """
+        known = RegistryEntry(catalog.name, catalog.id, catalog.settings)
+        entry = await self.registry.change(known, change)
+        return self._opened(catalog.name, entry, time.monotonic())
 
     async def check_exists(self, catalog: Catalog) -> None:
         """Raises UnknownCatalog where it has been deleted, whatever has its name now."""
@@ -302,6 +316,8 @@ class Catalogs:
             known = self._open[name] = _Open(catalog, asked_at)
             if self._lagged:
                 known.follower.persist(partial(self._followed, known, self._lagged))
+        elif entry.settings != known.catalog.settings:
+            known.catalog = replace(known.catalog, settings=entry.settings)
         known.seen = asked_at
         known.trusted_until = 0.0
         return known.catalog
@@ -345,7 +361,11 @@ class Catalogs:
                 self._embedders,
                 self._settings,
                 self._models,
-                OwnerSettings(entry.settings.language),
+                OwnerSettings(
+                    entry.settings.language,
+                    partial(newest_options, self.registry, entry),
+                    partial(self._day_budget, entry.id) if self._day_budget else None,
+                ),
                 self._texts,
             ),
             Recommender(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from app.budget import SharedBudget
 from app.catalog_jobs import CatalogJobs
 from app.catalogs import DEFAULT_CATALOG, Catalogs, CatalogSettings
 from app.embedders import EmbedderCache, EmbedderStore, EndpointTimes, Spending, first_space
@@ -139,7 +140,17 @@ async def services(
             spending=_spending(settings, keyring.usage),
         )
         stack.callback(embedders.close)
-        catalogs = Catalogs(registry, jobs, store, settings, models, lagged, feedback, embedders)
+        catalogs = Catalogs(
+            registry,
+            jobs,
+            store,
+            settings,
+            models,
+            lagged,
+            feedback,
+            embedders,
+            partial(_day_budget, keyring.usage),
+        )
         jobs.set_worker(CatalogJobs(catalogs, settings))
         stack.push_async_callback(catalogs.aclose)
         stack.push_async_callback(jobs.aclose)  # closed first: jobs work on catalogues
@@ -294,6 +305,11 @@ async def _models(
 def _model_of(settings: Settings, stage: Stage | Literal["label", "enrich"]) -> str:
     chosen: str | None = getattr(settings, f"llm_{stage}_model")
     return chosen or settings.llm_model or ""
+
+
+def _day_budget(usage: RedisKeyUsage, catalog_id: str, limit_usd: float) -> SharedBudget:
+    """What lines of new and changed items may cost today, counted like the budget of a key."""
+    return DailyBudget(usage, f"enrichment-{catalog_id}", limit_usd)
 
 
 def _spending(settings: Settings, usage: RedisKeyUsage) -> Spending:

@@ -11,12 +11,12 @@ from secrets import token_hex
 from typing import Annotated
 
 from msgspec.structs import replace
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.storage.documents import Documents
 from prompts import Perspective
 from tree.errors import CorruptSnapshot, StoreUnavailable
-from tree.item import WHOLE
+from tree.item import NO_NUL, WHOLE
 from tree.node import TreeSettings
 from tree.store.keys import catalog_id, creation_of, name_of
 
@@ -43,8 +43,30 @@ class InvalidCatalogName(ValueError):
     """Not a valid name of a catalogue."""
 
 
+CatalogGuidance = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=500, pattern=NO_NUL)
+]
+
+
+class CatalogEnrichment(BaseModel):
+    """How a model describes the items of a catalogue, one line each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    enabled: bool = Field(
+        default=False, description="Whether new and changed items get lines by themselves."
+    )
+    max_cost_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Most that these lines cost in a day. Default: as the service."
+    )
+    images: bool = Field(default=False, description="Whether the model sees pictures of items.")
+
+
 class CatalogSettings(BaseModel):
-    """The shape of a catalogue's tree, and its wording in prompts. Fixed at its creation."""
+    """The shape of a catalogue's tree, and its wording in prompts.
+
+    `guidance` and `enrichment` may change later; the others are fixed at its creation.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -62,6 +84,10 @@ class CatalogSettings(BaseModel):
     )
     perspective: Perspective = "interest"
     language: str = Field(default="en", min_length=2, max_length=35)
+    guidance: CatalogGuidance = Field(
+        default="", description="What a model should know of this catalogue and its users."
+    )
+    enrichment: CatalogEnrichment = CatalogEnrichment()
 
     @property
     def tree(self) -> TreeSettings:
@@ -186,6 +212,24 @@ class Registry:
         """The catalogue of that name; None when there is none, or it is being deleted."""
         record = await self._read(name) if _NAME.fullmatch(name) else None
         return None if record is None or record.doomed is not None else _entry(name, record)
+
+    async def change(
+        self, known: RegistryEntry, change: Callable[[CatalogSettings], CatalogSettings]
+    ) -> RegistryEntry:
+        """The catalogue after `change` of its settings, which may be called several times.
+
+        No concurrent change is lost. Raises UnknownCatalog where it was deleted or replaced.
+        """
+        name = known.name
+        for _ in range(_ATTEMPTS):
+            before = await self.documents.get("catalog", name)
+            record = None if before is None else _record(name, before)
+            if record is None or record.doomed is not None or _entry(name, record).id != known.id:
+                raise UnknownCatalog(name)
+            after = record.model_copy(update={"settings": change(record.settings)})
+            if await self.documents.swap("catalog", name, before, after.data):
+                return _entry(name, after)
+        raise StoreUnavailable(f"other clients keep changing {name!r}: retry")
 
     async def names(self) -> list[str]:
         """All names in use, including those of damaged records."""

@@ -186,6 +186,13 @@ class SemanticTree:
         mask &= rows.expires_at[:size] > now
         return mask
 
+    def line_counts(self, now: float) -> tuple[int, int]:
+        """How many live items have a line, and how many that are shown have none. O(rows)."""
+        rows, size = self.rows, self.size
+        has_line = rows.lines[:size] > 0
+        enriched = np.count_nonzero(has_line & (rows.died[:size] > self.version))
+        return int(enriched), int(np.count_nonzero(self.allowed(now) & ~has_line))
+
     def domains(self) -> set[str]:
         """The domains of the live items. O(rows): 7 ms per million."""
         rows, size = self.rows, self.size

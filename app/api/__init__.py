@@ -46,6 +46,7 @@ _BODIES = (
     CatalogSettings,
     RecommendRequest,
     batches.BatchRequest,
+    catalogs.CatalogPatch,
     enrichment_jobs.EnrichmentRequest,
     enrichments.EnrichmentBatch,
     enrichments.EnrichmentContent,

@@ -1,22 +1,31 @@
 """Catalogues: create, get, list, delete."""
 
 import asyncio
+import time
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.bodies import optional_json_body
-from app.api.dependencies import TheCaller, TheCatalogs
+from app.api.bodies import MERGE_PATCH, json_body, optional_json_body
+from app.api.dependencies import TheCaller, TheCatalog, TheCatalogs
 from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
+from app.registry import CatalogEnrichment, CatalogGuidance
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 
 router = APIRouter(prefix="/v1/catalogs", tags=["catalogs"])
 
 _Name = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
+
+
+class EnrichmentCounts(BaseModel):
+    """How many items have a line that says in plain words what they are."""
+
+    enriched: int
+    waiting: int = Field(description="Items that users may see, and that have no line.")
 
 
 class CatalogView(BaseModel):
@@ -32,9 +41,58 @@ class CatalogView(BaseModel):
     tree_version: int | None
     nodes: int | None
     depth: int | None
+    enrichment: EnrichmentCounts | None
     problem: str | None = Field(
         default=None, description="Why it is not served; `unillmrec doctor --deep` shows more."
     )
+
+
+class EnrichmentPatch(BaseModel):
+    """Changes of how a model describes items; what is not given stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    enabled: bool | None = None
+    max_cost_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="null: as the service has it."
+    )
+    images: bool | None = None
+
+
+class CatalogPatch(BaseModel):
+    """Changes of the settings of a catalogue; what is not given stays, null is the default."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"guidance": "Outdoor gear; most buyers are beginners."},
+                {"enrichment": {"enabled": True, "max_cost_usd_per_day": 0.5}},
+            ]
+        },
+    )
+
+    guidance: CatalogGuidance | None = None
+    enrichment: EnrichmentPatch | None = None
+
+    def of(self, settings: CatalogSettings) -> CatalogSettings:
+        """The settings after these changes."""
+        changed: dict[str, object] = {}
+        if "guidance" in self.model_fields_set:
+            changed["guidance"] = self.guidance or ""
+        if self.enrichment is not None:
+            given = self.enrichment.model_dump(exclude_unset=True)
+            fields = CatalogEnrichment.model_fields
+            given = {
+                name: fields[name].default if value is None else value
+                for name, value in given.items()
+            }
+            changed["enrichment"] = settings.enrichment.model_copy(update=given)
+        elif "enrichment" in self.model_fields_set:
+            changed["enrichment"] = CatalogEnrichment()
+        return settings.model_copy(update=changed)
 
 
 class DeleteQuery(BaseModel):
@@ -92,15 +150,32 @@ async def put_catalog(
     if asked := settings.model_dump(exclude_unset=True, exclude_none=True):
         now = made.settings_of(await made.store.load())
         has = now.model_dump(include=set(asked))
-        if has != asked:
+        if has != settings.model_dump(include=set(asked)):
             detail = f"catalogue {catalog!r} exists with other settings: {has}"
             if "embedder" in asked:
                 detail += ". A rebuild can change the embedder"
+            if asked.keys() & CatalogPatch.model_fields.keys():
+                detail += ". PATCH changes guidance and enrichment"
             raise ApiError(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED
         response.headers["Location"] = f"/v1/catalogs/{catalog}"
     return await _view(made)
+
+
+@router.patch(
+    "/{catalog}",
+    operation_id="patch_catalog",
+    responses=problems(*READS_JSON),
+    openapi_extra=takes(CatalogPatch, *MERGE_PATCH),
+)
+async def patch_catalog(
+    catalogs: TheCatalogs,
+    found: TheCatalog,
+    patch: Annotated[CatalogPatch, Depends(json_body(CatalogPatch, MERGE_PATCH))],
+) -> CatalogView:
+    """Change the settings of a catalogue that may change; other settings shape the stored tree."""
+    return await _view(await catalogs.change(found, patch.of))
 
 
 @router.get("/{catalog}", operation_id="get_catalog", responses=problems())
@@ -153,12 +228,14 @@ async def _shown(listed: ListedCatalog) -> CatalogView | None:
         tree_version=None,
         nodes=None,
         depth=None,
+        enrichment=None,
         problem=flaw,
     )
 
 
 async def _view(catalog: Catalog) -> CatalogView:
     tree = await catalog.store.load()
+    enriched, waiting = tree.line_counts(time.time())
     return CatalogView(
         name=catalog.name,
         settings=catalog.settings_of(tree),
@@ -166,4 +243,5 @@ async def _view(catalog: Catalog) -> CatalogView:
         tree_version=tree.version,
         nodes=tree.node_count,
         depth=tree.root.height,
+        enrichment=EnrichmentCounts(enriched=enriched, waiting=waiting),
     )

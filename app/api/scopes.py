@@ -87,6 +87,7 @@ RULES: Mapping[str, Rule] = {
     "enrich_items": _rule("admin", audited=True),
     "activate_version": _rule("admin", audited=True),
     # The whole service.
+    "patch_catalog": _rule("admin", audited=True),
     "put_catalog": _rule("admin", reach="all", audited=True),
     "delete_catalog": _rule("admin", reach="all", audited=True),
     "list_keys": _rule("admin", reach="all"),

@@ -5,7 +5,7 @@ from app.curate.curator import Curator
 from app.curate.enrichment.enrichment import EnrichmentParams
 from app.curate.imports import ImportParams, forget_upload
 from app.curate.job_runs import RebuildParams
-from app.curate.owner_settings import EnrichmentOptions, OwnerSettings
+from app.curate.owner_settings import EnrichmentOptions, OwnerSettings, newest_options
 from app.curate.writes import LineResult, TooManyWrites
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "RebuildParams",
     "TooManyWrites",
     "forget_upload",
+    "newest_options",
 ]

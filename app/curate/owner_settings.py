@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.budget import SharedBudget
+from app.registry import Registry, RegistryEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,17 @@ class EnrichmentOptions:
     enabled: bool = False  # whether new and changed items get lines by themselves
     max_cost_usd_per_day: float | None = None  # of these; None: as the service has it
     images: bool = False  # whether the model sees pictures of items
+
+
+async def newest_options(registry: Registry, entry: RegistryEntry) -> EnrichmentOptions:
+    """What the owner has set last; nothing is enabled where the catalogue is gone."""
+    now = await registry.look(entry.name)
+    if now is None or now.id != entry.id:
+        return EnrichmentOptions()
+    chosen = now.settings.enrichment
+    return EnrichmentOptions(
+        now.settings.guidance, chosen.enabled, chosen.max_cost_usd_per_day, chosen.images
+    )
 
 
 async def _default_options() -> EnrichmentOptions:

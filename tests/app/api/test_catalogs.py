@@ -15,10 +15,17 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedders import LexicalEmbedder
-from app.registry import CatalogSettings
+from app.registry import CatalogSettings, Registry, UnknownCatalog
 from app.settings import Settings
 from app.storage.keys import DocumentKeys
-from tests.app.api.support import assert_problem, delete_catalog, ended, item_path, served
+from tests.app.api.support import (
+    assert_problem,
+    delete_catalog,
+    ended,
+    item_path,
+    pointers,
+    served,
+)
 from tests.catalogs import id_of, registry_of
 from tests.contracts.support import put
 from tree.redis.checksum import seal
@@ -237,3 +244,69 @@ async def test_what_a_lost_restore_has_left_goes_and_what_it_has_published_stays
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         assert await registry.documents.ids("catalog") == ["shop"]
+
+
+def test_some_settings_may_change(api, catalog):
+    usual = {"enabled": False, "max_cost_usd_per_day": None, "images": False}
+    first = api.get(catalog).json()["settings"]
+    assert (first["guidance"], first["enrichment"]) == ("", usual)
+
+    def changed(**patch) -> tuple[str, dict]:
+        reply = api.patch(catalog, json=patch)
+        assert reply.status_code == 200, reply.text
+        settings = reply.json()["settings"]
+        assert settings == api.get(catalog).json()["settings"]
+        assert settings | {"guidance": "", "enrichment": usual} == first
+        return settings["guidance"], settings["enrichment"]
+
+    assert changed() == ("", usual)
+    assert changed(guidance=" Outdoor gear. ") == ("Outdoor gear.", usual)
+    daily = {"enabled": True, "max_cost_usd_per_day": 0.5}
+    assert changed(enrichment=daily) == ("Outdoor gear.", usual | daily)
+    images = usual | daily | {"images": True}
+    assert changed(enrichment={"images": True}) == ("Outdoor gear.", images)
+    cheap = images | {"max_cost_usd_per_day": None}
+    assert changed(enrichment={"max_cost_usd_per_day": None}) == ("Outdoor gear.", cheap)
+    assert changed(guidance=None, enrichment=None) == ("", usual)
+
+    other = api.put(catalog, json={"guidance": "Another one"})
+    assert "PATCH" in assert_problem(other, 409, "settings_fixed")["detail"]
+    assert api.put(catalog, json={"guidance": "", "enrichment": {}}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("patch", "place"),
+    [
+        ({"guidance": "x" * 501}, "/guidance"),
+        ({"guidance": "a\x00b"}, "/guidance"),
+        ({"enrichment": {"enabled": "yes"}}, "/enrichment/enabled"),
+        ({"enrichment": {"max_cost_usd_per_day": -1}}, "/enrichment/max_cost_usd_per_day"),
+        ({"enrichment": {"more": 1}}, "/enrichment/more"),
+        ({"leaf_capacity": 5}, "/leaf_capacity"),
+    ],
+)
+def test_other_changes_of_settings_are_refused(api, catalog, patch, place):
+    problem = assert_problem(api.patch(catalog, json=patch), 422, "invalid_request")
+    assert pointers(problem) == [place]
+    assert_problem(api.patch("/v1/catalogs/nothing", json={}), 404, "unknown_catalog")
+
+
+async def test_changes_of_settings_at_the_same_time_are_all_made(place):
+    """Two processes change one catalogue; each sees what the other has changed."""
+    registry, other = registry_of(place.store), registry_of(place.store)
+    entry, _ = await registry.create("books", CatalogSettings())
+
+    async def change(of: Registry, **update: object) -> None:
+        await of.change(entry, lambda settings: settings.model_copy(update=update))
+
+    await asyncio.gather(change(registry, guidance="Books"), change(other, language="de"))
+    found = await other.look("books")
+    assert found is not None
+    assert (found.settings.guidance, found.settings.language) == ("Books", "de")
+    await registry.remove(await registry.mark_deleted("books"))
+    with pytest.raises(UnknownCatalog):
+        await change(other, guidance="Gone")
+    again, _ = await registry.create("books", CatalogSettings())
+    with pytest.raises(UnknownCatalog):
+        await change(other, guidance="Of another one")
+    assert (await other.look("books")) == again

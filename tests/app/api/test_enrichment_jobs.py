@@ -1,5 +1,7 @@
 """Lines of items by a model, over HTTP."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tests.app.api.support import assert_problem, ended, pointers, served
 from tests.app.curate.enrichment.support import line_of, lines_json
 from tests.servers.hostile import MODEL, HostileServer
 from tree.item import Item
+
+PATIENCE_S = 60  # the first items wait ten seconds for more
 
 
 @pytest.fixture
@@ -51,6 +55,20 @@ def test_an_enrichment_is_a_job_that_says_what_it_cost(modelled, demo_items, hos
     line = modelled.get(path).json()
     assert line["text"] == line_of(demo_items[0].title)
     assert line["source"] == "model"
+
+
+def test_new_items_get_lines_by_themselves_once_the_owner_wants_that(modelled, hostile_server):
+    modelled.put(f"{CATALOG}/items/first", json={"title": "A first lamp for reading in bed"})
+    wanted = {"guidance": "Lamps for old houses.", "enrichment": {"enabled": True}}
+    assert modelled.patch(CATALOG, json=wanted).status_code == 200
+    modelled.put(f"{CATALOG}/items/new", json={"title": "A second lamp for reading in bed"})
+    deadline = time.monotonic() + PATIENCE_S
+    while not (line := modelled.get(f"{CATALOG}/items/new/enrichment")).is_success:
+        assert time.monotonic() < deadline, "the item gets no line"
+        time.sleep(0.2)
+    assert line.json()["text"] == line_of("A second lamp for reading in bed")
+    asked = json.dumps(hostile_server.requests)
+    assert "Lamps for old houses." in asked
 
 
 @pytest.mark.parametrize(

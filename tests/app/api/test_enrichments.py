@@ -144,3 +144,13 @@ def test_a_batch_tells_what_became_of_every_row(api, catalog):
     assert [row["status"] for row in results] == ["unchanged", "removed"]
     too_many = {"lines": [again[0]] * 1_001}
     assert_problem(api.post(f"{catalog}/enrichments:batch", json=too_many), 422, "invalid_request")
+
+
+def test_a_catalogue_shows_how_many_items_have_a_line(api, films):
+    api.put(path(films, "f1"), json={"text": WALKS})
+    api.patch(item_path(films, "f2"), json={"hidden": True})
+    assert api.get(films).json()["enrichment"] == {"enriched": 1, "waiting": 38}
+    api.patch(item_path(films, "f1"), json={"hidden": True})
+    assert api.get(films).json()["enrichment"] == {"enriched": 1, "waiting": 38}
+    api.delete(item_path(films, "f1"))
+    assert api.get(films).json()["enrichment"] == {"enriched": 0, "waiting": 38}
