@@ -257,6 +257,13 @@ class Settings(EnrichmentSettings):
         description="Inverse temperature: how much the most similar interest outweighs the others "
         "in an item's score.",
     )
+    exact_words: float = Field(
+        default=1.0,
+        ge=0,
+        le=4,
+        description="Weight of the very words of history and wish beside their meaning: they find "
+        "names, series and model numbers. 0 turns it off.",
+    )
     popularity_weight: float = Field(
         default=0.025,
         ge=0,
@@ -343,7 +350,7 @@ class Settings(EnrichmentSettings):
         ge=1,
         le=20,
         description="How many published trees are stored, the one in use included; each takes "
-        "about 330 B per item. With 1 there is no earlier tree to activate.",
+        "about 380 B per item. With 1 there is no earlier tree to activate.",
     )
     trace_ttl_s: int = Field(
         default=900,

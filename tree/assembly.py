@@ -10,6 +10,7 @@ from tree.edits import NodeSpec
 from tree.errors import InvalidEdit
 from tree.node import ROOT, Node, Nodes
 from tree.rows import Columns, Rows
+from tree.terms import WordShares
 from tree.vectors import Int8Matrix
 
 
@@ -28,13 +29,18 @@ class Parts(NamedTuple):
     )  # int8[leaves, CENTROIDS_PER_NODE, dimensions]; None: not known yet
 
 
-def filled(specs: Sequence[NodeSpec], columns: Columns, leaf_sizes: Sequence[int]) -> Rows:
+def filled(
+    specs: Sequence[NodeSpec],
+    columns: Columns,
+    leaf_sizes: Sequence[int],
+    common: WordShares | None = None,
+) -> Rows:
     """Rows that hold `columns`, not yet published; see `Parts`. Raises InvalidEdit."""
     leaves = [spec.id for spec in specs if not spec.children]
     count = len(columns.ids)
     if len(leaves) != len(leaf_sizes) or sum(leaf_sizes) != count:
         raise InvalidEdit("leaf sizes do not add up to the rows")
-    rows = Rows(columns.vectors.shape[1], count)
+    rows = Rows(columns.vectors.shape[1], count, common)
     rows.append(columns, np.repeat(leaves, leaf_sizes))
     return rows
 

@@ -12,6 +12,7 @@ from tree.errors import InvalidEdit
 from tree.node import ROOT, Nodes, TreeSettings
 from tree.node_builder import NodeBuilder
 from tree.rows import Columns, IntArray, Rows
+from tree.terms import ROW_BYTES
 
 
 class Draft:
@@ -76,6 +77,8 @@ class Draft:
                 raise InvalidEdit(f"node {edit.leaf} is not a leaf")
             if len(edit.vector) != self._rows.dimensions:
                 raise InvalidEdit(f"the vector of {edit.id!r} has {len(edit.vector)} bytes")
+            if len(edit.terms) not in (0, ROW_BYTES):
+                raise InvalidEdit(f"the terms of {edit.id!r} have {len(edit.terms)} bytes")
             self.arrived += not self._leave(edit.id)
             self._members_of(edit.leaf)[row] = None
             self._place[edit.id] = (edit.leaf, row)
@@ -88,6 +91,9 @@ class Draft:
             np.array([edit.hidden for edit in edits]),
             [edit.domain for edit in edits],
             np.array([edit.line for edit in edits], np.uint8),
+            np.frombuffer(
+                b"".join(edit.terms or bytes(ROW_BYTES) for edit in edits), np.uint8
+            ).reshape(len(edits), ROW_BYTES),
         )
         self._rows.append(columns, [edit.leaf for edit in edits])
 

@@ -25,6 +25,7 @@ class PutItem(msgspec.Struct, frozen=True, tag="put", array_like=True):
     hidden: bool = False
     record: bytes = b""  # the item as JSON: kept by the store beside the log, not in it
     line: int = 0  # LINE_CODES
+    terms: bytes = b""  # uint8[ROW_BYTES], see `tree.terms`; empty from a release that had none
 
 
 class DropItem(msgspec.Struct, frozen=True, tag="drop", array_like=True):

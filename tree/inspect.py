@@ -203,9 +203,10 @@ def digest(tree: SemanticTree) -> str:
     for node in tree.walk():
         found.update(encode(tree.spec(node)))
         held = tree.rows.columns(node.rows)
-        lines = () if held.lines is None or not held.lines.any() else (held.lines,)
-        for column in (held.vectors, held.popularity, held.expires_at, held.hidden, *lines):
+        for column in (held.vectors, held.popularity, held.expires_at, held.hidden):
             found.update(column.tobytes())
+        for extra in (held.lines, held.terms):
+            found.update(extra.tobytes() if extra is not None and extra.any() else b"")
         found.update(encode(held.domains))
     return found.hexdigest()
 

@@ -6,6 +6,7 @@ small beam.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from tree.edits import DropItem, Edit, PutItem
 from tree.item import Item
 from tree.node import ROOT, Node
 from tree.snapshot import SemanticTree
+from tree.terms import TermMatrix, terms_of
 from tree.vectors import FloatArray, Int8Matrix, cosines, inverse_norms
 from tree.working_copy import WorkingCopy
 
@@ -58,9 +60,10 @@ def plan(
     if vectors is not None:
         if leaves is None:
             leaves = route(tree, [item.key for item in items], vectors)
-        for item, vector, leaf in zip(items, vectors, leaves, strict=True):
+        terms = terms_of(items, partial(tree.rows.words.idf, size=tree.size))
+        for item, vector, leaf, row in zip(items, vectors, leaves, terms, strict=True):
             work.put(item, vector, leaf)
-            edits.append(put_edit(item, leaf, vector))
+            edits.append(put_edit(item, leaf, vector, row))
     reshape.rebalance(work)
     return edits + _shape_edits(work)
 
@@ -75,8 +78,8 @@ def regrow(tree: SemanticTree, top: int, records: Mapping[str, Item]) -> list[Ed
     return _shape_edits(work)
 
 
-def put_edit(item: Item, leaf: int, vector: Int8Matrix) -> PutItem:
-    """The edit that puts `item` in `leaf` with its `vector` (int8[dimensions])."""
+def put_edit(item: Item, leaf: int, vector: Int8Matrix, terms: TermMatrix) -> PutItem:
+    """The edit that puts `item` in `leaf` with its `vector` (int8[dimensions]) and its `terms`."""
     return PutItem(
         item.id,
         leaf,
@@ -87,6 +90,7 @@ def put_edit(item: Item, leaf: int, vector: Int8Matrix) -> PutItem:
         item.hidden,
         item.record(),
         item.line_code,
+        terms.tobytes(),
     )
 
 

@@ -5,7 +5,8 @@ item that is updated or moved gets a new row, and its old row gets the version i
 a snapshot is a number of rows and a version, readers need no lock, and an edit costs what it
 changes. Texts are not here; they are in the store.
 
-Memory per row at 256 dimensions: 256 B vector, 40 B facts, the id twice its length at most.
+Memory per row at 256 dimensions: 256 B vector, 40 B facts, the id twice its length at most, and
+some 90 B for its terms: see `WordIndex`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tree.item import normalise
+from tree.terms import TermMatrix, WordShares
 from tree.vectors import Int8Matrix, inverse_norms
+from tree.word_index import WordIndex
 
 ALIVE = np.iinfo(np.int32).max
 NOWHERE = -1
@@ -36,6 +39,7 @@ class Columns:
     hidden: npt.NDArray[np.bool_]
     domains: list[str]  # one per row
     lines: npt.NDArray[np.uint8] | None = None  # LINE_CODES; None where no item has a line
+    terms: TermMatrix | None = None  # None: rows of a release that had none
 
     def take(self, order: npt.NDArray[np.integer]) -> "Columns":
         """The same columns with their rows in `order`."""
@@ -47,13 +51,19 @@ class Columns:
             self.hidden[order],
             [self.domains[i] for i in order],
             None if self.lines is None else self.lines[order],
+            None if self.terms is None else self.terms[order],
         )
 
 
 class Rows:
-    """Growing columns with an index by item id. One writer at a time; any number of readers."""
+    """Growing columns with indexes by item id and by word.
 
-    def __init__(self, dimensions: int, capacity: int = 64) -> None:
+    One writer at a time; any number of readers. `common` are the shares of common words.
+    """
+
+    def __init__(
+        self, dimensions: int, capacity: int = 64, common: WordShares | None = None
+    ) -> None:
         self.size = 0
         self.head = 0  # the newest version that these rows hold
         self.dead = 0
@@ -75,6 +85,7 @@ class Rows:
         self._id_ends = np.zeros(capacity, np.int64)
         self._id_bytes = bytearray()
         self._index = _Index()
+        self.words = WordIndex(capacity, common)
 
     @property
     def dimensions(self) -> int:
@@ -99,6 +110,7 @@ class Rows:
         names = [item_id.encode("utf-8", "surrogatepass") for item_id in columns.ids]
         self._id_ends[start:stop] = np.cumsum([len(name) for name in names]) + len(self._id_bytes)
         self._id_bytes += b"".join(names)
+        self.words.put(start, stop, columns.terms)
         self.size = stop
         return np.arange(start, stop, dtype=np.int32)
 
@@ -124,6 +136,7 @@ class Rows:
             self._index = _Index.over(map(self.id, range(self.size)))
         elif self._index.overgrown:
             self._index = self._index.merged()
+        self.words.publish(self.size)
         self._published_domains = len(self.domains)
         self.head = version
 
@@ -183,6 +196,7 @@ class Rows:
             self.hidden[rows],
             [self.domains[code] for code in self.domain[rows].tolist()],
             self.lines[rows] if self.have_lines else None,
+            self.words.terms[rows],
         )
 
     def _newest(self, item_id: str) -> int:

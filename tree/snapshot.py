@@ -249,9 +249,10 @@ class SemanticTree:
 
     def _compacted(self) -> SemanticTree:
         parts = self.parts()
+        common = self.rows.words.common
         copy = SemanticTree.assemble(
             parts.specs,
-            parts.columns,
+            filled(parts.specs, parts.columns, parts.leaf_sizes, common),
             parts.leaf_sizes,
             version=self.version,
             settings=self.settings,

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 
 from app.embedders.lexical import LexicalEmbedder
-from app.embedders.scripts import spaced
 from app.embedders.static_vectors import static_vectors
 from tree.errors import EmbedderUnusable
 from tree.node import Space
 from tree.passage import Passage, Text, passages_of, whole_texts
+from tree.scripts import spaced
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise, unit_rows
 
 _NAME = "hybrid"

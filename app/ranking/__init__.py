@@ -10,6 +10,7 @@ from app.ranking.embedded import (
 from app.ranking.fusion import calibrated, reciprocal_rank
 from app.ranking.model_ranker import ModelRanker, Question
 from app.ranking.need import Direction, Interest, Need
+from app.ranking.words import WordMix, Words, words_of
 
 __all__ = [
     "Direction",
@@ -20,8 +21,11 @@ __all__ = [
     "Question",
     "Ranking",
     "SharedScans",
+    "WordMix",
+    "Words",
     "calibrated",
     "diversified",
     "reciprocal_rank",
     "strongest",
+    "words_of",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.ranking.need import Need
+from app.ranking.words import WordMix
 from tree.beam_search import SimilarityScorer, rows_below, search
 from tree.node import Node
 from tree.rows import IntArray
@@ -92,7 +93,8 @@ def _of_one_tree(waiting: Collection[_Scan]) -> Iterable[_Scan]:
 class EmbeddedRanker:
     """Scores items by similarity, popularity and co-occurrence.
 
-    Score = blend of the cosines to the need's directions (see `tree.beam_search.blend`)
+    Score = blend of the cosines to the need's directions (see `tree.beam_search.blend`), mixed with
+    the very words of history and wish (see `app.ranking.words`)
     + `popularity_weight` · ln(1 + popularity + users who had it) + co-occurrence with the history
     (see `app.signals.Signals`). With no need at all, popularity alone, then order of the
     catalogue; with no events, similarity and stated popularity. The users who had it count
@@ -104,6 +106,7 @@ class EmbeddedRanker:
     exact_scan_items: int
     beam_leaves: int
     beam_breadth: int
+    mix: WordMix = field(default_factory=WordMix)
     scans: SharedScans = field(default_factory=SharedScans)
 
     async def rank(
@@ -117,7 +120,8 @@ class EmbeddedRanker:
 
         All rows of a small catalogue are scored, and all allowed rows when they are few. Otherwise
         the leaves of a wide beam are scored, more leaves while these hold too few allowed rows, and
-        the items that co-occur with the history anywhere in the tree. `allowed` is bool[tree.size].
+        the items that co-occur with the history, or share its words or those of the wish, anywhere
+        in the tree. `allowed` is bool[tree.size].
         """
         few = int(np.count_nonzero(allowed))
         if few <= min(self.exact_scan_items, tree.size // _SPARSE):
@@ -139,7 +143,9 @@ class EmbeddedRanker:
         if need.event_scores is not None:
             known = need.event_scores.rows
             inside = np.union1d(inside, known[allowed[known]])
-        scores = self._with_prior(tree, need, scores_of(tree, scorer, inside), inside)
+        if need.words is not None:
+            inside = np.union1d(inside, need.words.rows(self.mix, allowed))
+        scores = self.scores(tree, need, inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)
 
@@ -174,9 +180,12 @@ class EmbeddedRanker:
 
     def scores(self, tree: SemanticTree, need: Need, rows: IntArray) -> FloatArray:
         """float32[rows]: the ranker's own scores of some rows, in their order."""
-        if need.is_empty or not len(rows):
-            return self._with_prior(tree, need, np.zeros(len(rows), np.float32), rows)
-        return self._with_prior(tree, need, scores_of(tree, self.scorer(need), rows), rows)
+        scores = np.zeros(len(rows), np.float32)
+        if not need.is_empty and len(rows):
+            scores = scores_of(tree, self.scorer(need), rows)
+        if need.words is not None:
+            need.words.mix_into(scores, self.mix, rows)
+        return self._with_prior(tree, need, scores, rows)
 
     async def _scanned(
         self, tree: SemanticTree, need: Need, allowed: npt.NDArray[np.bool_], wanted: int
@@ -186,6 +195,8 @@ class EmbeddedRanker:
 
         def work() -> tuple[IntArray, FloatArray]:
             scores = np.zeros(tree.size, np.float32) if similarity is None else similarity
+            if need.words is not None:
+                need.words.mix_into(scores, self.mix, None, allowed)
             return _best(self._with_prior(tree, need, scores, slice(None)), allowed, wanted)
 
         return await off_loop(tree.size, work)

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from app.ranking.words import Words
 from app.signals import EventScores
 from tree.vectors import FloatArray, Int8Matrix
 
@@ -46,13 +47,14 @@ class Need:
 
     A user without any known data has no directions. `dislikes` are normalised words of items that
     must not be offered. `event_scores` come from other users with the same history; None without
-    events.
+    events. `words` are those of the history and of the wish.
     """
 
     interests: tuple[Interest, ...] = ()
     directions: tuple[Direction, ...] = ()
     dislikes: tuple[str, ...] = ()
     event_scores: EventScores | None = None
+    words: Words | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.ranking import EmbeddedRanker, Need, Ranking
+from app.ranking import EmbeddedRanker, Need, Ranking, WordMix
 from app.ranking.fusion import RANK_OFFSET
 from app.recommend.columns import Mask
 from app.recommend.config import RetrievalConfig
@@ -48,6 +48,7 @@ class CandidatePool:
             config.exact_scan_items,
             config.beam_leaves,
             config.beam_breadth,
+            WordMix().times(config.exact_words),
         )
         self._freshness_weight = np.float32(config.freshness_weight)
         self._half_life_days = config.freshness_half_life_days

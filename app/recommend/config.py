@@ -28,6 +28,7 @@ class RetrievalConfig:
     exact_scan_items: int
     beam_leaves: int
     beam_breadth: int
+    exact_words: float
     freshness_weight: float
     freshness_half_life_days: float
 
@@ -86,6 +87,7 @@ class RecommendConfig:
                 settings.exact_scan_items,
                 settings.beam_leaves,
                 settings.beam_breadth,
+                settings.exact_words,
                 settings.freshness_weight,
                 settings.freshness_half_life_days,
             ),

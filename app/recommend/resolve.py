@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from app.ranking import Direction, Interest, Need
+from app.ranking import Direction, Interest, Need, words_of
 from app.ranking.need import Origin
 from app.recommend.config import ProfileConfig
 from app.recommend.request import HistoryEntry, RecommendRequest
@@ -104,8 +104,15 @@ def resolve_request(
             if vector.any():
                 directions.append(_Signal(vector, share / len(wishes), text, text, "wish"))
     directions = [direction for direction in directions if direction.weight > 0]
-    need = _need(directions)
-    return ResolvedRequest(replace(need, dislikes=dislikes), seen, absent)
+    had = [
+        (direction.source if direction.origin else rows[direction.source] or 0, direction.weight)
+        for direction in directions
+        if direction.origin != "wish"
+    ]
+    texts = [_wanted(text) for text in _wishes(request)] if share else []
+    words = words_of(tree, had, 1 - share if texts else 1.0, texts)
+    need = replace(_need(directions), dislikes=dislikes, words=words)
+    return ResolvedRequest(need, seen, absent)
 
 
 def _texts(request: RecommendRequest) -> list[str]:

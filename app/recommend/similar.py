@@ -1,6 +1,6 @@
 """The items most similar to an item."""
 
-from app.ranking import Direction, Need
+from app.ranking import Direction, Need, words_of
 from app.recommend.answer import recommended
 from app.recommend.candidates import CandidatePool, allowed_rows
 from app.recommend.resolve import path_name
@@ -16,7 +16,10 @@ async def similar_items(
     if row is None or not await pool.shows(tree, row):
         return None
     label = path_name(tree.path(int(tree.rows.leaf[row])))
-    need = Need(directions=(Direction(tree.rows.vectors[row], 1.0, 0, label),))
+    need = Need(
+        directions=(Direction(tree.rows.vectors[row], 1.0, 0, label),),
+        words=words_of(tree, [(row, 1.0)], 1.0, ()),
+    )
     found = await pool.best(tree, need, allowed_rows(tree, (row,), (), None), limit)
     chosen = await pool.live(tree, found.rows.tolist(), limit, None)
     items = [

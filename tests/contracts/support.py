@@ -11,6 +11,7 @@ from tree.item import Item
 from tree.node import ROOT, Space, TreeSettings
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
+from tree.terms import ROW_BYTES
 from tree.vectors import DIMENSIONS
 
 SPACE = Space("lexical", "print/of {it}", b"state" * 100)
@@ -24,6 +25,10 @@ def vector(seed: int, dimensions: int = DIMENSIONS) -> bytes:
     return np.random.default_rng(seed).integers(-127, 128, dimensions, dtype=np.int8).tobytes()
 
 
+def terms(seed: int) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, ROW_BYTES, dtype=np.uint8).tobytes()
+
+
 def item(item_id: str, title: str = "Title") -> Item:
     return Item.stored(to_json({"id": item_id, "title": title, "categories": ["a", "b"]}))
 
@@ -31,17 +36,23 @@ def item(item_id: str, title: str = "Title") -> Item:
 def put(item_id: str, leaf: int = ROOT, seed: int = 0, dimensions: int = DIMENSIONS) -> PutItem:
     record = item(item_id, f"Title {seed}").record()
     return PutItem(
-        item_id, leaf, vector(seed, dimensions), domain="news", popularity=seed, record=record,
+        item_id,
+        leaf,
+        vector(seed, dimensions),
+        domain="news",
+        popularity=seed,
+        record=record,
         line=seed % 3,
-    )  # fmt: skip
+        terms=terms(seed),
+    )
 
 
 async def gathered(batches: AsyncIterator[list[str]]) -> set[str]:
     return {item_id async for batch in batches for item_id in batch}
 
 
-def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float, int]]:
-    """Leaf, vector, domain, popularity and kind of line of every item that the tree can reach."""
+def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, bytes, str, float, int]]:
+    """Leaf, vector, terms, domain, popularity and kind of line of every item in the tree."""
     found = {}
     for leaf in tree.leaves():
         columns = tree.rows.columns(leaf.rows)
@@ -50,7 +61,9 @@ def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, str, float, int]]
             assert tree.leaf_of(item_id) == leaf
             line = 0 if columns.lines is None else int(columns.lines[number])
             facts = columns.domains[number], float(columns.popularity[number]), line
-            found[item_id] = (leaf.id, columns.vectors[number].tobytes(), *facts)
+            assert columns.terms is not None
+            exact = columns.vectors[number].tobytes(), columns.terms[number].tobytes()
+            found[item_id] = (leaf.id, *exact, *facts)
     assert len(tree) == len(found)
     return found
 

@@ -34,9 +34,9 @@ class Model:
     puts: dict[str, PutItem] = field(default_factory=dict)
     node_ids: count = field(default_factory=lambda: count(1))
 
-    def content(self) -> dict[str, tuple[int, bytes, str, float, int]]:
+    def content(self) -> dict[str, tuple[int, bytes, bytes, str, float, int]]:
         return {
-            item_id: (leaf, at.vector, at.domain, at.popularity, at.line)
+            item_id: (leaf, at.vector, at.terms, at.domain, at.popularity, at.line)
             for leaf, ids in self.leaves.items()
             for item_id in ids
             for at in (self.puts[item_id],)

@@ -16,6 +16,7 @@ from tests.contracts.support import (
     gathered,
     item,
     put,
+    terms,
     vector,
 )
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Reshape
@@ -104,7 +105,7 @@ async def test_a_stale_commit_changes_nothing(store, open_store):
             await other.commit([put("a", seed=2), put("b")], base=base)
         with pytest.raises(StaleVersion):
             await other.replace(await other.load(), base=base)
-    assert content(await other.load()) == {"a": (ROOT, vector(1), "news", 1.0, 1)}
+    assert content(await other.load()) == {"a": (ROOT, vector(1), terms(1), "news", 1.0, 1)}
     assert await other.items(["a", "b"]) == {"a": item("a", "Title 1")}
 
 
@@ -137,7 +138,7 @@ async def test_of_racing_writers_one_wins_each_version(open_store):
     tree = await open_store("books").load()
     assert tree.version == 12
     assert content(tree) == {
-        f"{name} {n}": (ROOT, vector(4 + n), "news", 4.0 + n, (4 + n) % 3)
+        f"{name} {n}": (ROOT, vector(4 + n), terms(4 + n), "news", 4.0 + n, (4 + n) % 3)
         for name in names
         for n in (0, 1)
     }

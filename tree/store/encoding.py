@@ -25,6 +25,7 @@ from tree.node import Node, Space, TreeSettings
 from tree.redis.checksum import seal, unseal
 from tree.rows import Columns, Rows
 from tree.snapshot import SemanticTree
+from tree.terms import ROW_BYTES, WordShares
 from tree.vectors import CENTROIDS_PER_NODE, DIMENSIONS
 
 CHUNK_ITEMS = 1_000
@@ -46,6 +47,8 @@ class Header(msgspec.Struct, frozen=True):
     format: int = 1
     arrived: int = 0
     dimensions: int = DIMENSIONS
+    common_words: bytes = b""  # see `WordShares`
+    sample: int = 0  # items that these were counted in
 
 
 class _Chunk(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +64,7 @@ class _Chunk(msgspec.Struct, frozen=True, array_like=True):
     domains: list[str]
     domain_codes: bytes  # uint16[items], into `domains`
     lines: bytes = b""  # uint8[items], or none where no item has a line
+    terms: bytes = b""  # uint8[items, ROW_BYTES]; empty from a release that had none
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -81,6 +85,8 @@ def encode_tree(tree: SemanticTree) -> tuple[Header, Iterator[bytes]]:
         chunks=len(groups),
         arrived=tree.arrived,
         dimensions=tree.space.dimensions,
+        common_words=tree.rows.words.common.packed(),
+        sample=tree.rows.words.common.population,
     )
     return header, (_packed(tree, number, nodes) for number, nodes in enumerate(groups))
 
@@ -121,7 +127,11 @@ class Assembly:
         self._leaf_centroids: list[npt.NDArray[np.int8]] = []
         # Each chunk is appended to the rows at once: a million ids as strings among the nodes would
         # fragment the memory of the interpreter (86 B an item).
-        self._rows = Rows(header.dimensions, header.items)
+        try:
+            common = WordShares.unpacked(header.common_words, header.sample)
+        except ValueError as error:
+            raise CorruptSnapshot(f"the header of the snapshot is unreadable: {error}") from error
+        self._rows = Rows(header.dimensions, header.items, common)
 
     def add(self, chunks: Iterable[bytes | None]) -> None:
         """The next chunks. Raises CorruptSnapshot when one is missing, damaged or misplaced."""
@@ -167,6 +177,7 @@ class Assembly:
             np.frombuffer(chunk.hidden, np.bool_),
             [chunk.domains[code] for code in codes],
             np.frombuffer(chunk.lines, np.uint8) if chunk.lines else None,
+            np.frombuffer(chunk.terms, np.uint8).reshape(-1, ROW_BYTES) if chunk.terms else None,
         )
         leaves = [spec.id for spec in chunk.specs if not spec.children]
         self._rows.append(columns, np.repeat(leaves, chunk.leaf_sizes))
@@ -327,5 +338,6 @@ def _packed(tree: SemanticTree, number: int, nodes: list[Node]) -> bytes:
         domains=list(domains),
         domain_codes=np.array([domains[name] for name in columns.domains], np.uint16).tobytes(),
         lines=b"" if columns.lines is None else columns.lines.tobytes(),
+        terms=b"" if columns.terms is None else columns.terms.tobytes(),
     )
     return seal(_encoder.encode(chunk))

@@ -24,6 +24,7 @@ from tree.labels import Labeller
 from tree.node import Space, TreeSettings
 from tree.rows import Rows
 from tree.snapshot import SemanticTree
+from tree.terms import WordShares
 from tree.vectors import Int8Matrix
 from tree.worker import Background, together
 
@@ -52,13 +53,14 @@ async def build(
     own = None if embedders.is_local(settings.embedder) else embedders
     async with engine(source.size) as workers:
         sample = await workers.share(await _sample(source, report))
-        space, labeller = await asyncio.gather(
+        space, labeller, shares = await asyncio.gather(
             _fitted(sample, source.size, settings, workers, own),
             workers.run(tasks.fit_labeller, sample),
+            workers.run(tasks.count_words, sample),
         )
         terms = await workers.share(labeller)
         report.phase("embedding", source.size)
-        columns = await _read(source, workers, space, terms, report, own)
+        columns = await _read(source, workers, space, terms, report, shares, own)
         if columns is None:
             return SemanticTree.empty(first_space(settings.embedder), settings)
         shared = await workers.share(columns)
@@ -70,7 +72,7 @@ async def build(
         del top
         report.phase("labelling", shared.value.size)
         specs = await labelled(specs, members, shared, terms, workers, report, task_items)
-        rows = await _filled(shared.value, specs, members)
+        rows = await _filled(shared.value, specs, members, shares.common())
     return await JOBS.run(
         SemanticTree.assemble,
         specs,
@@ -153,14 +155,15 @@ async def _read(
     space: Space | None,
     labeller: Shared[Labeller],
     report: JobReport,
+    shares: WordShares | None = None,
     own: EmbedderCache | None = None,
 ) -> ItemColumns | None:
-    """The columns of all items. No batch is read while every worker is busy.
-
-    Nor while `own` embedders encode the batches before.
+    """The columns of all items; without `shares` no words. No batch is read while every worker
+    is busy, nor while `own` embedders encode the batches before.
     """
     builder = ColumnBuilder(source.size, dimensions=space.dimensions if space else 0)
     shared = await workers.share(space if own is None else None)
+    words = await workers.share(shares)
     reads = Background("reading for a build", quiet=Exception)  # raised by `take`
     pending: deque[asyncio.Task[ItemColumns]] = deque()
 
@@ -173,10 +176,10 @@ async def _read(
 
     async def read(records: tasks.StoredRecords) -> ItemColumns:
         if own is None or space is None:
-            return await workers.run(tasks.read, shared, labeller, records)
+            return await workers.run(tasks.read, shared, labeller, words, records)
         passages = await JOBS.run(tasks.passages_of, records)
         batch, vectors = await asyncio.gather(
-            workers.run(tasks.read, shared, labeller, records),
+            workers.run(tasks.read, shared, labeller, words, records),
             own.encode_batch(space, passages, building=True),
         )
         name_refused(records, passages)
@@ -227,12 +230,14 @@ async def _clustered(
     return await grown(Partition(np.arange(size), 0, settings.depth_limit(size)))
 
 
-async def _filled(columns: ItemColumns, specs: list[NodeSpec], members: list[Members]) -> Rows:
+async def _filled(
+    columns: ItemColumns, specs: list[NodeSpec], members: list[Members], common: WordShares
+) -> Rows:
     """The rows of the leaves, one after the other, in steps that let requests through."""
     leaves = np.array([spec.id for spec in specs if not spec.children])
     order = np.concatenate(members)
     owner = np.repeat(leaves, list(map(len, members)))
-    rows = Rows(columns.vectors.shape[1], len(order))
+    rows = Rows(columns.vectors.shape[1], len(order), common)
     for start in range(0, len(order), _ROWS_PER_STEP):
         some = slice(start, start + _ROWS_PER_STEP)
         ordered = await JOBS.run(columns.ordered, order[some])

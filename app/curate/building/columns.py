@@ -11,6 +11,7 @@ from tree.build import Members
 from tree.item import Item
 from tree.labels import TermRows
 from tree.rows import Columns
+from tree.terms import TermMatrix
 from tree.vectors import Int8Matrix
 
 CategoryPath = tuple[str, ...]
@@ -58,11 +59,14 @@ class ItemColumns:
     hidden: npt.NDArray[np.bool_]
     lines: npt.NDArray[np.uint8]
     vectors: Int8Matrix
-    terms: TermRows
+    terms: TermRows  # of labels
+    words: TermMatrix
 
     @classmethod
-    def of(cls, items: Sequence[Item], vectors: Int8Matrix, terms: TermRows) -> "ItemColumns":
-        """`vectors` has a row for each item, or no rows where none are wanted."""
+    def of(
+        cls, items: Sequence[Item], vectors: Int8Matrix, terms: TermRows, words: TermMatrix
+    ) -> "ItemColumns":
+        """`vectors` and `words` have a row for each item, or no rows where none are wanted."""
         paths: dict[CategoryPath, int] = {}
         path = [paths.setdefault((item.domain, *item.categories), len(paths)) for item in items]
         expiry = [item.expires_at.timestamp() if item.expires_at else math.inf for item in items]
@@ -77,6 +81,7 @@ class ItemColumns:
             np.array([item.line_code for item in items], np.uint8),
             vectors,
             terms,
+            words,
         )
 
     @property
@@ -94,6 +99,7 @@ class ItemColumns:
             self.hidden[order],
             [self.paths[path][0] for path in self.path[order].tolist()],
             self.lines[order],
+            self.words[order],
         )
 
 
@@ -134,4 +140,5 @@ class ColumnBuilder:
             np.concatenate([batch.lines for batch in batches]),
             self._vectors[: self._size],
             TermRows.joined([batch.terms for batch in batches]),
+            np.concatenate([batch.words for batch in batches]),
         )

@@ -18,6 +18,7 @@ from tree.labels import Labeller, label_text
 from tree.node import Space, TreeSettings
 from tree.passage import Passage
 from tree.store.encoding import read_item
+from tree.terms import ROW_BYTES, WordShares, terms_of
 from tree.vectors import Int8Matrix, centroids
 
 StoredRecords = dict[str, bytes]
@@ -77,14 +78,25 @@ def fit_labeller(sample: StoredRecords) -> Labeller:
     return Labeller([label_text(read_item(*record)) for record in sample.items()])
 
 
+def count_words(sample: StoredRecords) -> WordShares:
+    """How common each word of a catalogue is, by some of its records."""
+    return WordShares.counted(passage.text for passage in passages_of(sample))
+
+
 @_on_one_thread
-def read(space: Space | None, labeller: Labeller, records: StoredRecords) -> ItemColumns:
-    """The columns of some records; without a space no vectors. Raises CorruptSnapshot."""
+def read(
+    space: Space | None, labeller: Labeller, words: WordShares | None, records: StoredRecords
+) -> ItemColumns:
+    """The columns of some records; without a space no vectors, without `words` no words.
+
+    Raises CorruptSnapshot.
+    """
     items = [read_item(*record) for record in records.items()]
     vectors = np.zeros((0, 0), np.int8)
     if space is not None:
         vectors = _embedders.of(space).encode([item.passage for item in items])
-    return ItemColumns.of(items, vectors, labeller.count(map(label_text, items)))
+    terms = np.zeros((0, ROW_BYTES), np.uint8) if words is None else terms_of(items, words.idf)
+    return ItemColumns.of(items, vectors, labeller.count(map(label_text, items)), terms)
 
 
 @_on_one_thread

@@ -11,8 +11,8 @@ from typing import Literal
 from app.curate.enrichment.line_language import is_other_language
 from app.curate.enrichment.line_prompt import LINE_CHARS, LineQuestion, SaidLine
 from app.curate.enrichment.line_tags import repeats, words_of
-from app.embedders.scripts import spaced
 from prompts import one_line
+from tree.scripts import spaced
 
 Refusal = Literal[
     "missing", "mixed_up", "not_plain", "too_long", "too_short", "other_language", "copied"

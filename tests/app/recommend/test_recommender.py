@@ -6,6 +6,7 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from app.recommend import RecommendConfig, RecommendRequest
 from app.recommend.filters import Condition, Filter
 from app.recommend.recommender import DeadlineExceeded
 from tree.item import Item
+from tree.terms import read_terms
 
 
 def ask(**fields) -> RecommendRequest:
@@ -45,7 +47,6 @@ async def test_what_was_seen_or_excluded_never_comes_back(demo, demo_items):
 
 
 async def test_the_best_items_are_those_of_a_plain_calculation(demo, demo_tree):
-    import numpy as np
 
     history = ["book-dune", "film-solaris", "film-alien"]
     rows = [demo_tree.row(item) for item in history]
@@ -54,12 +55,35 @@ async def test_the_best_items_are_those_of_a_plain_calculation(demo, demo_tree):
     weights = np.array([0.64, 0.8, 1.0])
     scores = np.log(np.exp(8 * vectors @ vectors[rows].T) @ (weights / weights.sum())) / 8
     scores[rows] = -np.inf
-    best = [demo_tree.rows.id(int(row)) for row in np.argsort(-scores)[:10]]
+    by_vectors = np.argsort(-scores).tolist()
+    by_words = np.array(plain_word_scores(demo_tree, dict(zip(rows, weights, strict=True))))
+    by_words[rows] = 0
+    listed = [row for row in np.argsort(-by_words, kind="stable") if by_words[row] > 0][:200]
+    fused = {row: 1 / (5 + rank) for rank, row in enumerate(by_vectors)}
+    for rank, row in enumerate(listed):
+        fused[row] += 1 / (5 + rank)
+    best = [demo_tree.rows.id(row) for row in sorted(fused, key=lambda row: -fused[row])[:10]]
     answer = await demo.recommender.recommend(
         ask(history=[{"item_id": item} for item in history], diversity=0, limit=10)
     )
     assert ids(answer) == best
     assert answer.items[0].score == pytest.approx(scores.max(), abs=1e-3)
+
+
+def plain_word_scores(tree, weights: dict[int, float]) -> list[float]:
+    """What each row shares with some rows of these weights: a sum over the words of both."""
+    buckets, values = (part.tolist() for part in read_terms(tree.rows.words.terms[: tree.size]))
+    rows = [dict(zip(*row, strict=True)) for row in zip(buckets, values, strict=True)]
+    known = sorted({bucket for row in weights for bucket, value in rows[row].items() if value})
+    telling = tree.rows.words.idf(np.array(known, np.uint32), tree.size).tolist()
+    asked = dict.fromkeys(known, 0.0)
+    for row, weight in weights.items():
+        for bucket, value in rows[row].items():
+            if value:
+                asked[bucket] += weight * value
+    for bucket, one in zip(known, telling, strict=True):
+        asked[bucket] *= one**2
+    return [sum(asked.get(word, 0) * value for word, value in row.items()) for row in rows]
 
 
 async def test_a_reader_with_three_interests_is_served_in_all_three(demo):
@@ -88,7 +112,6 @@ async def test_diversity_makes_an_answer_less_alike(demo, demo_tree):
 
 @pytest.mark.parametrize("diversity", [0.1, 0.3, 1.0])
 def test_diversity_grows_along_the_answer(demo_tree, diversity):
-    import numpy as np
 
     from app.ranking import diversified
 
