@@ -13,7 +13,7 @@ from app.llm.errors import InvalidReply, ModelUnavailable
 from app.llm.ledger import RequestLedger, Stage
 from app.llm.slates import ReplyMode, Scored, Slate, read, turn_of
 from app.ranking.fusion import FloatArray, Indices, SlateScores, calibrated
-from prompts import Prompt
+from prompts import Prompt, one_line
 from tree.worker import together
 
 ANCHORS = 6  # options that all slates of a question hold, where it takes more than one
@@ -70,15 +70,16 @@ class ModelRanker:
 
     async def _pass(self, stage: Stage, question: Question) -> FloatArray | None:
         """One order's scores; None when every slate has failed."""
-        parts, anchors = packed(question, self._mode.width)
-        judged = await together(self._judge(stage, question, part) for part in parts)
+        shown, line_of = distinct_lines(question)
+        parts, anchors = packed(shown, self._mode.width)
+        judged = await together(self._judge(stage, shown, part) for part in parts)
         answered = [part for part in judged if part is not None]
         if not answered:
             return None
         for part in answered:  # a slate that was halved may lack some
             anchors = np.intersect1d(anchors, part.indices)
-        values = calibrated(answered, len(question.options), anchors)
-        return _completed(values, question.similarity)
+        values = calibrated(answered, len(shown.options), anchors)
+        return _completed(values, shown.similarity)[line_of]
 
     async def _judge(self, stage: Stage, question: Question, part: Indices) -> SlateScores | None:
         slate = _slate(question, part)
@@ -105,6 +106,25 @@ class ModelRanker:
             return None
         self._ledger.totals[stage].flaws.update(scored.flaws)
         return SlateScores(part[: len(asked.options)], scored.values)
+
+
+def distinct_lines(question: Question) -> tuple[Question, Indices]:
+    """The question with each line once, and for every option the place of its line there.
+
+    A model cannot tell options apart that read the same: they get one score.
+    """
+    places: dict[str, int] = {}
+    first: list[int] = []
+    line_of = np.zeros(len(question.options), np.int64)
+    for at, option in enumerate(question.options):
+        place = places.setdefault(one_line(option, question.max_chars), len(places))
+        if place == len(first):
+            first.append(at)
+        line_of[at] = place
+    if len(first) == len(question.options):
+        return question, line_of
+    options = [question.options[at] for at in first]
+    return replace(question, options=options, similarity=question.similarity[first]), line_of
 
 
 def packed(question: Question, width: int) -> tuple[list[Indices], Indices]:

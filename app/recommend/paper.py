@@ -128,8 +128,13 @@ class PaperChain:
     async def _order(
         self, stage: Stage, lines: Sequence[str], by_vectors: FloatArray, wanted: int
     ) -> list[int]:
-        """Positions of the best options, at most `wanted`: one more turn of the conversation."""
+        """Positions of the best options, at most `wanted`: one more turn of the conversation.
+
+        Of options with the same line only the first is asked about.
+        """
         context = self._context
+        first = sorted({line: at for at, line in reversed([*enumerate(lines)])}.values())
+        lines, by_vectors = [lines[at] for at in first], by_vectors[first]
         mode = context.mode.for_text
         prompt = load(f"paper_{stage}", context.perspective)
         slate = Slate(prompt, lines, self._person, (), min(wanted, len(lines)), LINE_CHARS)
@@ -149,7 +154,8 @@ class PaperChain:
             scores = await ask(context.ledger.call_context(stage), turn, read_and_keep)
         except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
             context.ledger.fall_back(stage, error)
-            return np.argsort(-by_vectors, kind="stable")[:wanted].tolist()
+            return [first[at] for at in np.argsort(-by_vectors, kind="stable")[:wanted]]
         self._conversation += [*asked.messages, Message("assistant", answer)]
         marked = np.flatnonzero(~np.isnan(scores))
-        return marked[np.argsort(-scores[marked], kind="stable")][:wanted].tolist()
+        best = marked[np.argsort(-scores[marked], kind="stable")][:wanted]
+        return [first[at] for at in best]

@@ -23,11 +23,12 @@ WANTED_ITEMS = 32  # items worth a score
 class Recalled:
     """Candidates and their scores: by the model float32[rows, interests], else float32[rows].
 
-    `lines` is how a prompt shows each row.
+    `lines` is how a prompt shows each row, `twins` the other candidates with the same line.
     """
 
     rows: IntArray
     lines: Mapping[int, str]
+    twins: Mapping[int, Sequence[int]]
     by_model: FloatArray
     by_vectors: FloatArray
     fused: FloatArray
@@ -50,7 +51,7 @@ async def recall(
     for retriever in retrievers:
         rows = np.concatenate([rows, await retriever.retrieve(context, profile, rows)])
     lines = await pool.lines(tree, rows.tolist())
-    rows = np.array([row for row in rows.tolist() if row in lines], np.int32)
+    rows, twins = _with_distinct_lines(rows, lines)
     context.notify_candidates(len(rows))
     by_vectors = pool.ranker.scores(tree, profile.need, rows)
     names = profile.interest_names()
@@ -68,4 +69,18 @@ async def recall(
     by_model = await context.model_ranker.score("recall", question, effort.recall_passes)
     shares = [config.model_weight, 1 - config.model_weight]
     fused = reciprocal_rank([by_model.max(axis=1), by_vectors], shares)
-    return Recalled(rows, lines, by_model, by_vectors, fused)
+    return Recalled(rows, lines, twins, by_model, by_vectors, fused)
+
+
+def _with_distinct_lines(
+    rows: IntArray, lines: Mapping[int, str]
+) -> tuple[IntArray, dict[int, list[int]]]:
+    """The first row of each line, and the later ones by the first: they would waste the slates."""
+    first: dict[str, int] = {}
+    twins: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        if row in lines:
+            known = first.setdefault(lines[row], row)
+            if known != row:
+                twins.setdefault(known, []).append(row)
+    return np.array(list(first.values()), np.int32), twins

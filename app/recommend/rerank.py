@@ -14,6 +14,8 @@ from app.recommend.recall import WANTED_ITEMS, Recalled
 from prompts import load
 from tree.beam_search import beam
 
+_FOLDED = 4  # one item of so many repeats another one; measured on video games
+
 
 async def rerank(
     context: ModelContext,
@@ -34,7 +36,12 @@ async def rerank(
         fused = await _with_last_slate(context, config, profile, recalled)
     order = np.argsort(-fused, kind="stable")
     order = every_interest(order, recalled.by_model, context.request.limit)
-    return filled_up(recalled.rows[order], best, context.wanted)
+    ordered = [
+        twin
+        for row in recalled.rows[order].tolist()
+        for twin in (row, *recalled.twins.get(row, ()))
+    ]
+    return filled_up(np.array(ordered, np.int32), best, context.wanted)
 
 
 async def _with_last_slate(
@@ -98,6 +105,6 @@ def spread(context: RequestContext, found: Candidates) -> list[int]:
         found.scores,
         context.diversity,
         context.request.limit,
-        spare=SPARE,
+        spare=SPARE + context.request.limit // _FOLDED,
     )
     return list(dict.fromkeys([*first, *range(len(found.rows))]))
