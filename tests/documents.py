@@ -32,7 +32,7 @@ _API = """\
 Made from the description of the API, which a running service shows in full at `/docs`. Where the
 service has [keys](security.md), a route takes a key with the scope that is named. Errors are
 `application/problem+json`; `code` names the kind. See also the [limits of HTTP](http.md),
-[filters](filters.md) and [catalogues](catalogs.md).
+[filters](filters.md), [near-duplicates](near_duplicates.md) and [catalogues](catalogs.md).
 """
 _SETTINGS = """\
 # Settings

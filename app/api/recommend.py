@@ -40,6 +40,10 @@ class SimilarQuery(BaseModel):
 
     item_id: StoredId
     limit: int = Field(default=10, ge=1, le=100)
+    fold: bool = Field(
+        default=True,
+        description="Whether near-duplicates appear once, and those of the item itself not at all.",
+    )
 
 
 @router.post(
@@ -152,7 +156,9 @@ async def similar(
     404 also for an item that is hidden or has expired.
     """
     found = await _with_newest(
-        catalogs, catalog, lambda newest: newest.recommender.similar(query.item_id, query.limit)
+        catalogs,
+        catalog,
+        lambda newest: newest.recommender.similar(query.item_id, query.limit, fold=query.fold),
     )
     if found is None:
         detail = f"there is no item {query.item_id!r}, or it is hidden or expired"

@@ -23,6 +23,12 @@ def recommend(
     domain: Annotated[list[str] | None, typer.Option(help="Only items of this domain.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
     diversity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    fold: Annotated[
+        bool, typer.Option(help="Show one thing in several sizes, colours or editions once.")
+    ] = True,
+    group_by: Annotated[
+        str | None, typer.Option(help="An attribute: at most one item for each of its values.")
+    ] = None,
     effort: Annotated[EffortName, typer.Option(help="What a model may cost.")] = "balanced",
     strategy: Annotated[
         StrategyName,
@@ -41,6 +47,8 @@ def recommend(
         "domains": domain or None,
         "limit": limit,
         "diversity": diversity,
+        "fold": fold,
+        "group_by": group_by,
         "effort": effort,
         "strategy": strategy,
         "timeout_ms": round(1000 * timeout_s),

@@ -11,7 +11,6 @@ from app.ranking import EmbeddedRanker, Need, Ranking, WordMix
 from app.ranking.fusion import RANK_OFFSET
 from app.recommend.columns import Mask
 from app.recommend.config import RetrievalConfig
-from app.recommend.filters import Filter
 from app.recommend.prompt_lines import branch_line, item_line
 from app.recommend.spelling import all_hinted
 from app.signals import freshness
@@ -110,27 +109,6 @@ class CandidatePool:
             return item.is_shown(now)
         there = await self.store.existing([tree.rows.id(row)])
         return bool(there) and bool(tree.allowed(now)[row])
-
-    async def live(
-        self,
-        tree: SemanticTree,
-        rows: Sequence[int],
-        limit: int,
-        passes: Filter | None,
-    ) -> list[tuple[int, Item]]:
-        """The last gate: positions of the first `limit` rows whose records may be shown."""
-        now = time.time()
-        chosen: list[tuple[int, Item]] = []
-        start = 0
-        while len(chosen) < limit and start < len(rows):
-            batch = rows[start : start + limit + SPARE]
-            records = await self.records(tree, batch)
-            for at, row in enumerate(batch, start):
-                item = records.get(row)
-                if item and item.is_shown(now) and (passes is None or passes.holds(item)):
-                    chosen.append((at, item))
-            start += len(batch)
-        return chosen[:limit]
 
 
 def allowed_rows(

@@ -12,6 +12,7 @@ from app.llm.errors import UnsupportedReplyMode
 from app.llm.slates import SLATE_WIDTH
 from app.recommend.answer import answer
 from app.recommend.candidates import CandidatePool, Candidates
+from app.recommend.choice import ChoiceRules
 from app.recommend.config import RecommendConfig
 from app.recommend.context import (
     ModelContext,
@@ -119,10 +120,14 @@ class Recommender:
                 f"no answer within {request.timeout_ms} ms: raise timeout_ms, or ask for less"
             ) from error
 
-    async def similar(self, item_id: str, limit: int) -> SimilarItems | None:
-        """The most similar items; None if the item may not be shown or does not exist."""
+    async def similar(self, item_id: str, limit: int, *, fold: bool = True) -> SimilarItems | None:
+        """The most similar items; None if the item may not be shown or does not exist.
+
+        With `fold`, near-duplicates appear once, and those of the item itself not at all.
+        """
         tree = await self._store.recent()
-        return await similar_items(self._pool, tree, item_id, limit, self._catalog)
+        rules = ChoiceRules(limit, fold=fold)
+        return await similar_items(self._pool, tree, item_id, rules, self._catalog)
 
     async def trace(self, recommendation_id: str) -> dict[str, object] | None:
         """The trace of an answer; None if it is not stored or has expired."""
@@ -196,7 +201,9 @@ class Recommender:
             return await by_vectors_instead(context, self._parts)
 
     async def _answer(self, context: RequestContext, outcome: Outcome) -> Recommendation:
-        answered = await answer(context, self._pool, self._config.answer, self._catalog, outcome)
+        answered = await answer(
+            context, self._pool, self._fields, self._config.answer, self._catalog, outcome
+        )
         await self._keep_trace(context, outcome.candidates, answered, "done")
         return answered
 

@@ -61,6 +61,15 @@ class RecommendRequest(StrictModel):
     exclude_items: Annotated[list[StoredId], Field(max_length=10_000, fail_fast=True)] = Field(
         default=[]
     )
+    fold: bool = Field(
+        default=True,
+        description="Whether near-duplicates (one thing in another size, colour, edition or "
+        "packaging) appear once, as the best of them.",
+    )
+    group_by: _Name | None = Field(
+        default=None,
+        description="A field or attribute of items: at most one item for each of its values.",
+    )
     diversity: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     perspective: Perspective | None = Field(
         default=None, description="How a model is asked; else as the catalogue's settings say."

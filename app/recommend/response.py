@@ -63,6 +63,11 @@ class RecommendedItem(_Frozen):
     fields: dict[str, object]
     path: list[str]
     reason: str | None
+    folded: list[str] = Field(
+        default=[],
+        description="Ids of near-duplicates that this item stands for (other sizes, colours, "
+        "editions): those that were met on the way, at most 50.",
+    )
 
 
 class AnswerWarning(_Frozen):
@@ -99,3 +104,6 @@ class SimilarItems(_Frozen):
     tree_version: int
     item_id: str
     items: list[RecommendedItem]
+    folded: list[str] = Field(
+        default=[], description="Ids of near-duplicates of the item itself, which are left out."
+    )

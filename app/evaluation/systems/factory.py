@@ -34,6 +34,7 @@ class _Embedded(_Parameters):
     seed: Annotated[int, Field(ge=0)] = 0
     embedder: Annotated[str, Field(pattern=NAME_PATTERN)] = DEFAULT_EMBEDDER
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
+    fold: bool = True
 
 
 class _WithModel(_Embedded):

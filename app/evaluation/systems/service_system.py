@@ -84,6 +84,7 @@ class ServiceOptions:
     embedder: str = DEFAULT_EMBEDDER
     effort: EffortName = "balanced"
     diversity: float | None = None
+    fold: bool = True  # whether near-duplicates appear once
     perspective: Perspective | None = None
     k: int | None = None  # items from each leaf, with the strategy `paper`
     signals: bool = False  # whether events of the training users are part of the score
@@ -189,6 +190,7 @@ class ServiceSystem:
                 "instruction": query.wish or None,
                 "limit": min(limit, _MAX_LIMIT),
                 "diversity": options.diversity,
+                "fold": options.fold and query.candidates is None,
                 "perspective": options.perspective,
                 "strategy": options.strategy,
                 "effort": options.effort,

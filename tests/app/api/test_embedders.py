@@ -196,7 +196,7 @@ def test_items_of_one_text_cost_one_text_and_those_that_keep_theirs_none(api, ho
     again = [{**row, "popularity": 2.0} for row in rows]
     assert api.post(f"{CATALOG}/items:batch", json={"upserts": again}).status_code == 200
     assert len(hostile.requests) == before
-    answer = asked(api, instruction=f"A title {name}", limit=5)
+    answer = asked(api, instruction=f"A title {name}", limit=5, fold=False)
     assert all(found.endswith(name) for found in ids(answer))
 
 

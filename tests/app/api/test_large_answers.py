@@ -75,7 +75,8 @@ def test_a_search_for_text_ends_early_and_goes_on(api, large):
 
 
 def test_fields_that_would_make_an_answer_too_large_are_left_out(api, large):
-    asked = {"limit": COUNT, "fields": ["title", "words", "description"]}
+    fields = ["title", "words", "description"]
+    asked = {"limit": COUNT, "fields": fields, "fold": False}
     reply = api.post(f"{large}/recommend", json=asked)
     answer = reply.json()
     assert len(reply.content) < MOST_BYTES + _AROUND

@@ -99,7 +99,37 @@ def test_an_empty_catalogue_recommends_nothing(api, catalog):
 def test_items_that_are_all_alike_are_recommended_too(api, catalog):
     rows = [{"id": str(number), "title": "Same", "categories": ["C"]} for number in range(100)]
     api.post(f"{catalog}/items:batch", json={"upserts": rows})
-    assert len(recommended(api, catalog, instruction="same", limit=100)) == 100
+    assert len(recommended(api, catalog, instruction="same", limit=100)) == 1
+    assert len(recommended(api, catalog, instruction="same", limit=100, fold=False)) == 100
+
+
+def test_one_thing_in_many_forms_takes_one_place(api, catalog):
+    rows = [
+        {"id": f"m{at}", "title": f"Mug Owl, {size} ml", "attributes": {"brand": "Night"}}
+        for at, size in enumerate((250, 300, 400))
+    ]
+    rows += [
+        {"id": f"p{at}", "title": f"Poster {name}", "attributes": {"brand": brand}}
+        for at, (name, brand) in enumerate([("Fox", "Day"), ("Cat", "day"), ("Sun", "Dusk")])
+    ]
+    api.post(f"{catalog}/items:batch", json={"upserts": rows})
+    asked = {"instruction": "mug with an owl", "limit": 4, "diversity": 0}
+    first, *rest = api.post(f"{catalog}/recommend", json=asked).json()["items"]
+    assert sorted([first["item_id"], *first["folded"]]) == ["m0", "m1", "m2"]
+    assert sorted(item["item_id"] for item in rest) == ["p0", "p1", "p2"]
+    assert len(recommended(api, catalog, **asked, group_by="brand")) == 3
+    found = api.get(f"{catalog}/similar", params={"item_id": "m0", "limit": 2}).json()
+    assert all(item["item_id"].startswith("p") for item in found["items"])
+    assert sorted(found["folded"]) == ["m1", "m2"]
+    params = {"item_id": "m0", "limit": 2, "fold": False}
+    found = api.get(f"{catalog}/similar", params=params).json()
+    assert {item["item_id"] for item in found["items"]} == {"m1", "m2"}
+
+
+def test_a_field_to_group_by_that_no_item_has_is_a_warning(api, films):
+    answer = api.post(f"{films}/recommend", json={"group_by": "brnad"}).json()
+    assert [one["code"] for one in answer["warnings"]] == ["unknown_field"]
+    assert len(answer["items"]) == 10
 
 
 @pytest.mark.parametrize(
@@ -107,6 +137,10 @@ def test_items_that_are_all_alike_are_recommended_too(api, catalog):
     [
         ({"limit": 0}, "/limit"),
         ({"limit": -1}, "/limit"),
+        ({"fold": "yes"}, "/fold"),
+        ({"group_by": ""}, "/group_by"),
+        ({"group_by": 7}, "/group_by"),
+        ({"group_by": ["brand"]}, "/group_by"),
         ({"limit": 101}, "/limit"),
         ({"limit": "10"}, "/limit"),
         ({"limit": 1.5}, "/limit"),

@@ -234,7 +234,7 @@ async def test_freshness_puts_the_newer_of_two_likes_first(demo):
     ]
     await demo.curator.put(twins)
     asked: list[dict] = [{}]
-    wish = {"profile": "Zyx qwv", "diversity": 0, "limit": 3}
+    wish = {"profile": "Zyx qwv", "diversity": 0, "limit": 3, "fold": False}
     plain = (await answers(recommender(demo, MemoryFeedback()), asked, **wish))[0]
     fresh = (await answers(recommender(demo, MemoryFeedback(), freshness_weight=5), asked, **wish))[
         0
