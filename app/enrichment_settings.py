@@ -1,5 +1,7 @@
 """`EnrichmentSettings`: how a model describes the items of a catalogue."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -26,6 +28,12 @@ class EnrichmentSettings(BaseSettings):
         default=4,
         ge=1,
         description="Concurrent calls for lines of items, per process, apart from other calls.",
+    )
+    llm_enrich_pictures: Literal["fetch", "link"] = Field(
+        default="fetch",
+        description="How a model sees the pictures of items, where a catalogue has `images`: "
+        "fetched from public https addresses and sent with the prompt, or as links that the "
+        "provider follows.",
     )
     llm_enrich_timeout_s: float = Field(
         default=120.0,

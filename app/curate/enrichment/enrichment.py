@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pydantic import BaseModel, ConfigDict
 
 from app.budget import Budget
+from app.curate.enrichment.item_pictures import ItemPictures
 from app.curate.enrichment.line_refresher import LineRefresher
 from app.curate.enrichment.line_run import LineRun, SetLines
 from app.curate.enrichment.line_scan import Choice, LineScan
@@ -49,7 +50,10 @@ class Enrichment:
         self._settings = settings
         self._owner = owner
         self._patience_s = patience_s
-        self._writer = LineWriter(models, models.documents, timeout_s=settings.llm_enrich_timeout_s)
+        pictures = ItemPictures(settings.llm_enrich_pictures) if models.lines else None
+        self._writer = LineWriter(
+            models, models.documents, pictures, timeout_s=settings.llm_enrich_timeout_s
+        )
         self.refresher = LineRefresher(store, self._writer, set_lines, settings, owner)
 
     async def run(self, job: Job, report: JobReport) -> dict[str, object]:
@@ -72,6 +76,7 @@ class Enrichment:
             options.guidance,
             Budget(_MANY, _MANY, max(0.0, limit - job.cost_usd)),
             renewal=job.id if params.only == "all" else "",
+            images=options.images,
         )
         run = LineRun(
             self._store,
@@ -106,3 +111,4 @@ class Enrichment:
     async def aclose(self) -> None:
         """End the background work; the next start finds what is left of it."""
         await self.refresher.aclose()
+        await self._writer.aclose()

@@ -116,6 +116,7 @@ class LineRefresher:
             options.guidance,
             Budget(_MANY, _MANY, day_usd),
             shared_budget=shared(day_usd) if shared else None,
+            images=options.images,
         )
         run = LineRun(
             self._store,

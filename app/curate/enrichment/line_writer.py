@@ -1,10 +1,11 @@
 """`LineWriter`: a model writes the lines of some items; each is kept before it is used."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from app.budget import Budget, SharedBudget
+from app.curate.enrichment.item_pictures import ItemPictures
 from app.curate.enrichment.line_check import Checked, Refusal, checked
 from app.curate.enrichment.line_claims import LineClaims
 from app.curate.enrichment.line_prompt import (
@@ -43,11 +44,13 @@ class Task:
     context: CallContext
     claims: LineClaims
     renewal: str = ""
+    images: bool = False  # whether the model sees pictures
 
     def digest(self, item: Item) -> str:
         """What the line of an item depends on."""
-        asked = f"{item.content_digest}\0{wording(self.language, self.guidance)}"
-        return sha256(asked.encode()).hexdigest()[:32]
+        sight = "picture" if self.images and item.image_url else "text"
+        asked = (item.content_digest, wording(self.language, self.guidance), sight)
+        return sha256("\0".join(asked).encode()).hexdigest()[:32]
 
 
 @dataclass(slots=True)
@@ -77,11 +80,19 @@ class LineEstimate:
 class LineWriter:
     """Lines by the model of a service. What is paid for is never asked for again."""
 
-    def __init__(self, models: Models, documents: Documents, *, timeout_s: float = 120.0) -> None:
-        """`timeout_s`: of one call; a reply with thirty lines takes long."""
+    def __init__(
+        self,
+        models: Models,
+        documents: Documents,
+        pictures: ItemPictures | None = None,
+        *,
+        timeout_s: float = 120.0,
+    ) -> None:
+        """`timeout_s`: of one call; a reply with thirty lines takes long. Closes `pictures`."""
         self._models = models
         self._model = WritingModel(models, models.lines) if models.lines else None
         self._documents = documents
+        self._pictures = pictures
         self._store = LineStore(documents)
         self._timeout_s = timeout_s
 
@@ -98,12 +109,15 @@ class LineWriter:
         *,
         shared_budget: SharedBudget | None = None,
         renewal: str = "",
+        images: bool = False,
     ) -> Task:
         """See Task. Only where a model is configured."""
         assert self._models.lines is not None
         model, price = self._models.lines.model, self._models.lines.price
         context = CallContext(model, price, budget, UsageTotals(), shared_budget)
-        return Task(language, guidance, context, LineClaims(self._documents, holder), renewal)
+        claims = LineClaims(self._documents, holder)
+        images = images and self._pictures is not None
+        return Task(language, guidance, context, claims, renewal, images)
 
     async def write(self, task: Task, items: Sequence[Item], lines: Lines) -> None:
         """Add the lines of some items to `lines`, and the reasons why others have none.
@@ -119,13 +133,18 @@ class LineWriter:
             for digest, why in (await task.claims.failed(list(wanted))).items():
                 _fail(wanted.pop(digest), why, lines)
         taken = await task.claims.take(list(wanted))
-        for digest in wanted.keys() - taken:
+        for digest in [one for one in wanted if one not in taken]:
             lines.elsewhere += wanted.pop(digest)
         try:
             await self._use_kept(task, wanted, lines)  # paid by another process a moment ago
             await self._write(task, wanted, lines)
         finally:
             await task.claims.release(taken)
+
+    async def aclose(self) -> None:
+        """Close the connections to pictures."""
+        if self._pictures is not None:
+            await self._pictures.aclose()
 
     async def current(self, task: Task, items: Collection[Item]) -> set[str]:
         """The ids of items that have the line that a model has written for this wording."""
@@ -181,7 +200,11 @@ class LineWriter:
 
     async def _asked(self, task: Task, question: Sequence[tuple[ShownItem, Item]]) -> Checked:
         assert self._model is not None
-        asked = LineQuestion([shown for shown, _ in question], task.language, task.guidance)
+        shown = [shown for shown, _ in question]
+        if task.images and self._pictures is not None:
+            seen = await self._pictures.of([item for _, item in question])
+            shown = [replace(one, picture=seen.get(item.id, "")) for one, item in question]
+        asked = LineQuestion(shown, task.language, task.guidance)
         try:
             said = await self._model.ask(
                 task.context, lambda mode: turn_of(asked, mode, self._timeout_s), read

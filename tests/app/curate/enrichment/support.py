@@ -21,7 +21,7 @@ MANY = 10**12
 
 def items_of(prompt: str) -> dict[int, tuple[str, str]]:
     """The tags and texts of a question by their numbers."""
-    listed = prompt.split("\n\nItems:\n", maxsplit=1)[1]
+    listed = prompt.split("\n\nItems:\n", maxsplit=1)[1].split("\nPicture of", maxsplit=1)[0]
     found = re.findall(r"^(\d+)\. \[([^\]]+)\] (.+)$", listed, re.MULTILINE)
     assert len(listed.splitlines()) == len(found)
     return {int(number): (tag, text) for number, tag, text in found}
@@ -38,6 +38,8 @@ def line_of(title: str) -> str:
 
 
 def lines_json(prompt: str) -> str:
+    if "\n\nItems:\n" not in prompt:  # whether it sees
+        return "green"
     lines = [
         {"n": number, "tag": tag, "line": line_of(title_in(text))}
         for number, (tag, text) in items_of(prompt).items()

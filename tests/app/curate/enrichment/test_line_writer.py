@@ -1,26 +1,30 @@
 """Lines by a model over HTTP: right ones only, paid for once, whatever it answers."""
 
 import json
+from collections.abc import Iterator
 from itertools import chain, repeat
 
 import pytest
 
 from app.budget import BudgetExceeded
+from app.curate.enrichment.item_pictures import ItemPictures
 from app.curate.enrichment.line_prompt import LINES
 from app.curate.enrichment.line_store import LineStore
-from app.curate.enrichment.line_writer import Lines
-from app.llm import ModelUnavailable, ReplyMode
+from app.curate.enrichment.line_writer import Lines, LineWriter
+from app.llm import ModelUnavailable, ReplyMode, Sighted
 from tests.app.curate.enrichment.support import (
     PRICE,
     assert_right,
     items_of,
     lines_json,
     lines_text,
+    models_of,
     task_of,
     writer_of,
     written,
 )
-from tests.servers.hostile import Behaviour
+from tests.servers.hostile import Behaviour, pictures_of
+from tests.servers.pictures import PictureServer, picture
 from tree.item import Item
 
 
@@ -211,3 +215,49 @@ async def test_an_outage_is_raised_and_leaves_no_claim(shop, demo_items, chat, h
         await written(writer, demo_items[:3], holder="mine")
     hostile_server.play([])
     assert len((await written(writer, demo_items[:3], holder="other")).of) == 3
+
+
+# -- pictures
+
+
+@pytest.fixture
+def photos() -> Iterator[PictureServer]:
+    server = PictureServer()
+    server.serve("/vase.png", picture("PNG"))
+    yield server
+    server.stop()
+
+
+async def test_a_model_sees_pictures_where_they_can_be_had(
+    shop, demo_items, chat, hostile_server, photos
+):
+    address = f"http://{photos.authority}"
+    items = [
+        demo_items[0].model_copy(update={"image_url": f"{address}/vase.png"}),
+        demo_items[1].model_copy(update={"image_url": f"{address}/none.png"}),
+        demo_items[2],
+    ]
+    pictures = ItemPictures(trusted=[photos.authority])
+    writer = LineWriter(models_of(chat, shop.documents), shop.documents, pictures, timeout_s=5.0)
+    unseen = await written(writer, items)
+    assert (len(unseen.of), photos.asked) == (3, [])
+
+    seen = await written(writer, items, images=True)
+    await writer.aclose()
+    assert_right(seen.of, items)
+    assert seen.kept == 1  # it has no picture: nothing else would be asked
+    (shown,) = pictures_of(hostile_server.requests[-1])
+    assert shown.startswith("data:image/jpeg;base64,")
+    assert "Picture of item 1 [" in str(hostile_server.requests[-1])
+
+
+async def test_a_blind_model_gets_the_text_alone(shop, demo_items, chat, hostile_server):
+    hostile_server.play(repeat(Behaviour.NO_PICTURES))
+    item = demo_items[0].model_copy(update={"image_url": "https://photos.test/vase.png"})
+    sighted = Sighted(chat, shop.documents, "here")
+    writer = LineWriter(
+        models_of(sighted, shop.documents), shop.documents, ItemPictures("link"), timeout_s=5.0
+    )
+    assert_right((await written(writer, [item], images=True)).of, [item])
+    await writer.aclose()
+    await sighted.aclose()
