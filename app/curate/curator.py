@@ -245,6 +245,7 @@ class Curator:
         finally:
             account.open = False
             report.update_cost()
+        await account.save_refused()
         return {**result, "embeddings": account.result()} if account.counted else result
 
     async def aclose(self) -> None:

@@ -1,18 +1,13 @@
-"""`RefusedTexts`: items without a vector get one as soon as their embedder takes their texts."""
+"""`RefusedTexts`: items whose texts were refused get a vector once their embedder takes them."""
 
 import logging
 import time
 
-import numpy as np
-
-from app.curate.threads import JOBS
 from app.curate.writes import Writer
 from app.embedders import EmbedderCache, counting
-from tree.snapshot import SemanticTree
 from tree.store.protocol import WritableStore
 
 _PAUSE_S = 3_600.0  # between two looks; a text itself is asked for once a day: see KeptVectors
-_MOST = 1_000  # items at a time
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +32,19 @@ class RefusedTexts:
 
     async def ask_again(self) -> None:
         """Ask for the texts that were refused at least a day ago. Raises EmbedderUnavailable."""
-        tree = self._store.seen()
-        if tree is None or self._embedders.is_local(tree.space.embedder):
+        account = self._embedders.account(self._catalog, quiet=True)
+        if account.kept is None or not (ids := await account.kept.refused_items()):
             return
-        ids = await JOBS.run(_without_vector, tree)
-        items = [item for item in (await self._store.items(ids)).values() if item.text.strip()]
-        if not items:
-            return
-        with counting(self._embedders.account(self._catalog)):
-            rows = await self._embedders.encode_batch(tree.space, [item.passage for item in items])
-        accepted = [item for item, row in zip(items, rows, strict=True) if row.any()]
-        for item in accepted:
-            await self._writer.patch(item.id, lambda newest: newest)
-        if accepted:
-            logger.info("the embedder takes the texts of %d items by now", len(accepted))
-
-
-def _without_vector(tree: SemanticTree) -> list[str]:
-    ids = list(tree.item_ids())
-    rows = np.array([row for row in tree.rows_of(ids) if row is not None], np.int64)
-    blank = np.flatnonzero(~tree.rows.vectors[rows].any(axis=1))
-    return [ids[at] for at in blank[:_MOST]]
+        items = await self._store.items(ids)
+        passages = [item.passage for item in items.values()]
+        if passages:
+            space = (await self._store.load()).space
+            with counting(account):
+                await self._embedders.encode_batch(space, passages)
+            account.name_refused(items, passages)
+        accepted = set(ids).difference(account.refused_items)
+        for item_id in sorted(accepted & items.keys()):
+            await self._writer.patch(item_id, lambda newest: newest)
+        await account.kept.remove_refused(accepted)
+        if taken := len(accepted & items.keys()):
+            logger.info("the embedder takes the texts of %d items by now", taken)

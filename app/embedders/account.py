@@ -33,11 +33,13 @@ class EmbeddingAccount:
     limit_usd: float = math.inf  # what the texts of this job may cost
     tokens: int = 0
     cost_usd: float = 0.0
+    quiet: bool = False  # refused items are not logged
     open: bool = True  # work that outlives its job counts no longer
     _has_price: bool = False
     _claimed_usd: float = 0.0
     _refused_texts: set[str] = field(default_factory=set)
     _refused_items: dict[str, None] = field(default_factory=dict)
+    _saved: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def count(self, *, asked: int = 0, reused: int = 0, refused: Iterable[str] = ()) -> None:
@@ -76,8 +78,8 @@ class EmbeddingAccount:
             if not self._refused_texts.isdisjoint((passage.whole, passage.text, passage.line))
             and item_id not in self._refused_items
         ]
-        if named:
-            self._refused_items |= dict.fromkeys(named)
+        self._refused_items |= dict.fromkeys(named)
+        if named and not self.quiet:
             shown = ", ".join(map(repr, named[:_MOST_LOGGED]))
             logger.warning(
                 "the embedder refuses the texts of %d items, so they have no vector; it is asked "
@@ -85,6 +87,18 @@ class EmbeddingAccount:
                 len(named),
                 shown,
             )
+
+    async def save_refused(self) -> None:
+        """Store which items have refused texts. Raises StoreUnavailable."""
+        new = self._refused_items.keys() - self._saved
+        if new and self.kept is not None:
+            await self.kept.add_refused(new)
+            self._saved |= new
+
+    @property
+    def has_refusals(self) -> bool:
+        """Whether a text was refused."""
+        return bool(self._refused_texts)
 
     @property
     def refused_items(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.embedders.account import EmbeddingAccount
+from app.embedders.account import EmbeddingAccount, current_account
 from app.embedders.embedder import Embedder, EmbedderKind
 from app.embedders.embedder_store import EmbedderStore
 from app.embedders.kept_vectors import REFUSED_S, KeptVectors
@@ -81,15 +81,15 @@ class EmbedderCache:
                 self._open.discard(oldest)
         return embedder
 
-    def account(self, catalog_id: str) -> EmbeddingAccount:
-        """An account for the texts of a catalogue."""
+    def account(self, catalog_id: str, *, quiet: bool = False) -> EmbeddingAccount:
+        """An account for the texts of a catalogue; a `quiet` one does not log refused items."""
         kept = self._kept.get(catalog_id)
         if kept is None and self._store is not None and self._store.vector_ttl_s:
             kept = KeptVectors(catalog_id, self._store)
             self._kept[catalog_id] = kept
             while len(self._kept) > self._size:
                 del self._kept[next(iter(self._kept))]
-        return EmbeddingAccount(catalog_id, kept)
+        return EmbeddingAccount(catalog_id, kept, quiet=quiet)
 
     def is_local(self, name: str) -> bool:
         """Whether the embedder of this name or kind is local. Raises EmbedderUnusable."""
@@ -151,7 +151,9 @@ class EmbedderCache:
             found = await _within(timeout_s, threads, lambda left: work(timeout_s=left))
             self._open.add(space.fingerprint)
             rows |= zip(fresh, found, strict=True)
-            self._keep(rows)
+            account = current_account()
+            if account is None or not account.has_refusals:
+                self._keep(rows)
         if not keys:
             return np.zeros((0, space.dimensions), np.int8)
         return np.stack([rows[key] for key in keys])

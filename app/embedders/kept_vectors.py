@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -88,6 +88,18 @@ class KeptVectors:
                 self._wait(self._store.put(some, ttl_s))
         kept = {text: _unpacked(content, len(vectors[text])) for text, content in packed.items()}
         return {text: vector for text, vector in kept.items() if vector is not None}
+
+    async def refused_items(self) -> Sequence[str]:
+        """The ids of items whose texts were refused. Raises StoreUnavailable."""
+        return await self._store.refused()
+
+    async def add_refused(self, ids: Collection[str]) -> None:
+        """Remember such items. Raises StoreUnavailable, CatalogDeleted."""
+        await self._store.add_refused(list(ids), self._ttl_s)
+
+    async def remove_refused(self, ids: Collection[str]) -> None:
+        """Forget such items. Raises StoreUnavailable."""
+        await self._store.remove_refused(list(ids))
 
     def _stored_probe(self, name: str, width: int) -> FloatArray | None:
         [content] = self._wait(self._store.get([name])) or [None]

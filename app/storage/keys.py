@@ -36,7 +36,7 @@ FEEDBACK_ROLES = {
     "reader": Lifetime.EXPIRING,
     "owned": Lifetime.EXPIRING,
 }
-VECTOR_ROLES = {"vector": Lifetime.EXPIRING}
+VECTOR_ROLES = {"vector": Lifetime.EXPIRING, "refused": Lifetime.EXPIRING}
 _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
     "key": Lifetime.PERMANENT,  # an API key by its id, without its secret
@@ -100,6 +100,11 @@ class VectorKeys:
     def vector(self, name: str) -> str:
         """The vector of one text by one model."""
         return f"{self._stem}:vector:{name}"
+
+    @property
+    def refused(self) -> str:
+        """The items whose texts a model has refused."""
+        return f"{self._stem}:refused"
 
 
 class DocumentKeys:

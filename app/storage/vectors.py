@@ -21,17 +21,29 @@ for i, vector in ipairs(vectors) do redis.call('SET', vector, contents[i], 'EX',
     refuses_deleted=True,
 )
 
+_ADD_REFUSED = Script(
+    """
+for _, item in ipairs(items) do redis.call('SADD', refused, item) end
+redis.call('EXPIRE', refused, ttl_s)
+""",
+    keys=("refused", "head"),
+    args=("ttl_s", "items*"),
+    refuses_deleted=True,
+)
+
 
 class RedisVectors:
-    """Bytes that expire, by name. The caller owns and closes `client`.
+    """Bytes that expire, by name, and the items whose texts were refused.
 
-    They are part of no backup, and gone with their catalogue. Every method raises StoreUnavailable.
+    They are in no backup, and gone with their catalogue. The caller owns and closes `client`.
+    Every method raises StoreUnavailable.
     """
 
     def __init__(self, client: Redis, catalog_id: str, *, prefix: str = DEFAULT_PREFIX) -> None:
         self._client = client
         self._keys = VectorKeys(catalog_id, prefix)
         self._put = _PUT.on(client)
+        self._add_refused = _ADD_REFUSED.on(client)
 
     @translated()
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
@@ -54,3 +66,26 @@ class RedisVectors:
                 ttl_s=ttl_s,
                 contents=[contents[name] for name in some],
             )
+
+    @translated()
+    async def add_refused(self, ids: Sequence[str], ttl_s: int) -> None:
+        """Remember items whose texts a model has refused, for so long. Raises CatalogDeleted."""
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            await self._add_refused(
+                refused=self._keys.refused,
+                head=self._keys.head,
+                ttl_s=ttl_s,
+                items=ids[start : start + _READ_AT_ONCE],
+            )
+
+    @translated()
+    async def refused(self) -> list[str]:
+        """The ids of these items."""
+        found = cast(set[bytes], await self._client.smembers(self._keys.refused))
+        return sorted(item.decode() for item in found)
+
+    @translated()
+    async def remove_refused(self, ids: Sequence[str]) -> None:
+        """Forget some of these items."""
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            await self._client.srem(self._keys.refused, *ids[start : start + _READ_AT_ONCE])

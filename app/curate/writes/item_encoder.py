@@ -1,8 +1,8 @@
 """`ItemEncoder`: the vectors of items that are about to be written."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from app.curate.batch_encoder import BatchEncoder
@@ -86,7 +86,7 @@ class ItemEncoder:
         """Encode texts that no caller waits for, however long that takes."""
         space = (await self._store.load()).space
         if fresh := vectors.missing(space.fingerprint, items):
-            with self._counting(fresh):
+            async with self._counting(fresh):
                 rows = await self._batch_encoder.encode_batch(
                     space, [item.passage for item in fresh]
                 )
@@ -106,7 +106,7 @@ class ItemEncoder:
         if not (fresh := vectors.missing(space.fingerprint, items)):
             return
         passages = [item.passage for item in fresh]
-        with self._counting(fresh):
+        async with self._counting(fresh):
             if len(items) <= SMALL_ITEMS:
                 rows = await self._batch_encoder.encode_interactive(space, passages)
             else:
@@ -115,14 +115,15 @@ class ItemEncoder:
                 )
         vectors.add(space.fingerprint, fresh, rows)
 
-    @contextmanager
-    def _counting(self, items: Sequence[Item]) -> Iterator[None]:
+    @asynccontextmanager
+    async def _counting(self, items: Sequence[Item]) -> AsyncIterator[None]:
         """Count texts for the job that runs, or for this write alone; name those refused."""
         with counting_for(
             self._catalog, partial(self._batch_encoder.account, self._catalog)
         ) as own:
             yield
         own.name_refused([item.id for item in items], [item.passage for item in items])
+        await own.save_refused()
 
     async def _reuse(self, vectors: ItemVectorCache, items: Sequence[Item]) -> None:
         """Take the vectors of items that read as before from the tree: each may cost money."""
@@ -137,13 +138,14 @@ class ItemEncoder:
             for item, row in zip(ids, tree.rows_of(ids), strict=True)
             if row is not None and item in records and item not in staged
         }
-        # A vector of zeros says nothing: its text may have been refused, and is asked for again.
+        kept = self._batch_encoder.account(self._catalog).kept
+        refused = set() if kept is None else set(await kept.refused_items())
         same = [
             item
             for item in items
             if item.id in rows
             and item.passage == records[item.id].passage
-            and tree.rows.vectors[rows[item.id]].any()
+            and item.id not in refused  # its text is asked for again after a day
         ]
         known = tree.rows.vectors[[rows[item.id] for item in same]]
         vectors.add(tree.space.fingerprint, same, known)

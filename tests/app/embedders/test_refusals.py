@@ -116,6 +116,9 @@ async def test_a_refused_text_is_asked_for_again_after_a_day(paid, demo_items):
     tree = await paid.store.load()
     assert tree.rows.vectors[tree.row("c")].any()
     assert [text.strip() for text in paid.texts_asked()] == ["A xyzzy title"]
+    paid.server.requests.clear()
+    await paid.curator.ask_refused_again()
+    assert paid.server.requests == []  # nothing is left to ask for
 
 
 # -- what an endpoint takes

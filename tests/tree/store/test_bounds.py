@@ -79,7 +79,9 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
     await feedback.record([Event(item, "u", item, at) for at, item in enumerate("abc")])
     await feedback.forget_items(["c"])
     await feedback.add_document("u", "trace one", 60)
-    await RedisVectors(room.client, "books", prefix=room.prefix).put({"a text": b"1"}, 60)
+    vectors = RedisVectors(room.client, "books", prefix=room.prefix)
+    await vectors.put({"a text": b"1"}, 60)
+    await vectors.add_refused(["a"], 60)
 
     seen: Counter[tuple[str, str]] = Counter()
     async with store.bulk_write_lease():
