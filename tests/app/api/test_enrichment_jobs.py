@@ -16,6 +16,8 @@ from tree.item import Item
 
 PATIENCE_S = 60  # the first items wait ten seconds for more
 
+_WAIT_S = 90
+
 
 @pytest.fixture
 def modelled(
@@ -91,3 +93,17 @@ def test_without_a_model_the_job_says_so(api, catalog):
     assert job["state"] == "failed"
     assert job["problem"]["code"] == "no_model"
     assert "UNILLMREC_LLM_MODEL" in job["problem"]["detail"]
+
+
+def test_new_items_get_lines_by_themselves_once_the_owner_says_so(modelled, hostile_server):
+    item = {"title": "Copper kettle"}
+    assert modelled.put(f"{CATALOG}/items/before", json=item).status_code == 201
+    body = {"enrichment": {"enabled": True}, "guidance": "Things for a small kitchen."}
+    assert modelled.patch(CATALOG, json=body).status_code == 200
+    assert modelled.put(f"{CATALOG}/items/after", json=item | {"title": "Iron pan"}).is_success
+    deadline = time.monotonic() + _WAIT_S
+    while (line := modelled.get(f"{CATALOG}/items/after/enrichment")).status_code == 404:
+        assert time.monotonic() < deadline, hostile_server.requests
+        time.sleep(0.1)
+    assert line.json()["text"] == line_of("Iron pan")
+    assert "Things for a small kitchen." in str(hostile_server.requests[-1])
