@@ -229,7 +229,9 @@ async def _evaluated(
         systems(common.system or (), context)
         without_data = study(EmptyStudyInput(), models)
         systems(list(dict.fromkeys(trial.full_name for trial in without_data)), context)
-        data = loaded(common.data, common.format, common.min_rating, opened.bar)
+        data = loaded(
+            common.data, common.format, common.min_rating, opened.bar, common.enrichments or ()
+        )
         leaves: Callable[[], dict[str, str]] = dict
         if not all(item.categories for item in data.items):
             opened.bar.begins("building the tree")

@@ -1,6 +1,6 @@
 """`evaluate wishes`: wishes in words, on one data set or several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +49,10 @@ async def evaluated_wishes(
             only, of_ids = read_ids(catalogues.only_items)
             checksums = checksums | of_ids
         parts: dict[str, list[Measured]] = {}
-        for folder, rows in by_data(wishes, file, catalogues.folders).items():
-            read = loaded([folder], common.format, None, opened.bar)
+        groups = by_data(wishes, file, catalogues.folders)
+        for folder, rows in groups.items():
+            lines = _lines_for(folder, groups, common.enrichments or ())
+            read = loaded([folder], common.format, None, opened.bar, lines)
             data = excerpt(read, only, catalogues.without)
             data.skipped.include(wishes.skipped)
             data = replace(data, checksums=data.checksums | checksums)
@@ -67,3 +69,9 @@ async def evaluated_wishes(
                 if known.get(row.key) != row.metrics:
                     opened.results.append(row)
     return opened.results, every
+
+
+def _lines_for(folder: Path, folders: Collection[Path], files: Sequence[Path]) -> list[Path]:
+    """The files with lines for the data set in a folder: not those in other folders of data."""
+    others = {other.resolve() for other in folders} - {folder.resolve()}
+    return [file for file in files if file.resolve().parent not in others]

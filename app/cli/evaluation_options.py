@@ -47,6 +47,15 @@ class Common:
             "--users", "--readers", min=0, help="Number of users, chosen at random; 0 for all."
         ),
     ] = 1_000
+    enrichments: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help='Lines of items, {"item_id", "text"}; may be repeated. A file in the folder of a '
+            "data set is for that one.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0
     out: Annotated[
         Path,

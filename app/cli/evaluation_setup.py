@@ -73,12 +73,16 @@ def loaded(
     format: DataFormat | None,
     min_rating: float | None,
     progress_bar: "EvaluationBar",
+    enrichments: Sequence[Path] = (),
 ) -> "Dataset":
     """The data; rows that were left out are listed on stderr. Raises DataError."""
     from app.evaluation.formats import load
+    from app.evaluation.formats.enrichments import with_enrichments
 
     progress_bar.begins("reading", unit="bytes")
     data = load(paths, format, min_rating=min_rating, on_progress=progress_bar.read)
+    for path in enrichments:
+        data = with_enrichments(data, path)
     for reason, count in data.skipped.counts.items():
         err.print(
             f"left out: {count:,} × {reason}, first at {data.skipped.first[reason]}",

@@ -8,6 +8,7 @@ from app.evaluation.case import Case, Query
 from app.evaluation.choices import LeftOut
 from app.evaluation.dataset import DataError, Dataset, DatasetUser, Impression, Skipped
 from app.evaluation.excerpt import excerpt
+from app.evaluation.formats.enrichments import with_enrichments
 from app.evaluation.formats.wishes import Wish, by_data, read_ids, read_wishes
 from app.evaluation.metrics import CatalogStatistics, SystemMetrics
 from app.evaluation.protocols import known_item
@@ -164,3 +165,25 @@ def test_pooled_figures_are_those_of_all_cases_together():
     assert 0 < one.metrics["recall@1"].value < 1
     difference = pooled.against(pooled, seed=3)["recall@2"].difference
     assert (difference.value, difference.low, difference.high, difference.cases) == (0, 0, 0, 42)
+
+
+def test_items_get_the_lines_of_a_file(tmp_path):
+    file = tmp_path / "enrichments.jsonl.gz"
+    rows = lines(
+        {"item_id": "a", "text": " To gather leaves "},
+        {"item_id": "nobody", "text": "For all"},
+        {"item_id": "b", "text": "<b>Tea</b>"},
+        {"item_id": "c"},
+    )
+    file.write_bytes(gzip.compress(rows))
+    data = with_enrichments(dataset(), file)
+    assert [item.passage.line for item in data.items] == ["To gather leaves", "", ""]
+    assert [item.passage.text for item in data.items] == [item.text for item in ITEMS]
+    assert sum(data.skipped.counts.values()) == 3
+    assert list(data.checksums) == [f"lines of {file.name}"]
+    kept = excerpt(data, {"a"}, [LeftOut.KEYWORDS]).items
+    assert [item.passage.line for item in kept] == ["To gather leaves"]
+
+    file.write_bytes(lines({"item_id": "nobody", "text": "For all"}))
+    with pytest.raises(DataError, match="no line is for an item of shop"):
+        with_enrichments(dataset(), file)
