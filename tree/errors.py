@@ -43,6 +43,10 @@ class StaleVersion(TreeError):
     code = "conflict"
 
 
+class Overtaken(StaleVersion):
+    """Lines of items were set meanwhile: read the items again."""
+
+
 class StoreUnavailable(TreeError):
     """The store does not answer, or refuses to write; the message says what to do.
 

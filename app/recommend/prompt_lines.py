@@ -11,12 +11,16 @@ _FILL = 52  # a shorter title is extended with other fields to about this length
 _BRANCH_LEVELS = 2
 _BRANCH_CHARS = 56
 _EXEMPLARS = " — e.g. "
+_DASH = " — "
 
 LINE_CHARS = _HEAD + _TAIL + 3
 
 
 def item_line(item: Item) -> str:
-    """The title; after a short one, those keywords and categories that fit."""
+    """The title; after a short one, those keywords and categories that fit.
+
+    Without any, what the item is in plain words, or how its description begins.
+    """
     title = " ".join(item.title.split())
     if len(title) > LINE_CHARS:
         return f"{title[:_HEAD]} … {title[-_TAIL:]}"
@@ -26,9 +30,12 @@ def item_line(item: Item) -> str:
         if len(words) + 2 <= room and words.casefold() not in title.casefold():
             extra.append(words)
             room -= len(words) + 2
-    if not extra and room > _FILL // 3 and item.description:
-        extra = [one_line(item.description, room)]
-    return f"{title} — {', '.join(extra)}" if extra else title
+    if not extra and room > _FILL // 3:
+        if item.line is not None:
+            extra = [one_line(item.line.text, LINE_CHARS - len(title) - len(_DASH))]
+        elif item.description:
+            extra = [one_line(item.description, room)]
+    return f"{title}{_DASH}{', '.join(extra)}" if extra else title
 
 
 def branch_line(path: Sequence[Node]) -> str:

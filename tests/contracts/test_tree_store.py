@@ -20,7 +20,7 @@ from tests.contracts.support import (
     vector,
 )
 from tree.edits import DropItem, Edit, NodeSpec, PutItem, Reshape
-from tree.errors import CatalogDeleted, InvalidEdit, StaleVersion, UnknownVersion
+from tree.errors import CatalogDeleted, InvalidEdit, Overtaken, StaleVersion, UnknownVersion
 from tree.inspect import violations
 from tree.node import ROOT, Space
 from tree.redis.checksum import seal
@@ -238,6 +238,37 @@ async def test_staged_items_wait_until_they_are_placed_or_dropped(store, open_st
         "item 5": item("item 5", "Title 5")
     }
     assert (await other.items(["item 9"])) == {"item 9": item("item 9", "Title 9")}
+
+
+async def test_a_change_of_a_record_does_not_undo_what_was_staged_after_it_was_read(store):
+    await store.commit([put("a", seed=1), put("b", seed=1)], base=0)
+    staging_seq = await store.staging_seq()
+    await store.stage([item("a", "staged")])
+    with pytest.raises(StaleVersion):
+        await store.commit(
+            [put("a", seed=2)], base=1, staging_seq=staging_seq, made_of_records=True
+        )
+    assert (await store.items(["a"]))["a"].title == "staged"
+    await store.commit([put("b", seed=2)], base=1, staging_seq=staging_seq, made_of_records=True)
+    staging_seq = await store.staging_seq()
+    await store.commit([put("a", seed=2)], base=2, staging_seq=staging_seq, made_of_records=True)
+    assert (await store.items(["a"]))["a"].title == "Title 2"
+    assert await gathered(store.staged_ids()) == set()
+
+
+async def test_staging_does_not_undo_lines_that_were_set_meanwhile(store, open_store):
+    without = await store.commit([put("a", seed=0)], base=0)
+    await store.commit([put("b", seed=0)], base=1)
+    await store.stage([item("c")], lines_of=without)  # no item has a line yet
+    with_line = await open_store("books").commit([put("a", seed=1)], base=2)
+    with pytest.raises(Overtaken):
+        await store.stage([item("a", "staged")], lines_of=without)
+    await store.stage([item("a", "staged")], lines_of=with_line)
+    await store.commit([put("b", seed=0)], base=3)
+    with pytest.raises(Overtaken):
+        await store.stage([item("a", "again")], lines_of=with_line)
+    await store.stage([item("a", "again")])
+    assert (await store.items(["a"]))["a"].title == "again"
 
 
 async def test_what_is_stored_or_staged_is_known_until_it_is_dropped(store):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from itertools import islice
 
 from tree.edits import Edit
-from tree.errors import CatalogDeleted, StaleVersion, UnknownVersion
+from tree.errors import CatalogDeleted, Overtaken, StaleVersion, UnknownVersion
 from tree.item import Item
 from tree.node import Space, TreeSettings
 from tree.snapshot import SemanticTree
@@ -153,7 +153,13 @@ class MemoryTreeStore:
         """See TreeStore."""
         return {item_id for item_id in ids if item_id in self._records or item_id in self._staged}
 
-    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
+    async def stage(
+        self,
+        items: Sequence[Item],
+        checkpoint: Checkpoint | None = None,
+        *,
+        lines_of: SemanticTree | None = None,
+    ) -> None:
         """See TreeStore."""
         self._check_there()
         if checkpoint and self._checkpoints.get(checkpoint.name, b"") not in (
@@ -161,6 +167,9 @@ class MemoryTreeStore:
             checkpoint.content,
         ):
             raise StaleVersion("another process continues this import")
+        newest = self._tree
+        if lines_of and lines_of.version != newest.version and newest.rows.have_lines:
+            raise Overtaken("lines of items were set meanwhile")
         self._staging_seq += 1
         self._records |= {item.id: encoding.pack_item(item) for item in items}
         self._staged |= {item.id: self._staging_seq for item in items}

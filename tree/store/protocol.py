@@ -186,11 +186,18 @@ class ItemRecords(Protocol):
 class StagingArea(Protocol):
     """Items that wait for a place in the tree."""
 
-    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
+    async def stage(
+        self,
+        items: Sequence[Item],
+        checkpoint: Checkpoint | None = None,
+        *,
+        lines_of: SemanticTree | None = None,
+    ) -> None:
         """Keep items durably before they have a place in the tree (an import does).
 
         The checkpoint is written in the same step as the last of them. Raises StaleVersion, and
-        writes nothing more, where the stored checkpoint is not the one `before`.
+        writes nothing more, where the stored checkpoint is not the one `before`. Raises Overtaken
+        where lines may have been set since `lines_of`, the version in which the items had theirs.
         """
         ...
 

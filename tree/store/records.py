@@ -7,10 +7,11 @@ from typing import TypeVar, cast
 
 from redis.asyncio import Redis
 
-from tree.errors import CatalogDeleted, StaleVersion
+from tree.errors import CatalogDeleted, Overtaken, StaleVersion
 from tree.item import Item
 from tree.redis.connection import translated
 from tree.redis.script import TOMBSTONE
+from tree.snapshot import SemanticTree
 from tree.store import encoding
 from tree.store.keys import CatalogKeys
 from tree.store.protocol import Checkpoint
@@ -109,7 +110,13 @@ class RedisRecords:
             at_once = max(1, min(RECORDS_AT_ONCE, _BYTES_READ // mean))
 
     @translated()
-    async def stage(self, items: Sequence[Item], checkpoint: Checkpoint | None = None) -> None:
+    async def stage(
+        self,
+        items: Sequence[Item],
+        checkpoint: Checkpoint | None = None,
+        *,
+        lines_of: SemanticTree | None = None,
+    ) -> None:
         """See TreeStore."""
         for batch in batched(iter(items), RECORDS_AT_ONCE):
             name, content, before = checkpoint or ("", b"", b"")
@@ -123,9 +130,13 @@ class RedisRecords:
                 expected=before,
                 content=content if last else b"",
                 checkpoint_s=_CHECKPOINT_TTL_S,
+                lines_of="" if lines_of is None else lines_of.version,
+                have_lines=1 if lines_of is not None and lines_of.rows.have_lines else 0,
                 records=[encoding.pack_item(item) for item in batch],
                 ids=[item.id for item in batch],
             )
+            if written == -1:
+                raise Overtaken("lines of items were set meanwhile")
             if not written:
                 raise StaleVersion("another process continues this import")
 

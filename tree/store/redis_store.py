@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from tree.edits import Edit
+from tree.edits import Edit, PutItem
 from tree.errors import CatalogDeleted, StaleVersion, TreeError, UnknownVersion
 from tree.node import Space, TreeSettings
 from tree.redis.connection import translated
@@ -60,6 +60,7 @@ class _Encoded(NamedTuple):
     edits: int
     packed: bytes
     records: dict[str, bytes | None]
+    have_lines: bool
 
 
 class _Terms(NamedTuple):
@@ -71,7 +72,8 @@ class _Terms(NamedTuple):
 
 
 def _encoded(edits: Sequence[Edit]) -> _Encoded:
-    return _Encoded(len(edits), encoding.pack_edits(edits), encoding.records(edits))
+    have_lines = any(isinstance(edit, PutItem) and edit.line for edit in edits)
+    return _Encoded(len(edits), encoding.pack_edits(edits), encoding.records(edits), have_lines)
 
 
 class RedisTreeStore(RedisRecords):
@@ -339,6 +341,7 @@ class RedisTreeStore(RedisRecords):
             edit_count=encoded.edits,
             staging_seq=terms.staging_seq,
             lock_token=terms.lock,
+            have_lines=1 if encoded.have_lines else 0,
             read_seq=terms.staging_seq if terms.made_of_records else "",
             records=list(written.values()),
             leaving=[*written, *removed],

@@ -58,6 +58,7 @@ if known[1] ~= token then
     edits_since = redis.call('HINCRBY', head, 'edits', edit_count)
     redis.call('HSET', head, 'version', version, 'token', token,
         'at', now[1] .. string.format('%06d', now[2]))
+    if have_lines == '1' then redis.call('HSET', head, 'lines', 1) end
 end
 return {tonumber(edits_since), tonumber(version) - tonumber(known[3])}
 """,
@@ -70,6 +71,7 @@ return {tonumber(edits_since), tonumber(version) - tonumber(known[3])}
         "edit_count",
         "staging_seq",  # the newest staging number that was read
         "lock_token",  # of the commit lock, or ''
+        "have_lines",  # 1 if items get a line
         "read_seq",  # the newest staging number before records were read to write these, or ''
         "records*",  # the content of those that are written
         "leaving*",  # ids that leave the staging area
@@ -122,12 +124,17 @@ return 1
     refuses_deleted=True,
 )
 
-# Returns 0, and writes nothing, when another checkpoint is there.
+# Returns 0, and writes nothing, when another checkpoint is there; -1 when lines of items may have
+# been set after `lines_of`.
 STAGE = Script(
     """
 if expects == '1' then
     local found = redis.call('GET', checkpoint) or ''
     if found ~= expected and found ~= content then return 0 end
+end
+if lines_of ~= '' then
+    local known = redis.call('HMGET', head, 'version', 'lines')
+    if known[1] ~= lines_of and (have_lines == '1' or known[2]) then return -1 end
 end
 local staging_seq = redis.call('HINCRBY', head, 'staged', 1)
 for i, key in ipairs(written) do
@@ -143,6 +150,8 @@ return 1
         "expected",
         "content",  # of the new checkpoint, or '' to leave it
         "checkpoint_s",  # seconds that it stays
+        "lines_of",  # the version in which the items had the lines that they keep, or ''
+        "have_lines",  # 1 if any item has a line in that version
         "records*",
         "ids*",
     ),

@@ -1,5 +1,6 @@
 """`Importer`: stages the items of an uploaded file, and resumes where an earlier run ended."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ from app.curate.threads import IMPORTS
 from app.curate.writes.kept_lines import with_kept_lines
 from app.jobs import Job, JobFailed, JobReport
 from tree.domains import Domains
+from tree.errors import Overtaken
+from tree.item import Item
 from tree.store.protocol import Checkpoint, WritableStore
 from tree.worker import undivided
 
@@ -95,13 +98,25 @@ class Importer:
             while (items := await IMPORTS.run(next, batches, None)) is not None:
                 if job_id and items:
                     checkpoint = Checkpoint(job_id, outcome.model_dump_json().encode(), before)
-                    tree = await self._store.load()
-                    items = await with_kept_lines(self._store, tree, items)
                     # A cancelled job waits for its last batch, which the checkpoint counts.
-                    await undivided(self._store.stage(items, checkpoint))
+                    await undivided(self._stage(items, checkpoint))
                     before = checkpoint.content
                 report.advance(outcome.position - report.job.progress.done)
         except Unreadable as error:
             result = outcome.result(stored=job_id is not None)
             raise JobFailed(error.code, str(error), result) from error
         return outcome
+
+    async def _stage(self, items: Sequence[Item], checkpoint: Checkpoint) -> None:
+        """Stage items with the lines that they keep; none is lost that is set meanwhile."""
+
+        async def stage(*, is_alone: bool) -> None:
+            tree = await self._store.load()
+            kept = await with_kept_lines(self._store, tree, items)
+            await self._store.stage(kept, checkpoint, lines_of=None if is_alone else tree)
+
+        try:
+            await stage(is_alone=False)
+        except Overtaken:
+            async with self._store.commit_lock():
+                await stage(is_alone=True)

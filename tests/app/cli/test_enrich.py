@@ -86,6 +86,22 @@ def test_lines_that_are_not_used_are_listed_and_fail_the_command(folder, tmp_pat
     assert exported(folder) == {"book-dune": LINES["book-dune"]}
 
 
+def test_doctor_says_how_many_items_have_a_line(folder, tmp_path):
+    file = written(tmp_path / "lines", *rows(LINES))
+    told(command(folder, "enrich", "--from", str(file), "--json"))
+
+    def check(**more: str) -> str:
+        done = command(folder, "doctor", "--json", **more)
+        findings = {each["name"]: each["finding"] for each in json.loads(done.stdout)["checks"]}
+        return findings["catalogue default, lines"]
+
+    counts = f"2 items have a line in plain words, {DEMO_ITEMS - 2} have none: unillmrec enrich"
+    assert check() == f"{counts} --from FILE --catalog default"
+    model = {"LLM_MODEL": "m", "LLM_API_KEY": "k", "LLM_BASE_URL": "http://127.0.0.1:9/v1"}
+    more = {f"UNILLMREC_{name}": value for name, value in model.items()}
+    assert check(**more) == f"{counts} --catalog default"
+
+
 def test_a_damaged_file_says_what_was_done(folder, tmp_path):
     file = written(tmp_path / "lines", *rows(LINES))
     file.write_bytes(file.read_bytes()[:-10])

@@ -91,6 +91,22 @@ async def test_an_import_keeps_the_lines_that_fit(shop):
     await check(shop, {"i1": WALKS})
 
 
+async def test_an_import_and_lines_at_the_same_time_lose_nothing(shop):
+    await shop.curator.put([thing(number) for number in range(60)])
+    path = shop.uploads / "upload"
+    rows = [{"id": f"i{n % 60}", "title": f"Version {n // 60}"} for n in range(6_000)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = await shop.curator.start_import(ImportParams(upload=path.name))
+    lines = {f"i{number}": ItemLine(f"For the use {number}") for number in range(60)}
+    for item_id, line in lines.items():
+        assert await shop.curator.set_lines({item_id: line}) == {item_id: "set"}
+    job = await shop.ended(job)
+    assert job.state == "succeeded", job
+    await check(shop, lines)
+    records = await shop.store.items(list(lines))
+    assert {item.title for item in records.values()} == {"Version 99"}
+
+
 async def test_a_rebuild_and_a_new_process_know_the_lines(shop):
     empty = await shop.store.load()
     await shop.curator.put([thing(number) for number in range(300)])
