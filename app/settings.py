@@ -198,8 +198,9 @@ class Settings(EnrichmentSettings):
         default=DEFAULT_EMBEDDER,
         pattern=NAME_PATTERN,
         description="The embedder of new catalogues: `hybrid` (how words are spelt and what they "
-        "mean), `lexical` (spelling alone), `openai:MODEL` or "
-        "`sentence-transformers:FOLDER` (a name on the model hub works too). A catalogue keeps its "
+        "mean), `lexical` (spelling alone), `minilm`, `openai:MODEL` or "
+        "`sentence-transformers:FOLDER` (a name on the model hub works too), the last three also "
+        "with spelling: `hybrid+minilm`, `hybrid+openai:MODEL`, …. A catalogue keeps its "
         "embedder until a rebuild gives it another one.",
     )
     embedder_base_url: str | None = Field(

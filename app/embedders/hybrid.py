@@ -1,9 +1,9 @@
 """The embedder `hybrid`: how words are spelt, and what they mean, in one vector."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,14 +16,21 @@ from tree.passage import Passage, Text, passages_of, whole_texts
 from tree.scripts import spaced
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise, unit_rows
 
-_NAME = "hybrid"
-_MEANING = 160  # of the dimensions; 128 and 192 find as much, 96 less
-_SPELLING = DIMENSIONS - _MEANING
-_ITEM_SPELLING = 0.5  # share of the squared length; the rest is that of the meaning
-_WISH_SPELLING = 0.15
+
+class Shares(NamedTuple):
+    """How much spelling counts: its share of the squared length of a vector."""
+
+    item: float
+    wish: float
+
+
+NAME = "hybrid"
+MEANING = 160  # of the dimensions; 128 and 192 find as much, 96 less
+SPELLING = DIMENSIONS - MEANING
+_SHARES = Shares(item=0.5, wish=0.15)
 _LEAST_VARIANCE = 1e-6  # of an axis, against that of the first
 _WHITENING = 0.25  # singular value ** -0.25, as in `lexical`
-_FIT_TEXTS = 64  # axes and frequencies of fewer hide what the next texts are about
+FIT_TEXTS = 64  # axes and frequencies of fewer hide what the next texts are about
 _AXES_TEXTS = 1_000  # of fewer, the table's first columns tell more than the texts' main axes
 _BATCH = 2_000
 
@@ -47,7 +54,7 @@ class HybridEmbedder:
     is_fast = True
 
     def __init__(self, space: Space | None = None) -> None:
-        self.space = space or Space(_NAME, f"{_NAME}-unfitted")
+        self.space = space or Space(NAME, f"{NAME}-unfitted")
 
     @classmethod
     def fit(
@@ -58,14 +65,14 @@ class HybridEmbedder:
         `texts` may be a sample (see `fit_sample`). Deterministic in `texts` and `seed`.
         Raises EmbedderUnusable.
         """
-        if len(texts) < _FIT_TEXTS:
+        if len(texts) < FIT_TEXTS:
             return cls()
         wholes = whole_texts(texts)
         spelling = LexicalEmbedder.fit(
             [spaced(text) for text in wholes],
             population=population,
             seed=seed,
-            dimensions=_SPELLING,
+            dimensions=SPELLING,
         )
         if not spelling.space.state:
             return cls()
@@ -78,8 +85,8 @@ class HybridEmbedder:
                 axes.astype(np.float16).tobytes(),
             )
         )
-        fingerprint = f"{_NAME}-{hashlib.sha256(state).hexdigest()[:16]}"
-        return cls(Space(_NAME, fingerprint, state))
+        fingerprint = f"{NAME}-{hashlib.sha256(state).hexdigest()[:16]}"
+        return cls(Space(NAME, fingerprint, state))
 
     @property
     def population(self) -> int:
@@ -96,27 +103,10 @@ class HybridEmbedder:
         out = np.empty((len(texts), DIMENSIONS), np.int8)
         for start in range(0, len(texts), _BATCH):
             some = passages_of(texts[start : start + _BATCH])
-            wishes = np.array([passage.is_wish for passage in some], bool)[:, None]
-            share = np.where(wishes, _WISH_SPELLING, _ITEM_SPELLING).astype(np.float32)
             spelt = self._spelling.vectors([spaced(passage.whole) for passage in some])
-            parts = (
-                np.sqrt(share) * unit_rows(spelt),
-                np.sqrt(1 - share) * unit_rows(self._meanings(some)),
-            )
-            out[start : start + len(some)] = quantise(np.concatenate(parts, axis=1))
+            meanings = of_text_and_line(some, self._meanings_of_texts)
+            out[start : start + len(some)] = blended(some, spelt, meanings, _SHARES)
         return out
-
-    def _meanings(self, passages: Sequence[Passage]) -> FloatArray:
-        """float32[passages, dimensions of the meaning], of any length.
-
-        A text and its line count alike, whatever the length of either.
-        """
-        meanings = self._meanings_of_texts([passage.text for passage in passages])
-        with_line = [at for at, passage in enumerate(passages) if passage.line]
-        if with_line:
-            lines = self._meanings_of_texts([passages[at].line for at in with_line])
-            meanings[with_line] = unit_rows(meanings[with_line]) + unit_rows(lines)
-        return meanings
 
     def _meanings_of_texts(self, texts: Sequence[str]) -> FloatArray:
         meanings: FloatArray = static_vectors().damped_counts(texts) @ self._tokens
@@ -125,9 +115,9 @@ class HybridEmbedder:
     @cached_property
     def _spelling(self) -> LexicalEmbedder:
         if self._state is None:
-            return LexicalEmbedder.unfitted(_SPELLING)
+            return LexicalEmbedder.unfitted(SPELLING)
         return LexicalEmbedder(
-            Space("lexical", self.space.fingerprint, self._state.spelling, _SPELLING)
+            Space("lexical", self.space.fingerprint, self._state.spelling, SPELLING)
         )
 
     @cached_property
@@ -141,7 +131,7 @@ class HybridEmbedder:
         """float32[tokens, dimensions of the meaning]: the vector of each token, weighted."""
         table = static_vectors().table
         if self._state is None:  # the first columns of the table tell the most
-            return np.ascontiguousarray(table[:, :_MEANING])
+            return np.ascontiguousarray(table[:, :MEANING])
         if self._state.table != static_vectors().digest:
             raise EmbedderUnusable(
                 "this catalogue was embedded with other word vectors than those of the installed "
@@ -149,38 +139,29 @@ class HybridEmbedder:
             )
         weights = np.frombuffer(self._state.weights, np.float16).astype(np.float32)
         axes = np.frombuffer(self._state.axes, np.float16).astype(np.float32)
-        return np.matmul(table * weights[:, None], axes.reshape(-1, _MEANING), dtype=np.float32)
+        return np.matmul(table * weights[:, None], axes.reshape(-1, MEANING), dtype=np.float32)
 
 
-class HybridKind:
-    """See EmbedderKind."""
+def blended(
+    passages: Sequence[Passage], spelt: FloatArray, meanings: FloatArray, shares: Shares
+) -> Int8Matrix:
+    """Two vectors of each passage in one: their lengths say how much each part counts."""
+    wishes = np.array([passage.is_wish for passage in passages], bool)[:, None]
+    share = np.where(wishes, shares.wish, shares.item).astype(np.float32)
+    parts = np.sqrt(share) * unit_rows(spelt), np.sqrt(1 - share) * unit_rows(meanings)
+    return quantise(np.concatenate(parts, axis=1))
 
-    name: ClassVar[str] = _NAME
-    takes_model: ClassVar[bool] = False
-    is_local: ClassVar[bool] = True
-    first_space: ClassVar[Space] = HybridEmbedder().space
 
-    def fit(
-        self,
-        model: str,  # noqa: ARG002
-        texts: Sequence[Text],
-        population: int,
-        *,
-        seed: int,
-    ) -> HybridEmbedder:
-        """See EmbedderKind."""
-        return HybridEmbedder.fit(texts, population=population, seed=seed)
-
-    def open(self, space: Space) -> HybridEmbedder:
-        """See EmbedderKind."""
-        return HybridEmbedder(space)
-
-    def check(self, model: str, timeout_s: float | None) -> None:  # noqa: ARG002
-        """See EmbedderKind."""
-        HybridEmbedder().encode(["a test"])
-
-    def close(self) -> None:
-        """See EmbedderKind."""
+def of_text_and_line(
+    passages: Sequence[Passage], meanings_of: Callable[[Sequence[str]], FloatArray]
+) -> FloatArray:
+    """float32[passages, …], of any length: a text and its line count alike, however long."""
+    meanings = meanings_of([passage.text for passage in passages])
+    with_line = [at for at, passage in enumerate(passages) if passage.line]
+    if with_line:
+        lines = meanings_of([passages[at].line for at in with_line])
+        meanings[with_line] = unit_rows(meanings[with_line]) + unit_rows(lines)
+    return meanings
 
 
 def _weights_and_axes(
@@ -195,11 +176,11 @@ def _weights_and_axes(
     weights = (np.log((1 + len(texts)) / (1 + present)) + 1).astype(np.float32)
     counts.data *= weights[counts.indices]
     if len(texts) < _AXES_TEXTS:
-        return weights, np.eye(model.table.shape[1], _MEANING, dtype=np.float32)
+        return weights, np.eye(model.table.shape[1], MEANING, dtype=np.float32)
     with threadpool_limits(limits=1):  # the same bits whatever the number of cores
         vectors = unit_rows(counts @ model.table).astype(np.float64)
         variances, axes = np.linalg.eigh(vectors.T @ vectors)
-    best = np.argsort(-variances, kind="stable")[:_MEANING]
+    best = np.argsort(-variances, kind="stable")[:MEANING]
     spread = np.sqrt(np.maximum(variances[best], variances[best[0]] * _LEAST_VARIANCE))
     whitened: FloatArray = (axes[:, best] * (spread / spread[0]) ** -_WHITENING).astype(np.float32)
     return weights, whitened

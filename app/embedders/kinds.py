@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from app.embedders.built_in import HYBRID, LEXICAL
 from app.embedders.embedder import Embedder, EmbedderKind
 from app.embedders.embedder_store import EmbedderStore
-from app.embedders.hybrid import HybridKind
-from app.embedders.lexical import LexicalKind
+from app.embedders.hybrid_model import HybridModelKind
+from app.embedders.minilm import MINILM
 from app.embedders.openai_model import EndpointAddress, EndpointTimes, openai_kind
 from app.embedders.sentence_model import SENTENCE_TRANSFORMERS
 from app.embedders.spending import Spending
@@ -23,20 +24,21 @@ def embedder_kinds(
     spending: Spending | None = None,
 ) -> tuple[EmbedderKind, ...]:
     """All kinds; `openai` models are at `endpoint`. A new kind is one more line here."""
-    return (
-        HybridKind(),
-        LexicalKind(),
-        openai_kind(endpoint, times, store, spending),
-        SENTENCE_TRANSFORMERS,
-    )
+    models = (MINILM, SENTENCE_TRANSFORMERS, openai_kind(endpoint, times, store, spending))
+    return (HYBRID, LEXICAL, *models, *map(HybridModelKind, models))
 
 
 _KINDS = embedder_kinds()
-_MODELS = "|".join(kind.name for kind in _KINDS if kind.takes_model)
 
-BUILT_IN = tuple(kind.name for kind in _KINDS if not kind.takes_model)  # every service has them
-DEFAULT_EMBEDDER = HybridKind.name
-NAME_PATTERN = rf"^({'|'.join(BUILT_IN)}|({_MODELS}):\S.*)$"
+
+def _names(*, takes_model: bool) -> str:
+    names = (kind.name for kind in _KINDS if kind.takes_model == takes_model)
+    return "|".join(name.replace("+", r"\+") for name in names)
+
+
+BUILT_IN = (HYBRID.name, LEXICAL.name)  # every service has them
+DEFAULT_EMBEDDER = HYBRID.name
+NAME_PATTERN = rf"^({_names(takes_model=False)}|({_names(takes_model=True)}):\S.*)$"
 
 
 def parse_name(name: str, kinds: Sequence[EmbedderKind]) -> tuple[EmbedderKind, str]:
@@ -64,7 +66,7 @@ def embedder_for(space: Space, kinds: Sequence[EmbedderKind] = _KINDS) -> Embedd
 def first_space(name: str) -> Space:
     """The space of the first items of a catalogue with this embedder, which may be unknown here."""
     own = name.partition(":")[0]
-    return next((kind.first_space for kind in _KINDS if kind.name == own), LexicalKind.first_space)
+    return next((kind.first_space for kind in _KINDS if kind.name == own), LEXICAL.first_space)
 
 
 def _unknown(name: str, kinds: Sequence[EmbedderKind]) -> EmbedderUnusable:

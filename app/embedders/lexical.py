@@ -5,13 +5,12 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tree.errors import EmbedderUnusable
 from tree.node import Space
 from tree.passage import Text, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
@@ -31,6 +30,7 @@ _KEPT_WORDS = 32_768  # some 8 MB
 _KEPT_LENGTH = 64
 
 _Buckets = npt.NDArray[np.int32]
+_Grams = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 
 class _LexicalState(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +57,7 @@ class LexicalEmbedder:
     @classmethod
     def fit(
         cls,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         *,
         population: int | None = None,
         seed: int = 0,
@@ -73,7 +73,7 @@ class LexicalEmbedder:
 
         if not texts:
             return cls.unfitted(dimensions)
-        counts = _features(texts)
+        counts = _features(whole_texts(texts))
         present = np.bincount(counts.indices, minlength=_BUCKETS)
         weights = (np.log((1 + len(texts)) / (1 + present)) + 1).astype(np.float32)
         weighted = _weigh(counts, weights)
@@ -145,53 +145,11 @@ class LexicalEmbedder:
         return np.frombuffer(state.weights, np.float32), projection
 
 
-class LexicalKind:
-    """See EmbedderKind."""
-
-    name: ClassVar[str] = _NAME
-    takes_model: ClassVar[bool] = False
-    is_local: ClassVar[bool] = True
-    first_space: ClassVar[Space] = LexicalEmbedder().space
-
-    def fit(
-        self,
-        model: str,  # noqa: ARG002
-        texts: Sequence[Text],
-        population: int,
-        *,
-        seed: int,
-    ) -> LexicalEmbedder:
-        """See EmbedderKind."""
-        return LexicalEmbedder.fit(whole_texts(texts), population=population, seed=seed)
-
-    def open(self, space: Space) -> LexicalEmbedder:
-        """See EmbedderKind."""
-        return LexicalEmbedder(space)
-
-    def check(self, model: str, timeout_s: float | None) -> None:  # noqa: ARG002
-        """See EmbedderKind."""
-        try:
-            LexicalEmbedder().encode(["a test"])
-        except ImportError as error:
-            raise EmbedderUnusable(
-                f"the lexical embedder lacks a library: {error}; install the packages of "
-                "requirements.lock"
-            ) from error
-
-    def close(self) -> None:
-        """See EmbedderKind."""
-
-
 def _features(texts: Sequence[str]) -> "csr_matrix":
     """Hashed n-gram counts, damped to 1 + ln(count): float32[len(texts), buckets]."""
     from scipy.sparse import csr_matrix
 
-    hasher = _hasher()
-    found = [hasher.buckets(text) for text in texts]
-    narrow = len(texts) < 2**31 // _BUCKETS  # sorted in half the time
-    rows = np.arange(len(texts), dtype=np.int32 if narrow else np.int64) * _BUCKETS
-    row = np.repeat(rows, [len(buckets) for buckets in found])
-    grams = np.concatenate([np.zeros(0, np.int32), *found]) + row
+    grams = _hasher().grams(texts)
     grams.sort()  # numpy's sort of integers takes a fifth of csr_matrix.sum_duplicates
     first = np.flatnonzero(np.diff(grams, prepend=-1))
     times = np.diff(first, append=len(grams)).astype(np.float32)
@@ -226,24 +184,35 @@ class _NgramHasher:
         self._by_word: dict[str, _Buckets] = {}
         self._by_name: dict[str, int] = {}
 
-    def buckets(self, text: str) -> "_Buckets":
-        """The bucket of every n-gram, repeated by its weight, in no order."""
-        text = text.lower()
-        by_word, by_name = self._by_word, self._by_name
-        letters = [
-            self._letter_buckets(word) if (known := by_word.get(word)) is None else known
-            for word in text.split()
-        ]
-        names = _WORD.findall(text)
-        names += list(map(" ".join, itertools.pairwise(names)))
-        words = np.array(
-            [
+    def grams(self, texts: Sequence[str]) -> "_Grams":
+        """The bucket of every n-gram, repeated by its weight, in no order.
+
+        The buckets of text n are counted from n times their number on.
+        """
+        letters: list[_Buckets] = []  # one array per word: all are put together at once
+        words: list[int] = []
+        ends = np.zeros((2, len(texts) + 1), np.int64)
+        for row, text in enumerate(map(str.lower, texts), 1):
+            by_word, by_name = self._by_word, self._by_name
+            letters += [
+                self._letter_buckets(word) if (known := by_word.get(word)) is None else known
+                for word in text.split()
+            ]
+            names = _WORD.findall(text)
+            names += list(map(" ".join, itertools.pairwise(names)))
+            words += [
                 self._word_bucket(name) if (bucket := by_name.get(name)) is None else bucket
                 for name in names
-            ],
-            np.int32,
+            ]
+            ends[:, row] = len(letters), len(words)
+        narrow = len(texts) < 2**31 // _BUCKETS  # sorted in half the time
+        starts = np.arange(len(texts), dtype=np.int32 if narrow else np.int64) * _BUCKETS
+        words_of, names_of = np.diff(ends)
+        of_letters = np.repeat(np.repeat(starts, words_of), list(map(len, letters)))
+        named = np.array(words, np.int32) + np.repeat(starts, names_of)
+        return np.concatenate(
+            [np.concatenate([np.zeros(0, np.int32), *letters]) + of_letters, *[named] * _WORD_COUNT]
         )
-        return np.concatenate([*letters, *[words] * _WORD_COUNT])
 
     def _letter_buckets(self, word: str) -> "_Buckets":
         """The buckets of the 3 to 5 characters of a word, with a blank at each end."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,17 +59,19 @@ class StaticVectors:
         from scipy.sparse import csr_matrix
 
         plain = [normalise(text) for text in texts]
-        found = [
-            np.unique(np.array(one.ids, np.int32), return_counts=True)
-            for one in self._tokenizer.encode_batch_fast(plain, add_special_tokens=False)
+        ids = [
+            one.ids for one in self._tokenizer.encode_batch_fast(plain, add_special_tokens=False)
         ]
-        tokens = [token for token, _ in found]
-        times = np.concatenate([np.zeros(0, np.int64), *(times for _, times in found)])
-        ends = np.cumsum([0, *map(len, tokens)])
+        row = np.repeat(np.arange(len(texts), dtype=np.int64), list(map(len, ids)))
+        found = np.fromiter(chain.from_iterable(ids), np.int64, len(row)) + row * len(self.table)
+        found.sort()
+        first = np.flatnonzero(np.diff(found, prepend=-1))
+        times = np.diff(first, append=len(found))
+        ends = np.searchsorted(found[first], np.arange(len(texts) + 1) * len(self.table))
         return csr_matrix(
             (
-                (1 + np.log(np.maximum(times, 1))).astype(np.float32),
-                np.concatenate([np.zeros(0, np.int32), *tokens]),
+                (1 + np.log(times)).astype(np.float32),
+                (found[first] % len(self.table)).astype(np.int32),
                 ends.astype(np.int32),
             ),
             (len(texts), len(self.table)),

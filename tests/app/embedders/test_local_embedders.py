@@ -13,7 +13,7 @@ from app.curate import Curator
 from app.curate.building import ListSource, build, local
 from app.curate.imports import ImportParams
 from app.embedders import EmbedderCache, LexicalEmbedder
-from app.embedders.lexical import LexicalKind
+from app.embedders.built_in import LEXICAL
 from app.embedders.text_model import ModelEmbedder, TextModelKind
 from app.jobs import Job, JobReport, Jobs
 from app.llm import (
@@ -72,7 +72,7 @@ def model() -> WordModel:
 @pytest.fixture
 def embedders(model: WordModel) -> Iterator[EmbedderCache]:
     kind = TextModelKind("words", lambda _: model, is_local=False)
-    with closing(EmbedderCache(kinds=(kind, LexicalKind()))) as embedders:
+    with closing(EmbedderCache(kinds=(kind, LEXICAL))) as embedders:
         yield embedders
     model.released.set()
 

@@ -13,7 +13,7 @@ import pytest
 
 from app.curate import BatchEncoder, Curator
 from app.embedders import EmbedderCache, LexicalEmbedder
-from app.embedders.lexical import LexicalKind
+from app.embedders.built_in import LEXICAL
 from app.embedders.text_model import TextModelKind
 from app.jobs import Jobs
 from app.llm import STAGES, Models, Reply, ReplyMode, ScriptedChat, StageModel, Turn
@@ -68,7 +68,7 @@ class Shop:
 async def shop(embedded_url, open_room, tmp_path: Path) -> AsyncIterator[Shop]:
     words = Words()
     kind = TextModelKind("words", lambda _: words, is_local=False)
-    embedders = EmbedderCache(kinds=(kind, LexicalKind()))
+    embedders = EmbedderCache(kinds=(kind, LEXICAL))
     async with open_room(embedded_url) as room:
         store = RedisTreeStore(
             room.client,
