@@ -5,8 +5,6 @@ from typing import Literal
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
@@ -18,19 +16,10 @@ from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
 from app.enrichment_settings import EnrichmentSettings
 from app.environment import PREFIX, check_key, check_variables, with_key_from_file
 from app.options import BranchChoice
+from app.price_settings import PriceSettings
 
 
-class ModelPrice(BaseModel):
-    """What a model costs, in dollars per million tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached: float | None = Field(default=None, ge=0)
-
-
-class Settings(EnrichmentSettings):
+class Settings(EnrichmentSettings, PriceSettings):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(
@@ -103,12 +92,6 @@ class Settings(EnrichmentSettings):
     )
     llm_label_model: str | None = Field(
         default=None, description="Another model for the labels of the tree."
-    )
-    llm_prices: dict[str, ModelPrice] = Field(
-        default={},
-        description="Dollars per million tokens, by model, also of embedders: "
-        '`{"m": {"input": 1, "output": 4, "cached": 0.1}}`. '
-        "A model without a price counts as free.",
     )
     llm_reply_mode: Literal[
         "auto", "json_schema", "json_object", "text", "logprobs", "decisions", "predicates"
@@ -220,20 +203,6 @@ class Settings(EnrichmentSettings):
         le=600,
         description="Longest that a recommendation waits for the vectors of its texts; after that "
         "it continues without them.",
-    )
-    embedder_max_cost_usd_per_day: float | None = Field(
-        default=None,
-        ge=0,
-        description="Most that `openai:MODEL` may cost in a day (UTC), for all processes together. "
-        "It needs a price in `UNILLMREC_LLM_PRICES`.",
-    )
-    vector_ttl_s: int = Field(
-        default=7_776_000,
-        ge=0,
-        le=315_360_000,
-        description="How long the vector of an item's text by `openai:MODEL` is kept after its "
-        "last use, so that the model is not asked for it again; 0 for never. It takes 1.7 kB with "
-        "a model of 1,536 dimensions.",
     )
     history_items: int = Field(
         default=10, ge=1, le=50, description="How many of the newest history items are used."
@@ -406,13 +375,7 @@ class Settings(EnrichmentSettings):
 
     @model_validator(mode="after")
     def _budget_has_a_price(self) -> "Settings":
-        kind, _, model = self.embedder.partition(":")
-        has_budget = self.embedder_max_cost_usd_per_day is not None
-        if has_budget and kind.endswith("openai") and model not in self.llm_prices:
-            raise ValueError(
-                "UNILLMREC_EMBEDDER_MAX_COST_USD_PER_DAY needs the price of the embedder: set "
-                f'UNILLMREC_LLM_PRICES, for example {{"{model}": {{"input": 0.02, "output": 0}}}}'
-            )
+        self.check_budget_of(self.embedder)
         return self
 
     @property
