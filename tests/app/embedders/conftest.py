@@ -75,10 +75,14 @@ def store_of(room: Room, vector_ttl_s: int = VECTOR_TTL_S) -> EmbedderStore:
 
 @contextlib.asynccontextmanager
 async def serve_shop(
-    room: Room, server: HostileServer, folder: Path, spending: Spending | None = None
+    room: Room,
+    server: HostileServer,
+    folder: Path,
+    spending: Spending | None = None,
+    embedder: str = f"openai:{MODEL}",
 ) -> AsyncIterator[PaidShop]:
     """The shop in a process of its own, as far as memory is concerned."""
-    settings = Settings(data_dir=folder, embedder=f"openai:{MODEL}", rebuild_growth=50)
+    settings = Settings(data_dir=folder, embedder=embedder, rebuild_growth=50)
     settings.uploads.mkdir(parents=True, exist_ok=True)
     embedders = EmbedderCache(
         EndpointAddress(server.base_url, "sk-a-secret"),

@@ -185,3 +185,35 @@ async def test_another_process_knows_the_refused_texts(paid, demo_items, tmp_pat
     assert isinstance(used, dict)
     assert used["refused"] == 1
     assert paid.texts_asked() == []
+
+
+async def test_a_part_of_its_own_does_not_hide_a_refused_text(
+    embedded_url, open_room, hostile_server, tmp_path, demo_items
+):
+    """The vector of such an item is not zero: its spelling is known."""
+    name = f"hybrid+openai:{MODEL}"
+    hostile_server.poison = "xyzzy"
+    async with (
+        open_room(embedded_url) as room,
+        serve_shop(room, hostile_server, tmp_path, embedder=name) as shop,
+    ):
+        first = await shop.imported(
+            [*demo_items, Item(id="c", title="A xyzzy title", domain="films")]
+        )
+        assert first.state == "succeeded", first
+        shop.server.requests.clear()
+        job = await shop.rebuilt()
+        assert shop.texts_asked() == []
+        used = (job.result or {})["embeddings"]
+        assert isinstance(used, dict)
+        assert used["refused_items"] == ["c"]
+        hostile_server.poison = "(nothing)"
+        async for key in room.client.scan_iter(match=f"{room.prefix}:*:vector:*"):
+            if await room.client.ttl(key) <= 86_400:
+                await room.client.unlink(key)
+        before = await shop.store.load()
+        then = before.rows.vectors[before.row("c")].copy()
+        assert then.any()
+        await shop.curator.ask_refused_again()
+        after = await shop.store.load()
+        assert not np.array_equal(after.rows.vectors[after.row("c")], then)
