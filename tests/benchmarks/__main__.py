@@ -4,7 +4,7 @@
     make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest, commits,
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
-                                        keys, backup, enrichment, embeddings
+                                        keys, backup, enrichment, embeddings, encoding
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -25,6 +25,7 @@ from tests.benchmarks import (
     data,
     description,
     embeddings,
+    encoding,
     enriching,
     keyed,
     living,
@@ -56,6 +57,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     ),
     "cheap": ("What costly requests hold up, 64,031 items", True, cheap.real),
     "backup": ("Backup and restore, 16,859 items", True, backups.real),
+    "encoding": ("Texts that are encoded in a second on one core", True, encoding.real),
     "embeddings": ("Texts that an endpoint is asked for, 16,859 items", True, embeddings.real),
     "enrichment": ("An enrichment beside users, 10,000 items", True, enriching.real),
     "soak": ("Steady writes and reads", False, living.soak),
