@@ -144,7 +144,7 @@ class EmbeddedRanker:
             known = need.event_scores.rows
             inside = np.union1d(inside, known[allowed[known]])
         if need.words is not None:
-            inside = np.union1d(inside, need.words.rows(self.mix, allowed))
+            inside = need.words.joined(inside, self.mix, allowed)
         scores = self.scores(tree, need, inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)

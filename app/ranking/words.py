@@ -26,12 +26,13 @@ from tree.terms import Buckets, buckets_of, idf, read_terms
 from tree.vectors import FloatArray
 from tree.word_index import WordQuery
 
-_READ = 2**15  # pairs of word and row that a query reads; 2 ** 12 found nearly as much
+_READ = 2**13  # pairs of word and row that a query reads; 2 ** 15 found no more
 _WEIGHED = 256  # rows whose word weights are summed, the best by the words they share
 _LISTED = 200  # of these, rows that are mixed in
 _COMPARED = 500  # the most similar rows, whose ranks change
 _TELLING = 3  # power of idf for the words of a wish
-_BY_WISH = 1_000  # rows that a beam search gets by the words of a wish
+_DECIMALS = 3  # of sums that may be of the same words in another order
+_BY_WISH = 200  # rows that a beam search gets by the words of a wish
 
 _Positions = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
@@ -67,11 +68,14 @@ class _Matches:
         if rows is None:
             there = slice(None) if allowed is None else allowed[self.rows]
             return self.rows[there].astype(np.int64), self.values[there]
-        if not len(self.rows):
-            return np.zeros(0, np.int64), self.values
-        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        positions = np.flatnonzero(self.rows[at] == rows)
-        return positions, self.values[at[positions]]
+        if not len(self.rows) or not len(rows):
+            return np.zeros(0, np.int64), self.values[:0]
+        # Zeros of a large array cost nothing where nobody writes: faster than a binary search.
+        every = np.zeros(max(int(self.rows[-1]), int(rows.max())) + 1, np.float32)
+        every[self.rows] = self.values
+        found = every[rows]
+        positions = np.flatnonzero(found)
+        return positions, found[positions]
 
 
 class Words:
@@ -85,16 +89,17 @@ class Words:
         self._history, self._share = history, share
         self._wishes = tuple(wishes)
 
-    def rows(self, mix: WordMix, allowed: _Mask) -> IntArray:
-        """Allowed rows that a search should look at for their words, whatever their vectors are."""
-        found = [np.zeros(0, np.int64)]
+    def joined(self, rows: IntArray, mix: WordMix, allowed: _Mask) -> IntArray:
+        """Distinct `rows`, and the allowed ones that should be scored for their words."""
+        new = np.zeros(self._size, np.bool_)
         if mix.history:
             positions, values = self._by_history.among(None, allowed)
-            found.append(positions[_first(values, _LISTED)])
+            new[positions[_first(values, _LISTED)]] = True
         if mix.wish:
             positions, coverage = self._by_wish.among(None, allowed)
-            found.append(positions[_first(coverage, _BY_WISH)])
-        return np.unique(np.concatenate(found)).astype(np.int32)
+            new[positions[_first(coverage, _BY_WISH)]] = True
+        new[rows] = False
+        return np.concatenate([rows, np.flatnonzero(new).astype(np.int32)])
 
     def mix_into(
         self,
@@ -109,7 +114,7 @@ class Words:
         """
         weight = mix.history * self._share
         if weight and not self._history.is_empty:
-            listed = self._listed(rows, allowed)
+            listed = self._listed(similarity, rows, allowed)
             if len(listed):
                 _mix_ranks(similarity, listed, weight, mix.offset, allowed)
         # Last, so that no history outweighs an item that is asked for by its name.
@@ -117,14 +122,20 @@ class Words:
             positions, coverage = self._by_wish.among(rows, allowed)
             similarity[positions] += np.float32(mix.wish) * coverage ** np.float32(mix.power)
 
-    def _listed(self, rows: IntArray | None, allowed: _Mask | None) -> _Positions:
-        """The positions in `rows` with the most of the history's words, best first."""
+    def _listed(
+        self, similarity: FloatArray, rows: IntArray | None, allowed: _Mask | None
+    ) -> _Positions:
+        """The positions in `rows` with the most of the history's words, best first.
+
+        Of equals, the more similar one comes first.
+        """
         positions, values = self._by_history.among(rows, allowed)
         positions = positions[_first(values, _WEIGHED)]
         weighted = self._index.weighted(
             self._history, positions if rows is None else rows[positions]
         )
-        return positions[np.argsort(-weighted, kind="stable")[:_LISTED]]
+        order = np.lexsort((-similarity[positions], -np.round(weighted, _DECIMALS)))
+        return positions[order[:_LISTED]]
 
     @cached_property
     def _by_history(self) -> _Matches:

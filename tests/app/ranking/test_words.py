@@ -92,7 +92,7 @@ async def test_a_history_mixes_ranks_and_keeps_similarities(tree: SemanticTree, 
     plain, similarities = await ranked(tree, ranker(), need(tree), [1])
     found, scores = await ranked(tree, ranker(scanned=scanned), need(tree, [1]), [1])
     alike = [item for item in found if int(item) % 4 == 1]  # they share the word pot
-    assert plain[0] in found[:2]
+    assert plain[0] in found[:4]
     assert len(alike) > len([item for item in plain if int(item) % 4 == 1])
     if scanned:
         assert scores == similarities
