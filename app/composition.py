@@ -254,7 +254,8 @@ async def _models(
     """The models that the settings name; `stack` closes their client."""
     if settings.llm_model is None:
         return Models.none(documents)
-    from app.llm.client import OpenAIChat  # the client library takes a second to import
+    from app.llm.batches import BatchApi  # the client library takes a second to import
+    from app.llm.client import OpenAIChat
     from app.llm.client import connect as connect_model
 
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
@@ -283,9 +284,8 @@ async def _models(
     # Lines have their own calls, so that no user waits for one of them to end.
     line_model = _model_of(settings, "enrich")
     line_calls = asyncio.Semaphore(settings.llm_enrich_concurrency)
-    lines = Sighted(
-        Breaker(Limited(wrapped(OpenAIChat(client, line_model)), line_calls)), documents, address
-    )
+    line_chat = OpenAIChat(client, line_model)
+    lines = Sighted(Breaker(Limited(wrapped(line_chat), line_calls)), documents, address)
     stack.push_async_callback(lines.aclose)
     models = Models(
         {stage: asked[_model_of(settings, stage)] for stage in STAGES},
@@ -297,6 +297,7 @@ async def _models(
         settings.llm_max_cost_usd,
         labels if settings.llm_labels else None,
         StageModel(lines, price_of(line_model)),
+        BatchApi(client, line_chat),
     )
     stack.push_async_callback(models.aclose)
     return models

@@ -1,9 +1,11 @@
 """`EnrichmentSettings`: how a model describes the items of a catalogue."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+PictureWay: TypeAlias = Literal["fetch", "link"]
 
 
 class EnrichmentSettings(BaseSettings):
@@ -29,15 +31,21 @@ class EnrichmentSettings(BaseSettings):
         ge=1,
         description="Concurrent calls for lines of items, per process, apart from other calls.",
     )
-    llm_enrich_pictures: Literal["fetch", "link"] = Field(
-        default="fetch",
-        description="How a model sees the pictures of items, where a catalogue has `images`: "
-        "fetched from public https addresses and sent with the prompt, or as links that the "
-        "provider follows.",
-    )
     llm_enrich_timeout_s: float = Field(
         default=120.0,
         gt=0,
         le=600,
         description="Timeout of one call for lines, of thirty items.",
+    )
+    llm_enrich_pictures: PictureWay = Field(
+        default="fetch",
+        description="How a model sees the pictures of a catalogue with `enrichment.images`: "
+        "`fetch`: the service fetches them and sends small copies; `link`: the provider gets "
+        "their addresses.",
+    )
+    llm_picture_hosts: tuple[str, ...] = Field(
+        default=(),
+        description='Hosts of pictures inside your network, as `["images.internal:80", '
+        '"10.0.0.7:80"]`: the name and its address, each with the port. Without them pictures '
+        "are fetched over https from public addresses only.",
     )

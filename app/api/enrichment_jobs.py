@@ -41,6 +41,12 @@ class EnrichmentRequest(BaseModel):
     dry_run: bool = Field(
         default=False, description="Only estimate calls, tokens and cost: no model is asked."
     )
+    batch_api: bool = Field(
+        default=False,
+        description="Ask by the batch API of the provider: half the price, within a day. Lines "
+        "that come back unusable are asked for again one call at a time. The job fails with "
+        "`no_batch_api` where the endpoint has none.",
+    )
 
 
 @router.post(

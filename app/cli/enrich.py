@@ -57,6 +57,12 @@ def enrich(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate calls, tokens and cost.")
     ] = False,
+    batch_api: Annotated[
+        bool,
+        typer.Option(
+            "--batch-api", help="By the provider's batch API: half the price, within a day."
+        ),
+    ] = False,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     rebuild: Annotated[
@@ -75,7 +81,7 @@ def enrich(
     catalogue can be used and changed meanwhile. With --from, sets lines that you have.
     """
     if source is not None:
-        if only or dry_run or max_cost_usd is not None:
+        if only or dry_run or batch_api or max_cost_usd is not None:
             raise typer.BadParameter("--from asks no model: leave out what is about one")
         report, rebuilt = run(_from_file(source, catalog, url, key_file, rebuild, quiet=as_json))
         if as_json:
@@ -87,7 +93,10 @@ def enrich(
     from app.curate import EnrichmentParams
 
     params = EnrichmentParams(
-        only=(only or Only.MISSING).value, max_cost_usd=max_cost_usd, dry_run=dry_run
+        only=(only or Only.MISSING).value,
+        max_cost_usd=max_cost_usd,
+        dry_run=dry_run,
+        batch_api=batch_api,
     )
     job, rebuilt = run(_by_model(params, catalog, url, key_file, rebuild, quiet=as_json))
     if as_json:

@@ -39,6 +39,7 @@ _IRRELEVANT_SETTINGS = frozenset(
         "llm_enrich_pictures", "llm_enrich_timeout_s", "llm_label_concurrency",
         "llm_label_cost_usd",
         "llm_label_max_tokens", "llm_label_model", "llm_label_refresh_usd", "llm_labels",
+        "llm_picture_hosts",
         "max_body_bytes", "max_import_bytes", "ray_address", "rebuild_growth", "redis_url",
         "trace_ttl_s", "user_ttl_s",
     }

@@ -17,7 +17,7 @@ from app.llm.batch_calls import Batch, BatchCalls, BatchTimes
 from app.llm.batch_lines import BatchLimits, BatchPart, ResultLine, read_results, split
 from app.llm.chat import Reply, Turn
 from app.llm.client import OpenAIChat
-from app.llm.errors import ModelError, ModelRejected, ModelUnavailable, NoBatchApi
+from app.llm.errors import ModelError, ModelRejected, ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +63,11 @@ class BatchApi:
             yield known.get(part.digest) or await self._submitted(run, part)
 
     async def find(self, run: str) -> list[Batch]:
-        """The batches of a run, oldest first, of the last thousand; none if none can be listed."""
+        """The batches of a run, oldest first, of the last thousand. Raises NoBatchApi."""
         found: list[Batch] = []
         after: str | None = None
         for _ in range(_PAGES):
-            try:
-                page, after = await self._calls.newest(after)
-            except NoBatchApi:
-                break
+            page, after = await self._calls.newest(after)
             found += [batch for batch in page if batch.run == run]
             if after is None:
                 break

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from app.llm.chat import ChatModel, OfflineChat
 from app.llm.errors import (
@@ -20,6 +21,9 @@ from app.llm.slates import ReplyMode, Slate, read, turn_of
 from app.storage.documents import Documents
 from prompts import load
 from tree.worker import SingleFlight, result_of
+
+if TYPE_CHECKING:  # it imports the client library, which takes a second
+    from app.llm.batches import BatchApi
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Models:
     max_cost_usd: float | None = None
     labels: StageModel | None = None
     lines: StageModel | None = None
+    line_batches: "BatchApi | None" = None  # of the model of lines
     _probe: SingleFlight[ReplyMode] = field(init=False)
     _probe_at: float = 0.0  # a probe that found no mode is repeated after this time
 

@@ -46,7 +46,7 @@ class WritingModel:
         The model may take less than those that rank: then it is asked in a weaker mode.
         """
         while True:
-            mode = await self._text_mode()
+            mode = await self.mode()
 
             def value(reply: Reply, mode: ReplyMode = mode) -> _T:
                 return read(mode, reply)
@@ -59,7 +59,8 @@ class WritingModel:
                 if self._mode is mode:
                     self._mode = _WEAKER[mode]
 
-    async def _text_mode(self) -> ReplyMode:
+    async def mode(self) -> ReplyMode:
+        """The mode in which it is asked next. Raises as `ask`."""
         async with self._finding:
             if self._mode is None and not self._mute:
                 mode = await self._models.reply_mode()

@@ -24,9 +24,10 @@ INPUT_TOKENS, OUTPUT_TOKENS = 100, 10  # of every call
 _BOUND_S = 30
 
 
-def answered(request: Body) -> Body:
-    """A line of the output file, which repeats the question."""
+def answered(request: Body, text: str | None = None) -> Body:
+    """A line of the output file; without a text it repeats the question."""
     body = request["body"]
+    text = body["messages"][-1]["content"] if text is None else text
     return {
         "id": f"batch_req_{request['custom_id']}",
         "custom_id": request["custom_id"],
@@ -42,7 +43,7 @@ def answered(request: Body) -> Body:
                         "index": 0,
                         "message": {
                             "role": "assistant",
-                            "content": body["messages"][-1]["content"],
+                            "content": text,
                         },
                         "finish_reason": "stop",
                     }

@@ -248,7 +248,8 @@ def pictures_of(body: Body) -> list[str]:
 
 
 def _text_of(message: Body) -> str:
-    return "\n".join(part["text"] for part in _parts(message) if part["type"] == "text")
+    """The text before pictures and their captions."""
+    return str(_parts(message)[0]["text"])
 
 
 def _parts(message: Body) -> list[Body]:

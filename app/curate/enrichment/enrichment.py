@@ -6,13 +6,17 @@ from pydantic import BaseModel, ConfigDict
 
 from app.budget import Budget
 from app.curate.enrichment.item_pictures import ItemPictures
+from app.curate.enrichment.line_batches import LineBatches
 from app.curate.enrichment.line_refresher import LineRefresher
 from app.curate.enrichment.line_run import LineRun, SetLines
 from app.curate.enrichment.line_scan import Choice, LineScan
-from app.curate.enrichment.line_writer import LineWriter
-from app.curate.owner_settings import OwnerSettings
+from app.curate.enrichment.line_writer import LineWriter, Task
+from app.curate.owner_settings import EnrichmentOptions, OwnerSettings
 from app.jobs import Job, JobFailed, JobReport
-from app.llm import ModelRejected, Models
+from app.llm import ModelRejected, Models, ModelUnavailable
+from app.llm.batch_run import BatchRun
+from app.llm.errors import NoBatchApi
+from app.llm.writing_model import WritesNoText
 from app.settings import Settings
 from tree.store.protocol import ReadableStore
 
@@ -29,6 +33,7 @@ class EnrichmentParams(BaseModel):
     only: Choice = "missing"
     max_cost_usd: float | None = None
     dry_run: bool = False
+    batch_api: bool = False
 
 
 class Enrichment:
@@ -46,11 +51,12 @@ class Enrichment:
     ) -> None:
         """`patience_s`: how long a job waits for the end of an outage."""
         self._store = store
+        self._models = models
         self._set_lines = set_lines
         self._settings = settings
         self._owner = owner
         self._patience_s = patience_s
-        pictures = ItemPictures(settings.llm_enrich_pictures) if models.lines else None
+        pictures = ItemPictures(settings.llm_enrich_pictures, settings.llm_picture_hosts)
         self._writer = LineWriter(
             models, models.documents, pictures, timeout_s=settings.llm_enrich_timeout_s
         )
@@ -66,7 +72,7 @@ class Enrichment:
             raise JobFailed("no_model", "there is no model: set UNILLMREC_LLM_MODEL")
         options = await self._owner.enrichment()
         if params.dry_run:
-            return await self._estimate(params, options.guidance)
+            return await self._estimate(params, options)
         limit = params.max_cost_usd
         if limit is None:
             limit = self._settings.llm_enrich_cost_usd
@@ -87,8 +93,19 @@ class Enrichment:
             at_once=self._settings.llm_enrich_concurrency,
             patience_s=self._patience_s,
         )
+        came = 0
         try:
+            if params.batch_api:
+                came = await self._by_batches(job, task, params.only, report)
             done = await run.over(params.only)
+            done.kept = max(0, done.kept - came)
+        except WritesNoText:
+            run.result.stopped = "no_text"
+            done = run.result
+        except ModelUnavailable as error:  # of the batch API
+            raise JobFailed("llm_unavailable", str(error), run.result.result(task)) from error
+        except NoBatchApi as error:
+            raise JobFailed("no_batch_api", str(error), run.result.result(task)) from error
         except ModelRejected as error:
             raise JobFailed("model_rejected", str(error), run.result.result(task)) from error
         result = done.result(task)
@@ -100,13 +117,31 @@ class Enrichment:
                 raise JobFailed("no_text", "the model answers with numbers only", result)
         return result
 
-    async def _estimate(self, params: EnrichmentParams, guidance: str) -> dict[str, object]:
+    async def _by_batches(self, job: Job, task: Task, only: Choice, report: JobReport) -> int:
+        """Keep lines that the batch API has written; how many came."""
+        api = self._models.line_batches
+        if api is None:
+            raise NoBatchApi
+        context = task.context
+        calls = BatchRun(
+            api, self._models.documents, job.catalog, price=context.price, totals=context.totals
+        )
+        return await LineBatches(self._store, self._writer, calls).fill(task, only, report)
+
+    async def _estimate(
+        self, params: EnrichmentParams, options: EnrichmentOptions
+    ) -> dict[str, object]:
         """As if no line were there: lines that are paid for are not looked up."""
         tree = await self._store.load()
         ids, total = await LineScan(params.only).sample(tree, _SAMPLE)
         items = list((await self._store.items(ids)).values())
-        estimate = self._writer.estimate(items, total, self._owner.language, guidance)
-        return {"dry_run": True, "estimate": asdict(estimate)}
+        estimate = self._writer.estimate(
+            items, total, self._owner.language, options.guidance, images=options.images
+        )
+        told = asdict(estimate)
+        if params.batch_api and estimate.cost_usd is not None:
+            told["cost_usd"] = estimate.cost_usd / 2
+        return {"dry_run": True, "estimate": told}
 
     async def aclose(self) -> None:
         """End the background work; the next start finds what is left of it."""

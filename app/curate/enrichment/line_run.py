@@ -12,11 +12,11 @@ from app.curate.enrichment.line_check import Refusal
 from app.curate.enrichment.line_prompt import LINES
 from app.curate.enrichment.line_scan import Choice, LineScan
 from app.curate.enrichment.line_writer import Lines, LineWriter, Task
+from app.curate.enrichment.pictures import Reason
 from app.curate.writes import LineResult
 from app.jobs import JobReport
 from app.llm import ModelUnavailable
 from app.llm.writing_model import Patience, WritesNoText
-from tree.item import Item
 from tree.item_line import ItemLine
 from tree.store.protocol import ReadableStore
 from tree.worker import together
@@ -39,6 +39,7 @@ class RunResult:
     enriched: int = 0
     kept: int = 0  # of these, lines that were paid for before
     failed: Counter[Refusal] = field(default_factory=Counter)
+    unseen: Counter[Reason] = field(default_factory=Counter)  # why pictures were not shown
     changed: int = 0  # items that were changed or removed meanwhile
     elsewhere: int = 0  # another process asks for them
     left: int = 0  # not reached
@@ -51,6 +52,7 @@ class RunResult:
             "enriched": self.enriched,
             "kept": self.kept,
             "failed": dict(sorted(self.failed.items())),
+            "pictures_missing": dict(sorted(self.unseen.items())),
             "changed": self.changed,
             "elsewhere": self.elsewhere,
             "left": self.left,
@@ -140,7 +142,8 @@ class LineRun:
 
     async def _write(self, ids: Sequence[str], only: Choice, lines: Lines) -> None:
         found = await self._store.items(ids)
-        wanted = await self._wanting([found[one] for one in ids if one in found], only)
+        items = [found[one] for one in ids if one in found]
+        wanted = await self._writer.wanting(self._task, items, only)
         totals = self._task.context.totals
         calls = totals.calls
         ended = False
@@ -155,18 +158,6 @@ class LineRun:
             self._report.advance(len(ids) - len(open_ids))
             self._report.set_cost(totals.cost_usd)
 
-    async def _wanting(self, items: Sequence[Item], only: Choice) -> list[Item]:
-        """Those of some items whose line is to be written, by what their records say."""
-        open_to = [item for item in items if item.line is None or item.line.source != "owner"]
-        bare = [item for item in open_to if item.line is None]
-        if only == "missing":
-            return bare
-        if only == "all":
-            return open_to
-        described = [item for item in open_to if item.line is not None]
-        current = await self._writer.current(self._task, described)
-        return [*bare, *(item for item in described if item.id not in current)]
-
     async def _use(self, lines: Lines) -> None:
         if lines.of:
             results = await self._set_lines(lines.of)
@@ -175,6 +166,7 @@ class LineRun:
             self.result.changed += len(results) - done
         self.result.kept += lines.kept
         self.result.failed.update(lines.failed.values())
+        self.result.unseen += lines.unseen
         room = max(0, _LATER - len(self.later))
         self.later += [item.id for item in lines.elsewhere[:room]]
         self.result.elsewhere += len(lines.elsewhere[room:])

@@ -1,11 +1,12 @@
 """`LineWriter`: a model writes the lines of some items; each is kept before it is used."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from app.budget import Budget, SharedBudget
-from app.curate.enrichment.item_pictures import ItemPictures
+from app.curate.enrichment.item_pictures import ItemPictures, ItemsShown
 from app.curate.enrichment.line_check import Checked, Refusal, checked
 from app.curate.enrichment.line_claims import LineClaims
 from app.curate.enrichment.line_prompt import (
@@ -18,9 +19,11 @@ from app.curate.enrichment.line_prompt import (
     usual_output_tokens,
     wording,
 )
+from app.curate.enrichment.line_scan import Choice
 from app.curate.enrichment.line_store import LineStore
 from app.curate.enrichment.line_tags import tags_of
-from app.llm import CallContext, InvalidReply, Models, ReplyMode, UsageTotals
+from app.curate.enrichment.pictures import Reason
+from app.llm import CallContext, InvalidReply, Models, ReplyMode, Sighted, UsageTotals
 from app.llm.ask import FREE, estimated_input
 from app.llm.chat import TokenUsage
 from app.llm.writing_model import WritingModel
@@ -36,7 +39,8 @@ _LAST_PARTS = 5  # of the last try: few items in each, mostly one
 class Task:
     """Which lines are wanted: those of one catalogue, asked for by one `holder` of claims.
 
-    In a `renewal`, all items are asked for once more; its name is the same in every process.
+    In a `renewal`, all items are asked for once more; its name is the same in every process. With
+    `images`, the model sees the pictures of items.
     """
 
     language: str
@@ -60,6 +64,7 @@ class Lines:
     of: dict[str, ItemLine] = field(default_factory=dict)
     kept: int = 0  # of these, lines that were paid for before
     failed: dict[str, Refusal] = field(default_factory=dict)
+    unseen: Counter[Reason] = field(default_factory=Counter)  # why pictures were not shown
     elsewhere: list[Item] = field(default_factory=list)  # another process asks for them now
 
 
@@ -146,7 +151,30 @@ class LineWriter:
         if self._pictures is not None:
             await self._pictures.aclose()
 
-    async def current(self, task: Task, items: Collection[Item]) -> set[str]:
+    async def wanting(self, task: Task, items: Sequence[Item], only: Choice) -> list[Item]:
+        """Those of some items whose line is to be written, by what their records say."""
+        open_to = [item for item in items if item.line is None or item.line.source != "owner"]
+        bare = [item for item in open_to if item.line is None]
+        if only == "missing":
+            return bare
+        if only == "all":
+            return open_to
+        described = [item for item in open_to if item.line is not None]
+        current = await self._current(task, described)
+        return [*bare, *(item for item in described if item.id not in current)]
+
+    async def unpaid(self, task: Task, items: Sequence[Item]) -> list[Item]:
+        """Those of some items without a line that is kept, and one of several that are alike."""
+        alike = {task.digest(item): item for item in items}
+        kept = await self._store.get_many([_name(task, digest) for digest in alike])
+        return [item for digest, item in alike.items() if _name(task, digest) not in kept]
+
+    async def mode(self) -> ReplyMode:
+        """The reply mode in which the model is asked. Raises as `write`."""
+        assert self._model is not None
+        return await self._model.mode()
+
+    async def _current(self, task: Task, items: Collection[Item]) -> set[str]:
         """The ids of items that have the line that a model has written for this wording."""
         kept = await self._store.get_many([task.digest(item) for item in items])
         return {
@@ -156,11 +184,18 @@ class LineWriter:
         }
 
     def estimate(
-        self, sample: Sequence[Item], total: int, language: str, guidance: str
+        self,
+        sample: Sequence[Item],
+        total: int,
+        language: str,
+        guidance: str,
+        *,
+        images: bool = False,
     ) -> LineEstimate:
-        """What `total` items need, of which this is a sample."""
+        """What `total` items need, of which this is a sample; with `images` all are seen."""
         read_tokens = written = calls = 0
-        for some in _questions(sample):
+        pictures = {item.id: item.image_url for item in sample if images}
+        for some in questions(sample, pictures):
             question = LineQuestion([shown for shown, _ in some], language, guidance)
             read_tokens += estimated_input(turn_of(question, ReplyMode.JSON_SCHEMA, 0))
             written += usual_output_tokens(len(some))
@@ -182,13 +217,16 @@ class LineWriter:
     async def _write(self, task: Task, wanted: dict[str, list[Item]], lines: Lines) -> None:
         """Ask for all lines, again for those refused, and at last for each about alone."""
         reasons: dict[str, Refusal] = {}
+        shown = await self.shown(task, [same[0] for same in wanted.values()])
+        lines.unseen += shown.missing
         for attempt in range(1, _TRIES + 1):
             for some in _parts(wanted, attempt, reasons):
-                for question in _questions([wanted[digest][0] for digest in some]):
+                items = [wanted[digest][0] for digest in some]
+                for question in questions(items, shown.pictures):
                     found = await self._asked(task, question)
                     digests = [task.digest(item) for _, item in question]
                     good = {digests[number - 1]: text for number, text in found.lines.items()}
-                    await self._keep(task, good)
+                    await self.keep(task, good)
                     for digest, text in good.items():
                         _use(wanted.pop(digest), text, lines)
                     for number, why in found.refused.items():
@@ -198,13 +236,18 @@ class LineWriter:
             _fail(same, reasons[digest], lines)
         wanted.clear()
 
+    async def shown(self, task: Task, items: Sequence[Item]) -> ItemsShown:
+        """The pictures of items, where the owner wants the model to see them and it does."""
+        if not task.images or self._pictures is None:
+            return ItemsShown()
+        model = task.context.model
+        if isinstance(model, Sighted) and not await model.sees(self._timeout_s):
+            return ItemsShown()
+        return await self._pictures.of(items)
+
     async def _asked(self, task: Task, question: Sequence[tuple[ShownItem, Item]]) -> Checked:
         assert self._model is not None
-        shown = [shown for shown, _ in question]
-        if task.images and self._pictures is not None:
-            seen = await self._pictures.of([item for _, item in question])
-            shown = [replace(one, picture=seen.get(item.id, "")) for one, item in question]
-        asked = LineQuestion(shown, task.language, task.guidance)
+        asked = LineQuestion([shown for shown, _ in question], task.language, task.guidance)
         try:
             said = await self._model.ask(
                 task.context, lambda mode: turn_of(asked, mode, self._timeout_s), read
@@ -213,7 +256,8 @@ class LineWriter:
             return Checked(refused=dict.fromkeys(range(1, len(question) + 1), "missing"))
         return checked(asked, said)
 
-    async def _keep(self, task: Task, good: Mapping[str, str]) -> None:
+    async def keep(self, task: Task, good: Mapping[str, str]) -> None:
+        """Keep lines by the digests of their items; `write` finds them."""
         names = {_name(task, digest): text for digest, text in good.items()}
         await self._store.put_many(names | dict(good))
 
@@ -235,8 +279,10 @@ def _parts(
     return mixed + [others[start : start + size] for start in range(0, len(others), size)]
 
 
-def _questions(items: Sequence[Item]) -> Iterator[list[tuple[ShownItem, Item]]]:
-    """The items as questions, each of items with different tags."""
+def questions(
+    items: Sequence[Item], pictures: Mapping[str, str]
+) -> Iterator[list[tuple[ShownItem, Item]]]:
+    """The items as questions, each of items with different tags; pictures by item id."""
     waiting = list(items)
     while waiting:
         some, waiting = waiting[:LINES], waiting[LINES:]
@@ -247,7 +293,8 @@ def _questions(items: Sequence[Item]) -> Iterator[list[tuple[ShownItem, Item]]]:
             if tag is None:
                 waiting.append(item)
             else:
-                question.append((ShownItem(tag, text, item.title), item))
+                picture = pictures.get(item.id, "")
+                question.append((ShownItem(tag, text, item.title, picture), item))
         yield question
 
 

@@ -57,10 +57,10 @@ EVERY = {item: f"What is {item}?" for item in ITEMS}
 
 async def test_every_outcome_comes_with_its_note(api: BatchApi, batch_server: BatchServer) -> None:
     totals, seen = UsageTotals(), []
-    run = BatchRun(api, MemoryDocuments(), "job-1", price=Price(2.0), totals=totals)
-    assert not await run.begun()
-    assert await run.submit(about(ITEMS)) == 5
-    assert await run.begun()
+    run = BatchRun(api, MemoryDocuments(), "shop", price=Price(2.0), totals=totals)
+    assert await run.owner() is None
+    assert await run.submit("job", about(ITEMS)) == 5
+    assert await run.owner() == "job"
     found = {
         note.decode(): outcome
         async for note, outcome in run.outcomes(lambda done, total: seen.append((done, total)))
@@ -78,14 +78,15 @@ async def test_another_process_continues_and_pays_nothing(
 ) -> None:  # fmt: skip
     async with open_room(embedded_url) as room:
         documents = RedisDocuments(room.client, prefix=room.prefix)
-        await BatchRun(api, documents, "job-1").submit(about(ITEMS))
+        await BatchRun(api, documents, "shop").submit("job", about(ITEMS))
         another = BatchRun(
-            BatchApi(client, OpenAIChat(client, "tiny"), times=TIMES), documents, "job-1"
+            BatchApi(client, OpenAIChat(client, "tiny"), times=TIMES), documents, "shop"
         )
-        assert await another.begun()
+        assert await another.owner() == "job"
         assert texts(await outcomes(another)) == EVERY
         assert len(batch_server.batches) == 3
-        assert [kind_id async for kind_id, _ in documents.list("batch")] == ["job-1"]  # no note
+        assert [kind_id async for kind_id, _ in documents.list("batch")] == []
+        assert await another.owner() is None
 
 
 async def test_a_process_that_died_while_it_submitted(
@@ -95,17 +96,17 @@ async def test_a_process_that_died_while_it_submitted(
 
     class Dying(MemoryDocuments):
         async def put(self, kind: object, document_id: str, data: bytes, ttl_s: object) -> None:
-            if document_id == "job-1" and len(batch_server.batches) == 2:
+            if document_id == "shop" and len(batch_server.batches) == 2:
                 raise ConnectionAbortedError
             await super().put(kind, document_id, data, ttl_s)  # type: ignore[arg-type]
 
     documents = Dying()
     with pytest.raises(ConnectionAbortedError):
-        await BatchRun(api, documents, "job-1").submit(about(ITEMS))
+        await BatchRun(api, documents, "shop").submit("job", about(ITEMS))
     survivor = MemoryDocuments()
     survivor.__dict__.update(documents.__dict__)
-    run = BatchRun(api, survivor, "job-1")
-    assert await run.begun()
+    run = BatchRun(api, survivor, "shop")
+    assert await run.owner() == ""
     assert texts(await outcomes(run)) == {item: EVERY[item] for item in "abcd"}
 
 
@@ -114,17 +115,17 @@ async def test_a_process_that_died_while_it_read(
 ) -> None:
     """Of the batch that it was reading all outcomes come again, of that before none."""
     documents = MemoryDocuments()
-    run = BatchRun(api, documents, "job-1")
-    await run.submit(about(ITEMS))
+    run = BatchRun(api, documents, "shop")
+    await run.submit("job", about(ITEMS))
     kept = []
     async with aclosing(run.outcomes()) as found:
         async for note, _ in found:
             kept.append(note)
             if len(kept) == 3:
                 break
-    again = await outcomes(BatchRun(api, documents, "job-1"))
+    again = await outcomes(BatchRun(api, documents, "shop"))
     assert [*again] == ["c", "d", "e"]
-    assert await outcomes(BatchRun(api, documents, "job-1")) == {}
+    assert await outcomes(BatchRun(api, documents, "shop")) == {}
     assert len(batch_server.batches) == 3
 
 
@@ -132,10 +133,11 @@ async def test_nothing_is_submitted_where_there_is_no_batch_api(
     api: BatchApi, batch_server: BatchServer
 ) -> None:
     batch_server.instead = 404
-    run = BatchRun(api, MemoryDocuments(), "job-1")
+    run = BatchRun(api, MemoryDocuments(), "shop")
     with pytest.raises(NoBatchApi):
-        await run.submit(about(ITEMS))
-    assert not await run.begun()
+        await run.submit("job", about(ITEMS))
+    assert await run.owner() is None
+    batch_server.instead = None
     assert await outcomes(run) == {}
 
 
@@ -148,18 +150,18 @@ async def test_batches_before_an_outage_count(api: BatchApi, batch_server: Batch
                 batch_server.faults[BATCHES] = [503] * 9
             yield one
 
-    run = BatchRun(api, documents, "job-1")
+    run = BatchRun(api, documents, "shop")
     with pytest.raises(ModelUnavailable):
-        await run.submit(until_an_outage())
-    assert await run.begun()
+        await run.submit("job", until_an_outage())
+    assert await run.owner() == ""
     assert texts(await outcomes(run)) == {item: EVERY[item] for item in "ab"}
 
 
 async def test_failures_have_their_notes(api: BatchApi, batch_server: BatchServer) -> None:
     batch_server.output = lambda requests: [answered(requests[0])]
     batch_server.errors = lambda requests: [refused(one) for one in requests[1:]]
-    run = BatchRun(api, MemoryDocuments(), "job-1")
-    await run.submit(about(ITEMS))
+    run = BatchRun(api, MemoryDocuments(), "shop")
+    await run.submit("job", about(ITEMS))
     found = await outcomes(run)
     assert sorted(texts(found)) == ["a", "c", "e"]
     assert sorted(found) == ITEMS
@@ -170,8 +172,8 @@ async def test_what_the_provider_has_removed_has_no_outcome(
     api: BatchApi, batch_server: BatchServer, gone: str
 ) -> None:
     documents: Documents = MemoryDocuments()
-    run = BatchRun(api, documents, "job-1")
-    await run.submit(about(ITEMS))
+    run = BatchRun(api, documents, "shop")
+    await run.submit("job", about(ITEMS))
     if gone == "batches":
         batch_server.batches.clear()
     else:
@@ -184,8 +186,21 @@ async def test_what_the_provider_has_removed_has_no_outcome(
 
 async def test_runs_do_not_mix(api: BatchApi) -> None:
     documents = MemoryDocuments()
-    first, second = (BatchRun(api, documents, name) for name in ("job-1", "job-2"))
-    await first.submit(about(["a"]))
-    await second.submit(about(["b"]))
+    first, second = (BatchRun(api, documents, name) for name in ("shop", "books"))
+    await first.submit("job", about(["a"]))
+    await second.submit("job", about(["b"]))
     assert [*await outcomes(first)] == ["a"]
     assert [*await outcomes(second)] == ["b"]
+
+
+async def test_what_has_not_ended_can_be_cancelled(
+    api: BatchApi, batch_server: BatchServer
+) -> None:
+    batch_server.states = ["in_progress"] * 500
+    batch_server.output = lambda requests: [answered(requests[0])]
+    run = BatchRun(api, MemoryDocuments(), "shop")
+    await run.submit("job", about(ITEMS))
+    await run.cancel()
+    assert [batch["status"] for batch in batch_server.batches.values()] == ["cancelling"] * 3
+    assert sorted(texts(await outcomes(run))) == ["a", "c", "e"]
+    await run.cancel()

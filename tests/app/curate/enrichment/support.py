@@ -11,6 +11,7 @@ from app.curate.enrichment.enrichment import Enrichment
 from app.curate.enrichment.line_writer import Lines, LineWriter, Task
 from app.llm import STAGES, ChatModel, Models, Price, ReplyMode, StageModel
 from app.llm.ask import FREE
+from app.llm.batches import BatchApi
 from app.settings import Settings
 from app.storage.documents import Documents
 from tree.item import Item
@@ -21,7 +22,7 @@ MANY = 10**12
 
 def items_of(prompt: str) -> dict[int, tuple[str, str]]:
     """The tags and texts of a question by their numbers."""
-    listed = prompt.split("\n\nItems:\n", maxsplit=1)[1].split("\nPicture of", maxsplit=1)[0]
+    listed = prompt.split("\n\nItems:\n", maxsplit=1)[1]
     found = re.findall(r"^(\d+)\. \[([^\]]+)\] (.+)$", listed, re.MULTILINE)
     assert len(listed.splitlines()) == len(found)
     return {int(number): (tag, text) for number, tag, text in found}
@@ -58,9 +59,11 @@ def models_of(
     *,
     mode: ReplyMode = ReplyMode.JSON_SCHEMA,
     price: Price = FREE,
+    batches: BatchApi | None = None,
 ) -> Models:
     stages = dict.fromkeys(STAGES, StageModel(chat, price))
-    return Models(stages, documents, mode, 5.0, "here", lines=StageModel(chat, price))
+    lines = StageModel(chat, price)
+    return Models(stages, documents, mode, 5.0, "here", lines=lines, line_batches=batches)
 
 
 def writer_of(chat: ChatModel, documents: Documents, **options: Any) -> LineWriter:
