@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +32,8 @@ _KEPT_LENGTH = 64
 
 _Buckets = npt.NDArray[np.int32]
 _Grams = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
+_importing = Lock()
 
 
 class _LexicalState(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +71,7 @@ class LexicalEmbedder:
         `texts` may be a sample (see `fit_sample`). Deterministic in `texts` and `seed`. With fewer
         texts than dimensions the remaining components are left out.
         """
+        _import_sklearn()
         from sklearn.utils.extmath import randomized_svd
         from threadpoolctl import threadpool_limits
 
@@ -164,10 +168,21 @@ def _features(texts: Sequence[str]) -> "csr_matrix":
 
 
 def _weigh(counts: "csr_matrix", weights: npt.NDArray[np.float32]) -> "csr_matrix":
+    _import_sklearn()
     from sklearn.preprocessing import normalize
 
     counts.data *= weights[counts.indices]
     return normalize(counts, copy=False)
+
+
+def _import_sklearn() -> None:
+    """Import what is used of it: takes a second, and one thread at a time.
+
+    Its modules import each other in circles, in which a second thread finds one half initialised.
+    """
+    with _importing:
+        import sklearn.preprocessing
+        import sklearn.utils.extmath  # noqa: F401
 
 
 class _NgramHasher:
@@ -178,6 +193,7 @@ class _NgramHasher:
     """
 
     def __init__(self) -> None:
+        _import_sklearn()
         from sklearn.utils import murmurhash3_32
 
         self._hash: Callable[[str], int] = murmurhash3_32
