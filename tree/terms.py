@@ -132,7 +132,7 @@ def terms_of(items: Sequence[Item], idf: Idf) -> TermMatrix:
     titles: list[bool] = []
     lengths: list[int] = []
     for row, item in enumerate(items):
-        words = [bucket_of(word) for word in words_of(item.text)]
+        words = [bucket_of(word) for word in words_of(item.passage.whole)]
         title = set(map(bucket_of, words_of(item.title)))
         found = Counter(words)
         owners += [row] * len(found)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tree.item import Item
+from tree.item_line import ItemLine
 from tree.terms import (
     ROW_BYTES,
     TERMS_PER_ITEM,
@@ -107,3 +108,13 @@ def test_common_words_are_kept_and_come_back_as_they_were_stored():
 def test_idf_is_that_of_bm25():
     found = idf(np.array([0, 0.5, 1], np.float32), 10)
     assert found == pytest.approx([np.log(1 + 10.5 / 0.5), np.log(2), np.log(1 + 0.5 / 10.5)])
+
+
+def test_the_words_of_a_line_count_and_a_name_in_the_title_stays():
+    line = ItemLine("A quiet film about beekeeping on a roof, for beginners; goes with honey")
+    told = item("Zxqv 2").with_line(line)
+    (words,) = kept(terms_of([told], shares().idf))
+    assert {bucket_of(word) for word in ("zxqv", "2", "beekeeping", "roof")} <= words
+    plain = item("Zxqv 2")
+    (words,) = kept(terms_of([plain], shares().idf))
+    assert words == {bucket_of("zxqv"), bucket_of("2")}

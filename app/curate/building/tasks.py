@@ -80,7 +80,7 @@ def fit_labeller(sample: StoredRecords) -> Labeller:
 
 def count_words(sample: StoredRecords) -> WordShares:
     """How common each word of a catalogue is, by some of its records."""
-    return WordShares.counted(passage.text for passage in passages_of(sample))
+    return WordShares.counted(passage.whole for passage in passages_of(sample))
 
 
 @_on_one_thread
