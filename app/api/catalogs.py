@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -9,12 +10,14 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.bodies import MERGE_PATCH, json_body, optional_json_body
-from app.api.dependencies import TheCaller, TheCatalog, TheCatalogs
+from app.api.dependencies import TheCaller, TheCatalog, TheCatalogs, TheJobs
 from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
+from app.jobs import Job
 from app.registry import CatalogEnrichment, CatalogGuidance
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
+from tree.snapshot import SemanticTree
 
 router = APIRouter(prefix="/v1/catalogs", tags=["catalogs"])
 
@@ -26,6 +29,23 @@ class EnrichmentCounts(BaseModel):
 
     enriched: int
     waiting: int = Field(description="Items that users may see, and that have no line.")
+    failed: int = Field(
+        description="Of these, how many got no usable line in the newest enrichment."
+    )
+    cost_usd: float = Field(description="Of the enrichments that are still in the list of jobs.")
+
+    @classmethod
+    def of(cls, catalog: Catalog, tree: SemanticTree, jobs: Sequence[Job]) -> "EnrichmentCounts":
+        """The counts of a version of the tree, and what `jobs` say, the newest first."""
+        enriched, waiting = tree.line_counts(time.time())
+        own = [job for job in jobs if job.type == "enrichment" and job.catalog_id == catalog.id]
+        results = (job.result for job in own if job.result and not job.params.get("dry_run"))
+        refused = next(results, {}).get("failed")
+        failed = sum(refused.values()) if isinstance(refused, dict) else 0
+        cost_usd = round(sum(job.cost_usd for job in own), 6)
+        return cls(
+            enriched=enriched, waiting=waiting, failed=min(failed, waiting), cost_usd=cost_usd
+        )
 
 
 class CatalogView(BaseModel):
@@ -110,13 +130,14 @@ class CatalogList(BaseModel):
 
 
 @router.get("", operation_id="list_catalogs", responses=problems())
-async def list_catalogs(catalogs: TheCatalogs, caller: TheCaller) -> CatalogList:
+async def list_catalogs(catalogs: TheCatalogs, jobs: TheJobs, caller: TheCaller) -> CatalogList:
     """List the catalogues of the caller's key, including those that cannot be served (`problem`).
 
     A service that starts on an empty store creates one named `default`.
     """
     reached = [entry for entry in await catalogs.list() if caller.reaches(entry.name)]
-    found = await asyncio.gather(*map(_shown, reached))
+    stored = await jobs.list()
+    found = await asyncio.gather(*(_shown(one, stored) for one in reached))
     return CatalogList(catalogs=[view for view in found if view is not None])
 
 
@@ -132,6 +153,7 @@ async def list_catalogs(catalogs: TheCatalogs, caller: TheCaller) -> CatalogList
 async def put_catalog(
     response: Response,
     catalogs: TheCatalogs,
+    jobs: TheJobs,
     catalog: _Name,
     settings: Annotated[CatalogSettings, Depends(optional_json_body(CatalogSettings))],
 ) -> CatalogView:
@@ -160,7 +182,7 @@ async def put_catalog(
     if created:
         response.status_code = HTTPStatus.CREATED
         response.headers["Location"] = f"/v1/catalogs/{catalog}"
-    return await _view(made)
+    return await _view(made, await jobs.list(made.name))
 
 
 @router.patch(
@@ -171,17 +193,19 @@ async def put_catalog(
 )
 async def patch_catalog(
     catalogs: TheCatalogs,
+    jobs: TheJobs,
     found: TheCatalog,
     patch: Annotated[CatalogPatch, Depends(json_body(CatalogPatch, MERGE_PATCH))],
 ) -> CatalogView:
     """Change the settings of a catalogue that may change; other settings shape the stored tree."""
-    return await _view(await catalogs.change(found, patch.of))
+    changed = await catalogs.change(found, patch.of)
+    return await _view(changed, await jobs.list(changed.name))
 
 
 @router.get("/{catalog}", operation_id="get_catalog", responses=problems())
-async def get_catalog(catalogs: TheCatalogs, catalog: _Name) -> CatalogView:
+async def get_catalog(catalogs: TheCatalogs, jobs: TheJobs, catalog: _Name) -> CatalogView:
     """Get a catalogue: its settings, and the shape of its tree."""
-    view = await _shown(await catalogs.look(catalog))
+    view = await _shown(await catalogs.look(catalog), await jobs.list(catalog))
     if view is None:
         raise UnknownCatalog(catalog)
     return view
@@ -209,12 +233,12 @@ async def delete_catalog(
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _shown(listed: ListedCatalog) -> CatalogView | None:
+async def _shown(listed: ListedCatalog, jobs: Sequence[Job]) -> CatalogView | None:
     """The view of a catalogue; None when it was just deleted."""
     catalog, flaw = listed.catalog, listed.flaw
     if catalog is not None:
         try:
-            return await _view(catalog)
+            return await _view(catalog, jobs)
         except CatalogDeleted:
             return None
         except CorruptSnapshot as error:
@@ -233,9 +257,8 @@ async def _shown(listed: ListedCatalog) -> CatalogView | None:
     )
 
 
-async def _view(catalog: Catalog) -> CatalogView:
+async def _view(catalog: Catalog, jobs: Sequence[Job]) -> CatalogView:
     tree = await catalog.store.load()
-    enriched, waiting = tree.line_counts(time.time())
     return CatalogView(
         name=catalog.name,
         settings=catalog.settings_of(tree),
@@ -243,5 +266,5 @@ async def _view(catalog: Catalog) -> CatalogView:
         tree_version=tree.version,
         nodes=tree.node_count,
         depth=tree.root.height,
-        enrichment=EnrichmentCounts(enriched=enriched, waiting=waiting),
+        enrichment=EnrichmentCounts.of(catalog, tree, jobs),
     )

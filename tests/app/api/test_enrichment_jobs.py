@@ -53,6 +53,9 @@ def test_an_enrichment_is_a_job_that_says_what_it_cost(modelled, demo_items, hos
     assert job["result"]["enriched"] == 60
     assert job["cost_usd"] == pytest.approx(job["result"]["cost_usd"], abs=1e-6)
     assert job["cost_usd"] > 0
+    shown = modelled.get(CATALOG).json()["enrichment"]
+    cost = pytest.approx(job["cost_usd"], abs=1e-6)
+    assert shown == {"enriched": 60, "waiting": 0, "failed": 0, "cost_usd": cost}
     path = f"{CATALOG}/items/{demo_items[0].id}/enrichment"
     line = modelled.get(path).json()
     assert line["text"] == line_of(demo_items[0].title)

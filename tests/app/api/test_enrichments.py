@@ -147,10 +147,11 @@ def test_a_batch_tells_what_became_of_every_row(api, catalog):
 
 
 def test_a_catalogue_shows_how_many_items_have_a_line(api, films):
+    nothing = {"failed": 0, "cost_usd": 0.0}
     api.put(path(films, "f1"), json={"text": WALKS})
     api.patch(item_path(films, "f2"), json={"hidden": True})
-    assert api.get(films).json()["enrichment"] == {"enriched": 1, "waiting": 38}
+    assert api.get(films).json()["enrichment"] == {**nothing, "enriched": 1, "waiting": 38}
     api.patch(item_path(films, "f1"), json={"hidden": True})
-    assert api.get(films).json()["enrichment"] == {"enriched": 1, "waiting": 38}
+    assert api.get(films).json()["enrichment"] == {**nothing, "enriched": 1, "waiting": 38}
     api.delete(item_path(films, "f1"))
-    assert api.get(films).json()["enrichment"] == {"enriched": 0, "waiting": 38}
+    assert api.get(films).json()["enrichment"] == {**nothing, "enriched": 0, "waiting": 38}
