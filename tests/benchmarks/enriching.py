@@ -58,7 +58,8 @@ def real() -> Iterator[Figure]:
     yield Figure(f"lines of {len(items):,} items, {_CALLS} calls at once of {_MODEL_S:g} s",
                  seconds, "s")  # fmt: skip
     yield Figure("items without a line", len(items) - job["result"]["enriched"], "", "=", 0)
-    yield Figure("lines asked for again", asked.total() - len(asked), "", "≤", 0)
+    refused = (asked.total() - len(asked)) / len(items)
+    yield Figure("lines that were refused, and asked for again", 100 * refused, "%", "≤", 1)
     yield Figure("failed requests meanwhile", busy.failed, "", "=", 0)
     yield Figure("recommend alone, p50", idle.at(50), "ms")
     yield Figure("recommend alone, p99", idle.at(99), "ms")

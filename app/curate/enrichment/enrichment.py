@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 from app.budget import Budget
 from app.curate.enrichment.item_pictures import ItemPictures
-from app.curate.enrichment.line_batches import LineBatches
 from app.curate.enrichment.line_refresher import LineRefresher
 from app.curate.enrichment.line_run import LineRun, SetLines
 from app.curate.enrichment.line_scan import Choice, LineScan
@@ -14,7 +13,6 @@ from app.curate.enrichment.line_writer import LineWriter, Task
 from app.curate.owner_settings import EnrichmentOptions, OwnerSettings
 from app.jobs import Job, JobFailed, JobReport
 from app.llm import ModelRejected, Models, ModelUnavailable
-from app.llm.batch_run import BatchRun
 from app.llm.errors import NoBatchApi
 from app.llm.writing_model import WritesNoText
 from app.settings import Settings
@@ -119,6 +117,9 @@ class Enrichment:
 
     async def _by_batches(self, job: Job, task: Task, only: Choice, report: JobReport) -> int:
         """Keep lines that the batch API has written; how many came."""
+        from app.curate.enrichment.line_batches import LineBatches  # imports the client library
+        from app.llm.batch_run import BatchRun
+
         api = self._models.line_batches
         if api is None:
             raise NoBatchApi

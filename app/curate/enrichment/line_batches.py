@@ -16,6 +16,7 @@ from app.curate.enrichment.line_prompt import (
 )
 from app.curate.enrichment.line_scan import Choice, LineScan
 from app.curate.enrichment.line_writer import LineWriter, Task, questions
+from app.curate.threads import JOBS
 from app.jobs import JobReport
 from app.llm import InvalidReply, Reply, ReplyMode, Turn, works
 from app.llm.ask import estimated_input
@@ -143,7 +144,8 @@ class LineBatches:
             said = read(asked.mode, reply)
         except InvalidReply:
             return 0
-        lines = checked(LineQuestion(shown, task.language, task.guidance), said).lines
+        question = LineQuestion(shown, task.language, task.guidance)
+        lines = (await JOBS.run(checked, question, said)).lines
         good = {current[number]: text for number, text in lines.items() if number in current}
         await self._writer.keep(task, good)
         return len(good)

@@ -23,6 +23,7 @@ from app.curate.enrichment.line_scan import Choice
 from app.curate.enrichment.line_store import LineStore
 from app.curate.enrichment.line_tags import tags_of
 from app.curate.enrichment.pictures import Reason
+from app.curate.threads import JOBS
 from app.llm import CallContext, InvalidReply, Models, ReplyMode, Sighted, UsageTotals
 from app.llm.ask import FREE, estimated_input
 from app.llm.chat import TokenUsage
@@ -254,7 +255,7 @@ class LineWriter:
             )
         except InvalidReply:
             return Checked(refused=dict.fromkeys(range(1, len(question) + 1), "missing"))
-        return checked(asked, said)
+        return await JOBS.run(checked, asked, said)  # it takes some milliseconds
 
     async def keep(self, task: Task, good: Mapping[str, str]) -> None:
         """Keep lines by the digests of their items; `write` finds them."""
