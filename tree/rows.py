@@ -136,7 +136,7 @@ class Rows:
             self._index = _Index.over(map(self.id, range(self.size)))
         elif self._index.overgrown:
             self._index = self._index.merged()
-        self.words.publish(self.size)
+        self.words.publish(self.size, last)
         self._published_domains = len(self.domains)
         self.head = version
 

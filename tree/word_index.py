@@ -7,6 +7,7 @@ only ever added, so a segment never changes: readers need no lock.
 Memory per row: 48 B terms, 2 B a term in a segment, and 8 B for each word that a segment has.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ _UNINDEXED = 256  # rows that are read from the column
 _COUNTED = 2**18  # rows of a tree up to which sums over all rows are faster than a sort
 
 IntArray = npt.NDArray[np.int32]
+_NOBODY = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +111,8 @@ class WordIndex:
         self.common = common or WordShares.none()
         self.terms: TermMatrix = np.zeros((capacity, ROW_BYTES), np.uint8)
         self._segments: tuple[_IndexedSpan, ...] = ()
+        self._dead: Counter[int] = Counter()  # dead rows by word
+        self._dead_rows = 0
 
     def put(self, start: int, stop: int, terms: TermMatrix | None) -> None:
         """The terms of new rows; None: they have none. `publish` must follow before a search."""
@@ -118,12 +122,15 @@ class WordIndex:
             self.terms = larger
         self.terms[start:stop] = 0 if terms is None else terms
 
-    def publish(self, size: int) -> None:
-        """Put the rows up to `size` into segments.
+    def publish(self, size: int, gone: npt.NDArray[np.integer] = _NOBODY) -> None:
+        """Put the rows up to `size` into segments; the rows `gone` are dead and no longer count.
 
         A small segment is joined with the one before when that is not larger, so that there are
         few, and a row is sorted a few times only.
         """
+        buckets, weights = read_terms(self.terms[gone])
+        self._dead.update(buckets[weights > 0].tolist())
+        self._dead_rows += len(gone)
         segments = list(self._segments)
         start = segments[-1].stop if segments else 0
         if size - start < _UNINDEXED:
@@ -137,12 +144,15 @@ class WordIndex:
         self._segments = tuple(segments)
 
     def idf(self, buckets: Buckets, size: int) -> FloatArray:
-        """How telling words are among the first `size` rows; see `tree.terms.idf`."""
-        return idf(self.shares(buckets, size), size)
+        """How telling words are among the live rows; see `tree.terms.idf`."""
+        return idf(self.shares(buckets, size), size - self._dead_rows)
 
     def shares(self, buckets: Buckets, size: int) -> FloatArray:
-        """The share of the first `size` rows that have each word, of common words an estimate."""
-        counts = np.zeros(len(buckets), np.int64)
+        """The share of the live rows that have each word, of common words an estimate.
+
+        Dead rows are left out, so that a process that has some answers like one that has none.
+        """
+        counts = -self._buried(buckets)
         segments = self._segments
         for segment in segments:
             starts, ends = segment.bounds(buckets)
@@ -150,7 +160,7 @@ class WordIndex:
         newest = np.sort(self._unindexed(segments, size)[0], axis=None)
         counts += np.searchsorted(newest, buckets, side="right")
         counts -= np.searchsorted(newest, buckets, side="left")
-        shares = np.minimum(counts / np.float32(max(size, 1)), 1).astype(np.float32)
+        shares = np.clip(counts / max(size - self._dead_rows, 1), 0, 1).astype(np.float32)
         return np.maximum(shares, self.common.of(buckets))
 
     def matches(self, query: WordQuery, size: int, most: int) -> tuple[IntArray, FloatArray]:
@@ -161,7 +171,7 @@ class WordIndex:
         """
         segments = self._segments
         bounds = [segment.bounds(query.buckets) for segment in segments]
-        counts = np.zeros(len(query.buckets), np.int64)
+        counts = -self._buried(query.buckets)
         for starts, ends in bounds:
             counts += ends - starts
         rows, sums = self._newest(query, segments, size)
@@ -177,6 +187,11 @@ class WordIndex:
             sums = np.concatenate([part for _, part in found])
             rows, sums = rows[rows < size], sums[rows < size]
         return _totals(rows, sums, size)
+
+    def _buried(self, buckets: Buckets) -> npt.NDArray[np.int64]:
+        """How many dead rows have each word."""
+        dead = self._dead
+        return np.array([dead.get(one, 0) for one in buckets.tolist()], np.int64)
 
     def weighted(self, query: WordQuery, rows: npt.NDArray[np.integer]) -> FloatArray:
         """float32[rows]: the sum of what the words of each row count, times their weights."""

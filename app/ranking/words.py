@@ -1,16 +1,16 @@
 """`Words`: the words of a need, and what they add to the scores of items that have them.
 
 Vectors find what an item is about; its very words find names, series and model numbers. The two
-are mixed in two ways (settings chosen on one half of the users and wishes of five catalogues, and
-checked on the other, December 2026):
+are mixed in two ways (December 2026; the first by one half of the users of five catalogues and
+checked on the other, the second by three catalogues and checked on two more):
 
 - A history: by reciprocal ranks. Sums of similarity and word weights were below one of the two
   parts on one catalogue or another; ranks were not. An item gets the similarity of the item that
   stands at its mixed rank by vectors alone, so that popularity and co-occurrence weigh the same.
 - A wish: the similarity plus `wish` times coverage ** 2, where coverage is the share of the wish,
-  by idf ** 3, that an item's words cover. So a name counts, whatever words stand around it: with
-  idf ** 1, "do you have the XK2000" found two of five such items that it finds now. Mixed ranks
-  made wishes without names worse.
+  by idf ** 3, that an item's words cover. So a name counts, whatever words stand around it: "do
+  you have the XK2000" finds its item first in .72 of the cases (industrial goods), in .24 with
+  idf ** 1 and coverage ** 3, in .18 without words. Mixed ranks made wishes without names worse.
 """
 
 from collections.abc import Sequence

@@ -140,3 +140,15 @@ def test_a_million_terms_take_few_bytes():
     )
     assert held / 70_000 <= 100
     assert index.terms.shape == (70_000, ROW_BYTES)
+
+
+def test_dead_rows_do_not_count():
+    alive, all_rows = filled(400), filled(400)
+    all_rows.put(400, 1_000, matrix(600, 8))
+    all_rows.publish(1_000)
+    all_rows.publish(1_000, np.arange(400, 700))
+    all_rows.put(1_000, 1_001, None)
+    all_rows.publish(1_001, np.arange(700, 1_001))
+    distinct = np.unique(read_terms(all_rows.terms[:1_000])[0])
+    assert all_rows.shares(distinct, 1_001).tolist() == alive.shares(distinct, 400).tolist()
+    assert all_rows.idf(distinct, 1_001).tolist() == alive.idf(distinct, 400).tolist()
