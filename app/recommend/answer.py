@@ -44,7 +44,13 @@ async def answer(
         chosen = chooser.chosen
         shown = [int(candidates.rows[one.at]) for one in chosen]
         why = await reasons(
-            tree, found.need, shown, request.explain, pool.store, config.inverse_temperature
+            tree,
+            found.need,
+            shown,
+            [one.item for one in chosen],
+            request.explain,
+            pool.store,
+            config.inverse_temperature,
         )
         unknown = [] if chooser.groups else await groups.unknown()
     contents, cut = fields_of([one.item for one in chosen], request.fields)

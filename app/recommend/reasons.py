@@ -7,23 +7,26 @@ from typing import Literal
 import numpy as np
 
 from app.ranking import Need, strongest
+from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.protocol import ItemRecords
 
-_LONGEST = 80
+_LONGEST, _LONGEST_LINE = 80, 200
 
 
 async def reasons(
     tree: SemanticTree,
     need: Need,
     rows: Sequence[int],
+    items: Sequence[Item],
     explain: Literal["none", "brief", "full"],
     store: ItemRecords,
     inverse_temperature: float,
 ) -> list[str | None]:
-    """One sentence per row; None if the request wants none.
+    """One sentence for each of these rows, whose items are `items`; None if none is wanted.
 
-    `full` names the history item behind it, if that item may be shown.
+    `full` names the history item behind it, if that item may be shown, and says what an item is
+    that matches a wish: its line uses the words in which people ask for it.
     """
     if explain == "none" or not rows:
         return [None] * len(rows)
@@ -34,10 +37,12 @@ async def reasons(
     known = {direction.source for direction in directions if direction.source in tree}
     records, now = await store.items(known) if explain == "full" else {}, time.time()
     found: list[str | None] = []
-    for direction in directions:
+    for direction, item in zip(directions, items, strict=True):
         interest, source = need.interest_of(direction), direction.source
         if interest.origin == "wish":
             reason = f"matches what you said: “{_cut(interest.name)}”"
+            if explain == "full" and item.line is not None:
+                reason += f" — {_cut(item.line.text, _LONGEST_LINE)}"
         elif interest.origin == "title":
             reason = f"because you mentioned “{_cut(interest.name)}”"
         else:
@@ -48,6 +53,6 @@ async def reasons(
     return found
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = _LONGEST) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"

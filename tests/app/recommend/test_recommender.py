@@ -14,6 +14,7 @@ from app.recommend import RecommendConfig, RecommendRequest
 from app.recommend.filters import Condition, Filter
 from app.recommend.recommender import DeadlineExceeded
 from tree.item import Item
+from tree.item_line import ItemLine
 from tree.terms import read_terms
 
 
@@ -197,6 +198,17 @@ async def test_unknown_history_is_reported_and_titles_from_elsewhere_count(demo)
     assert answer.absent_items == ["nope"]
     assert any("Dune" in str(item.fields["title"]) for item in answer.items)
     assert answer.items[0].reason == "because you mentioned “Dune Messiah”"
+
+
+async def test_an_answer_to_a_wish_says_what_the_items_are(demo):
+    line = ItemLine("a desert planet, giant worms and a young heir, for lovers of epics", "owner")
+    assert await demo.curator.set_lines({"book-dune": line}) == {"book-dune": "set"}
+    wish = "giant worms on a desert planet"
+    for explain, more in (("full", f" — {line.text}"), ("brief", "")):
+        answer = await demo.recommender.recommend(ask(instruction=wish, explain=explain, limit=5))
+        [dune] = [item for item in answer.items if item.item_id == "book-dune"]
+        assert dune.reason == f"matches what you said: “{wish}”{more}"
+        assert any(item.reason == f"matches what you said: “{wish}”" for item in answer.items)
 
 
 async def test_a_stranger_gets_a_list_and_popularity_orders_it(shop):
