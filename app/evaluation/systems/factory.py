@@ -35,6 +35,7 @@ class _Embedded(_Parameters):
     embedder: Annotated[str, Field(pattern=NAME_PATTERN)] = DEFAULT_EMBEDDER
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
     fold: bool = True
+    exact_words: Annotated[float, Field(ge=0, le=4)] | None = None
 
 
 class _WithModel(_Embedded):

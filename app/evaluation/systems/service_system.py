@@ -85,6 +85,7 @@ class ServiceOptions:
     effort: EffortName = "balanced"
     diversity: float | None = None
     fold: bool = True  # whether near-duplicates appear once
+    exact_words: float | None = None
     perspective: Perspective | None = None
     k: int | None = None  # items from each leaf, with the strategy `paper`
     signals: bool = False  # whether events of the training users are part of the score
@@ -113,7 +114,8 @@ class ServiceSystem:
         self.name = name
         self.degraded = 0
         self._options = options
-        self._settings = settings
+        words = {} if options.exact_words is None else {"exact_words": options.exact_words}
+        self._settings = settings.model_copy(update=words)
         self._trees = trees
         self._models = models
         self._heard = on_answer

@@ -43,7 +43,7 @@ def test_an_unknown_path_is_a_problem(api, path):
     [
         ("POST", "/livez", "GET, HEAD"),
         ("DELETE", "/v1/catalogs", "GET, HEAD"),
-        ("POST", "/v1/catalogs/default", "DELETE, GET, HEAD, PUT"),
+        ("POST", "/v1/catalogs/default", "DELETE, GET, HEAD, PATCH, PUT"),
         ("POST", "/v1/catalogs/default/items/a", "DELETE, GET, HEAD, PATCH, PUT"),
         ("GET", "/v1/catalogs/default/items:batch", "POST"),
         ("GET", "/v1/catalogs/default/recommend", "POST"),
