@@ -13,6 +13,7 @@ checked on the other, the second by three catalogues and checked on two more):
   idf ** 1 and coverage ** 3, in .18 without words. Mixed ranks made wishes without names worse.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +21,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from tree import terms
 from tree.rows import IntArray
 from tree.snapshot import SemanticTree
-from tree.terms import Buckets, buckets_of, idf, read_terms
+from tree.terms import Buckets, bucket_of, buckets_of, idf, read_terms
 from tree.vectors import FloatArray
 from tree.word_index import WordQuery
 
@@ -32,6 +34,10 @@ _LISTED = 200  # of these, rows that are mixed in
 _COMPARED = 500  # the most similar rows, whose ranks change
 _TELLING = 3  # power of idf for the words of a wish
 _DECIMALS = 3  # of sums that may be of the same words in another order
+# For "find me TRA708T please", where as few items say "please" as have that name. Such items came
+# first in .24 and .68 of the cases (games, industrial goods), in .84 and .99 with a factor of 3.
+_CODE_FACTOR = 10.0
+_CODE = re.compile(r"(?=.*\d)(?=.*[^\W\d_])\w{4,}")
 _BY_WISH = 200  # rows that a beam search gets by the words of a wish
 
 _Positions = npt.NDArray[np.int64]
@@ -184,11 +190,18 @@ def words_of(
 
 
 def _wish(tree: SemanticTree, text: str) -> WordQuery:
-    buckets = buckets_of(text)
+    factors = {bucket_of(word): _factor(word) for word in terms.words_of(text)}
+    buckets = np.array(sorted(factors), np.uint32)
     shares = tree.rows.words.shares(buckets, tree.size)
     buckets, shares = buckets[shares > 0], shares[shares > 0]
     telling = idf(shares, tree.size) ** np.float32(_TELLING)
+    telling *= np.array([factors[bucket] for bucket in buckets.tolist()], np.float32)
     return WordQuery(buckets, telling / telling.sum(dtype=np.float32))
+
+
+def _factor(word: str) -> float:
+    """What a word of a wish counts: letters and digits in one word are a name, never small talk."""
+    return _CODE_FACTOR if _CODE.fullmatch(word) else 1.0
 
 
 def _first(values: FloatArray, most: int) -> _Positions:

@@ -80,6 +80,16 @@ async def test_the_rarer_word_of_two_decides(tree: SemanticTree):
     assert both[0] == "8"
 
 
+async def test_a_model_number_outweighs_words_around_it_that_are_as_rare(tree: SemanticTree):
+    more = [
+        Item(id="300", title="Please find me online"),
+        Item(id="301", title="Lamp XK-9 TRA708T"),
+    ]
+    tree = tree.apply(place.plan(tree, more, random_vectors(2)))
+    found, _ = await ranked(tree, ranker(), need(tree, wish="please find me TRA708t online"))
+    assert found[0] == "301"
+
+
 async def test_the_better_of_two_wishes_counts(tree: SemanticTree):
     words = words_of(tree, [], 1.0, ["number9", "number10 of every title"])
     one = need(tree)
