@@ -64,7 +64,7 @@ class Chooser:
         self._pool = pool
         self._tree = tree
         self._rules = rules
-        self._things = NearDuplicates()
+        self._things = NearDuplicates(rules.group_by)
         self._now = time.time()
         if apart_from is not None:
             self._things.add(apart_from, -1)
@@ -100,7 +100,7 @@ class Chooser:
         rules = self._rules
         if not item.is_shown(self._now) or not (rules.passes is None or rules.passes.holds(item)):
             return
-        if rules.fold and (place := self._things.find(item)) is not None:
+        if rules.fold and (place := self._things.fold(item)) is not None:
             folded = self.folded if place < 0 else self.chosen[place].folded
             if len(folded) < MOST_FOLDED:
                 folded.append(item.id)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from app.recommend.filters import values_of
+from app.recommend.filters import field_of, values_of
 from app.recommend.form_words import QUANTITY, says_only_form, without_edition
 from tree.item import Item, normalise
 
@@ -33,7 +33,7 @@ _WORD = re.compile(r"[a-z0-9]+[+#]*")
 
 
 class NearDuplicates:
-    """Items so far, each a thing of its own, to find the one that another item repeats.
+    """Items so far, each a thing of its own, to fold the items that repeat one of them.
 
     Two items are near-duplicates if they have the same domain, no telling attribute with
     different values (artist, brand, year …), and
@@ -43,30 +43,49 @@ class NearDuplicates:
     - the same description of 80 characters or more, and titles that have three quarters of their
       words in common, among them all numbers.
 
+    The items of one thing that have a telling attribute have a value of it in common: an item
+    without a brand does not bring two brands together.
+
+    With `group_by`, items that have this field are not folded with items that lack it: each group
+    has an item of its own.
+
     Vectors are not compared: those of different titles may be equal, as they are rounded.
     """
 
-    def __init__(self) -> None:
-        self._by_title: dict[tuple[str, str], list[_Thing]] = {}
-        self._by_description: dict[tuple[str, str], list[_Thing]] = {}
+    def __init__(self, group_by: str | None = None) -> None:
+        self._group_by = group_by
+        self._by_title: dict[_Key, list[_Thing]] = {}
+        self._by_description: dict[_Key, list[_Thing]] = {}
 
-    def find(self, item: Item) -> int | None:
-        """The place of the first item so far that this one is a near-duplicate of."""
+    def fold(self, item: Item) -> int | None:
+        """The place of the first item so far that this one is a near-duplicate of, or None.
+
+        What is folded later behind the same item must agree with this one, too.
+        """
         one = _Thing(item, -1)
-        for other in self._by_title.get(one.title_key, ()):
-            if not _contradict(item, other.item) and _agree(one, other):
-                return other.place
-        for other in self._by_description.get(one.description_key, ()):
-            if not _contradict(item, other.item) and _titles_alike(item.title, other.item.title):
-                return other.place
+        for other in self._by_title.get(self._key(item, title_key(item.title)), ()):
+            if not _contradict(one, other) and _agree(one, other):
+                return other.joined_by(one)
+        for other in self._by_description.get(self._key(item, item.description), ()):
+            if not _contradict(one, other) and _titles_alike(item.title, other.item.title):
+                return other.joined_by(one)
         return None
 
     def add(self, item: Item, place: int) -> None:
         """Add an item that repeats none of the others."""
         one = _Thing(item, place)
-        self._by_title.setdefault(one.title_key, []).append(one)
+        self._by_title.setdefault(self._key(item, title_key(item.title)), []).append(one)
         if len(item.description) >= _TELLING_DESCRIPTION:
-            self._by_description.setdefault(one.description_key, []).append(one)
+            self._by_description.setdefault(self._key(item, item.description), []).append(one)
+
+    def _key(self, item: Item, text: str) -> "_Key":
+        grouped = self._group_by is not None and any(
+            value != "" for value in values_of(field_of(item, self._group_by))
+        )
+        return normalise(item.domain), text, grouped
+
+
+_Key = tuple[str, str, bool]
 
 
 @dataclass(frozen=True)
@@ -74,13 +93,17 @@ class _Thing:
     item: Item
     place: int
 
-    @property
-    def title_key(self) -> tuple[str, str]:
-        return normalise(self.item.domain), title_key(self.item.title)
+    @cached_property
+    def telling(self) -> dict[str, set[str]]:
+        """Of each telling attribute, the values that all items of this thing have in common."""
+        found = {name: _values(self.item, name) for name in _TELLING_ATTRIBUTES}
+        return {name: values for name, values in found.items() if values}
 
-    @property
-    def description_key(self) -> tuple[str, str]:
-        return normalise(self.item.domain), self.item.description
+    def joined_by(self, other: "_Thing") -> int:
+        """The place, after the values of another item of this thing have narrowed the own ones."""
+        for name, values in other.telling.items():
+            self.telling[name] = self.telling.get(name, values) & values
+        return self.place
 
     @cached_property
     def rest(self) -> frozenset[str]:
@@ -147,19 +170,17 @@ def _telling_words(text: str) -> Sequence[str]:
     return () if says_only_form(words, looks=True) else words
 
 
-def _contradict(one: Item, other: Item) -> bool:
+def _contradict(one: _Thing, other: _Thing) -> bool:
     """Whether both have an attribute that tells two things apart, with different values."""
-    if not one.attributes or not other.attributes:
-        return False
-    for name in _TELLING_ATTRIBUTES:
-        left, right = _values(one, name), _values(other, name)
-        if left and right and not left & right:
-            return True
-    return False
+    return any(
+        name in other.telling and not values & other.telling[name]
+        for name, values in one.telling.items()
+    )
 
 
 def _values(item: Item, name: str) -> set[str]:
-    return {normalise(str(value)) for value in values_of(item.attributes.get(name))}
+    values = values_of(item.attributes.get(name))
+    return {normalise(str(value)) for value in values if value != ""}
 
 
 def _agree(one: _Thing, other: _Thing) -> bool:

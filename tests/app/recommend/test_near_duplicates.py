@@ -1,5 +1,7 @@
 """Which items are near-duplicates, by their texts alone."""
 
+from itertools import permutations
+
 import pytest
 
 from app.recommend.near_duplicates import NearDuplicates, title_key
@@ -71,8 +73,8 @@ def folds(one: Item, other: Item) -> bool:
     forward, backward = NearDuplicates(), NearDuplicates()
     forward.add(one, 7)
     backward.add(other, 7)
-    found = forward.find(other)
-    assert found == backward.find(one), "which of two comes first makes no difference"
+    found = forward.fold(other)
+    assert found == backward.fold(one), "which of two comes first makes no difference"
     assert found in (None, 7)
     return found == 7
 
@@ -130,6 +132,38 @@ def test_the_same_title_in_another_domain_is_another_thing():
 def test_attributes_that_tell_two_things_apart(one, other, alike):
     first, second = item("Greatest Hits", attributes=one), item("Greatest Hits", attributes=other)
     assert folds(first, second) is alike
+
+
+BRANDS: list[dict[str, str]] = [{}, {"brand": "ACME"}, {"brand": "Other"}, {"brand": ""}]
+
+
+def leaders(things: NearDuplicates, items: list[Item]) -> list[Item]:
+    found: list[Item] = []
+    for one in items:
+        if things.fold(one) is None:
+            things.add(one, len(found))
+            found.append(one)
+    return found
+
+
+@pytest.mark.parametrize("order", [*permutations(BRANDS)])
+@pytest.mark.parametrize("text", ["", LONG])
+def test_no_thing_has_two_brands_whichever_item_comes_first(order, text):
+    shirts = [item("Cotton T-Shirt", description=text, attributes=brand) for brand in order]
+    assert len(leaders(NearDuplicates(), shirts)) == 2
+
+
+@pytest.mark.parametrize("order", [*permutations(BRANDS)])
+def test_each_brand_has_an_item_of_its_own_where_brands_are_groups(order):
+    shirts = [item("Cotton T-Shirt", attributes=brand) for brand in order]
+    found = leaders(NearDuplicates("brand"), shirts)
+    assert sorted(one.attributes.get("brand") or "" for one in found) == ["", "ACME", "Other"]
+
+
+def test_all_items_of_one_thing_have_an_author_in_common():
+    names = [("A", "B"), ("B", "C"), ("C", "A")]
+    books = [item("Essays", attributes={"authors": authors}) for authors in names]
+    assert len(leaders(NearDuplicates(), books)) == 2
 
 
 def test_one_description_carries_words_that_no_list_has():
