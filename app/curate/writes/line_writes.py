@@ -20,7 +20,8 @@ from tree.snapshot import SemanticTree
 from tree.store.protocol import WritableStore
 
 LineResult: TypeAlias = Literal["set", "removed", "unchanged", "unknown", "outdated"]
-"""`unknown`: there is no such item. `outdated`: it is not the content that the line is `of`."""
+"""`unknown`: there is no such item. `outdated`: it is not the content that the line is `of`, or the
+owner has given it a line and this one is a model's."""
 
 _ATTEMPTS = 100
 
@@ -44,7 +45,8 @@ class LineWrites:
 
         Items of a commit, at most a thousand, change at once. No write of an item is lost: where
         one comes first, the line is set on what it wrote. A job `can_wait` for a slow embedder
-        as long as it takes. Raises EmbedderUnavailable.
+        as long as it takes. A model's line never takes the place of an owner's, also not of one
+        that was set while the model was asked. Raises EmbedderUnavailable.
         """
         results: dict[str, LineResult] = {}
         waiting = iter(lines.items())
@@ -118,5 +120,7 @@ def _result(item: Item | None, line: ItemLine | None) -> LineResult:
     if line is None:
         return "unchanged" if item.line is None else "removed"
     if line.of and line.of != item.content_digest:
+        return "outdated"
+    if line.source == "model" and item.line is not None and item.line.source == "owner":
         return "outdated"
     return "unchanged" if item.line == line else "set"

@@ -121,6 +121,25 @@ async def test_lines_of_the_owner_stay_whatever_is_asked_for(demo, demo_items, c
         assert (await lines_in(demo))["book-dune"] == own
 
 
+@pytest.mark.parametrize("only", ["missing", "all"])
+async def test_a_line_that_the_owner_writes_meanwhile_stays(demo, demo_items, chat, only):
+    own = ItemLine("Written by the owner, who knows better than any model.", "owner")
+    dune = next(item for item in demo_items if item.id == "book-dune")
+
+    @dataclass(frozen=True)
+    class Slow:
+        name: str = chat.name
+
+        async def complete(self, turn: Turn) -> Reply:
+            if dune.description[:60] in turn.messages[-1].content:
+                await demo.curator.set_lines({"book-dune": own})
+            return await chat.complete(turn)
+
+    result = await run(enrichment_of(demo, models_of(Slow(), demo.documents)), only=only)
+    assert (await lines_in(demo))["book-dune"] == own
+    assert (result["enriched"], result["changed"]) == (len(demo_items) - 1, 1)
+
+
 async def test_other_guidance_makes_lines_stale(demo, demo_items, chat, hostile_server):
     said = ["We sell books."]
 

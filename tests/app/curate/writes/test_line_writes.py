@@ -65,6 +65,19 @@ async def test_a_line_about_another_text_is_refused(shop):
     await check(shop, {"i1": line})
 
 
+async def test_a_line_of_a_model_never_takes_the_place_of_an_owners(shop):
+    await shop.curator.put([thing(1), thing(2)])
+    model = {
+        one: ItemLine("By a model", "model", thing(int(one[1])).content_digest)
+        for one in ("i1", "i2")
+    }
+    await shop.curator.set_lines({"i1": WALKS})
+    assert await shop.curator.set_lines(model) == {"i1": "outdated", "i2": "set"}
+    await check(shop, {"i1": WALKS, "i2": model["i2"]})
+    assert await shop.curator.set_lines({"i2": WALKS}) == {"i2": "set"}
+    await check(shop, {"i1": WALKS, "i2": WALKS})
+
+
 async def test_writes_keep_the_lines_that_fit(shop):
     await shop.curator.put([thing(1), thing(2), thing(3)])
     model = ItemLine("By a model", "model", thing(2).content_digest)
