@@ -30,6 +30,16 @@ class ModelUnavailable(ModelError):
         self.asked = asked
 
 
+class NoReplyMode(ModelUnavailable):
+    """The model answers, but in no reply mode that can be used: waiting does not help.
+
+    It degrades an answer as an outage does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the model answers, but in no reply mode that can be used")
+
+
 class InvalidReply(ModelError):
     """The model's fault: a reply with nothing usable in it. A retry may help."""
 

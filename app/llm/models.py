@@ -14,6 +14,7 @@ from app.llm.errors import (
     ModelError,
     ModelRejected,
     ModelUnavailable,
+    NoReplyMode,
     UnsupportedReplyMode,
 )
 from app.llm.ledger import STAGES, Stage, StageModel
@@ -76,7 +77,7 @@ class Models:
         """The mode in which slates are asked.
 
         All callers share one probe, which continues when a caller has waited `timeout_s`. Raises
-        ModelUnavailable, ModelRejected.
+        ModelUnavailable, also as NoReplyMode, and ModelRejected.
         """
         if self.mode is None:
             probe = self._probe.begin(anew=time.monotonic() > self._probe_at)
@@ -100,7 +101,7 @@ class Models:
             mode = await probed(model, self.timeout_s)
         except InvalidReply as error:
             self._probe_at = time.monotonic() + _PROBE_PAUSE_S
-            raise ModelUnavailable(str(error)) from error
+            raise NoReplyMode from error
         await self.documents.put("mode", self._mode_key(), mode.encode(), _MODE_TTL_S)
         logger.info("%s answers in the reply mode %s", model.name, mode)
         return mode

@@ -13,7 +13,7 @@ from app.curate.enrichment.line_writer import LineWriter, Task
 from app.curate.owner_settings import EnrichmentOptions, OwnerSettings
 from app.jobs import Job, JobFailed, JobReport
 from app.llm import ModelRejected, Models, ModelUnavailable
-from app.llm.errors import NoBatchApi
+from app.llm.errors import NoBatchApi, NoReplyMode
 from app.llm.writing_model import WritesNoText
 from app.settings import Settings
 from tree.store.protocol import ReadableStore
@@ -100,6 +100,9 @@ class Enrichment:
         except WritesNoText:
             run.result.stopped = "no_text"
             done = run.result
+        except NoReplyMode:  # before a batch
+            run.result.stopped = "invalid"
+            done = run.result
         except ModelUnavailable as error:  # of the batch API
             raise JobFailed("llm_unavailable", str(error), run.result.result(task)) from error
         except NoBatchApi as error:
@@ -111,6 +114,8 @@ class Enrichment:
             case "unavailable":
                 detail = "the model does not answer; start it again, and it goes on"
                 raise JobFailed("llm_unavailable", detail, result)
+            case "invalid":
+                raise JobFailed("llm_invalid", str(NoReplyMode()), result)
             case "no_text":
                 raise JobFailed("no_text", "the model answers with numbers only", result)
         return result

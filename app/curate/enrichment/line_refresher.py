@@ -142,7 +142,7 @@ class LineRefresher:
     async def _put_back(self, ids: Sequence[str], run: LineRun) -> None:
         """What is left waits again; after the budget of a day, for a scan in an hour."""
         match run.result.stopped:
-            case "budget" | "no_text":
+            case "budget" | "invalid" | "no_text":
                 self._worker.clear()
                 self._scan_at = time.monotonic() + _HOUR_S
             case "unavailable":

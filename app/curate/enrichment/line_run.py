@@ -16,6 +16,7 @@ from app.curate.enrichment.pictures import Reason
 from app.curate.writes import LineResult
 from app.jobs import JobReport
 from app.llm import ModelUnavailable
+from app.llm.errors import NoReplyMode
 from app.llm.writing_model import Patience, WritesNoText
 from tree.item_line import ItemLine
 from tree.store.protocol import ReadableStore
@@ -24,8 +25,9 @@ from tree.worker import together
 logger = logging.getLogger(__name__)
 
 SetLines: TypeAlias = Callable[[Mapping[str, ItemLine]], Awaitable[Mapping[str, LineResult]]]
-Stop: TypeAlias = Literal["budget", "unavailable", "no_text"]
-"""Why a run ends early: the budget is spent, the model does not answer, or it writes no text."""
+Stop: TypeAlias = Literal["budget", "unavailable", "invalid", "no_text"]
+"""Why a run ends early: the budget is spent, or the model does not answer, answers in no reply
+mode that can be used, or writes no text."""
 
 _ROUND = 2_000  # items that are chosen at once
 _LATER = 10_000  # items that are looked at again, as another process asks for their lines
@@ -131,6 +133,8 @@ class LineRun:
                 stop = "budget"
             except WritesNoText:
                 stop = "no_text"
+            except NoReplyMode:
+                stop = "invalid"
             except ModelUnavailable as error:
                 stop = "unavailable"
                 if await self._patience.waited(error):
@@ -154,8 +158,8 @@ class LineRun:
             if ended and totals.calls > calls:
                 self._patience.answered()
             await self._use(lines)
-            open_ids = [item.id for item in lines.elsewhere] if ended else _rest(ids, lines)
-            self._report.advance(len(ids) - len(open_ids))
+            unfinished = len(lines.elsewhere) + (0 if ended else len(_rest(ids, lines)))
+            self._report.advance(len(ids) - unfinished)
             self._report.set_cost(totals.cost_usd)
 
     async def _use(self, lines: Lines) -> None:

@@ -32,6 +32,7 @@ from app.llm import (
 )
 from app.llm.ask import FREE
 from app.llm.chat import TokenUsage
+from app.llm.errors import NoReplyMode
 from app.llm.tokens import estimated_tokens
 from app.llm.writing_model import Patience, WritesNoText, WritingModel
 from app.settings import Settings
@@ -219,6 +220,9 @@ class _Run:
             except WritesNoText:
                 self._pending.appendleft(siblings)
                 return "no_text"
+            except NoReplyMode:
+                self._pending.appendleft(siblings)
+                return "unreadable"
             except ModelUnavailable as error:
                 siblings.tries += self._patience.answers > siblings.answers_before
                 siblings.answers_before = self._patience.answers

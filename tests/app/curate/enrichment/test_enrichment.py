@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -216,6 +216,30 @@ async def test_an_outage_ends_the_job_with_what_it_has(demo, demo_items, chat, h
     hostile_server.play([])
     rest = await run(enrichment_of(demo, models_of(chat, demo.documents)))
     assert rest["enriched"] + done["enriched"] == len(demo_items)
+
+
+async def test_a_model_that_answers_nonsense_fails_the_job_at_once(demo, chat, hostile_server):
+    hostile_server.content = lambda _: "hello"
+    models = replace(models_of(chat, demo.documents), mode=None)
+    report = JobReport(job_of())
+    with pytest.raises(JobFailed, match="in no reply mode") as failure:
+        await enrichment_of(demo, models).run(report.job, report)
+    assert failure.value.code == "llm_invalid"
+    assert len(hostile_server.requests) == 3  # one in each mode
+    assert report.job.progress.done == 0
+
+
+async def test_items_that_are_alike_are_no_progress_while_the_model_is_down(
+    demo, demo_items, chat, hostile_server
+):
+    alike = demo_items[0].model_dump(exclude={"id"})
+    copies = [Item(id=f"copy {number}", **alike) for number in range(200)]
+    await demo.curator.apply_batch(copies, [])
+    hostile_server.play([Behaviour.UNAVAILABLE] * 9_999)
+    report = JobReport(job_of())
+    with pytest.raises(JobFailed):
+        await enrichment_of(demo, models_of(chat, demo.documents)).run(report.job, report)
+    assert report.job.progress.done == 0
 
 
 async def test_a_rejected_key_fails_the_job_at_once(demo, chat, hostile_server):

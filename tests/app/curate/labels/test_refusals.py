@@ -147,6 +147,15 @@ async def test_a_model_that_only_decides_writes_no_labels(demo, demo_tree, decis
     assert (outcome.edits, outcome.totals.calls) == ([], 0)
 
 
+async def test_a_model_that_answers_nonsense_is_not_asked_again_and_again(
+    demo, demo_tree, chat, hostile_server
+):
+    hostile_server.content = lambda _: "hello"
+    outcome = await written(demo, labels_by(chat, demo.documents, mode=None), demo_tree)
+    assert set(outcome.kept.values()) == {"unreadable"}
+    assert len(hostile_server.requests) == 3  # one in each mode
+
+
 async def test_without_a_model_nothing_is_asked(demo, demo_tree):
     labels = LabelWriter(Models.none(demo.documents), Settings())
     assert not labels.configured
