@@ -9,11 +9,15 @@ Resource = Literal["calls", "tokens", "cost", "time"]
 
 
 class BudgetExceeded(Exception):
-    """A call does not fit into the rest of a budget."""
+    """A call does not fit into the rest of a budget.
 
-    def __init__(self, resource: Resource) -> None:
+    `needed_usd` is what the call may cost, where that is too much.
+    """
+
+    def __init__(self, resource: Resource, needed_usd: float = 0.0) -> None:
         super().__init__(f"the {resource} left do not allow another call")
         self.resource = resource
+        self.needed_usd = needed_usd
 
 
 class SharedClaim(Protocol):
@@ -83,7 +87,7 @@ class Budget:
         if self.tokens_left < tokens:
             raise BudgetExceeded("tokens")
         if self.cost_left_usd < cost_usd:
-            raise BudgetExceeded("cost")
+            raise BudgetExceeded("cost", cost_usd)
         if self.seconds_left <= seconds:
             raise BudgetExceeded("time")
         self.calls_left -= 1

@@ -1,5 +1,6 @@
 """`Enrichment`: all that writes lines with a model in one catalogue."""
 
+import math
 from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from app.budget import Budget
 from app.curate.enrichment.item_pictures import ItemPictures
 from app.curate.enrichment.line_refresher import LineRefresher
-from app.curate.enrichment.line_run import LineRun, SetLines
+from app.curate.enrichment.line_run import LineRun, RunResult, SetLines
 from app.curate.enrichment.line_scan import Choice, LineScan
 from app.curate.enrichment.line_writer import LineWriter, Task
 from app.curate.owner_settings import EnrichmentOptions, OwnerSettings
@@ -70,7 +71,7 @@ class Enrichment:
             raise JobFailed("no_model", "there is no model: set UNILLMREC_LLM_MODEL")
         options = await self._owner.enrichment()
         if params.dry_run:
-            return await self._estimate(params, options)
+            return await self._estimate(params, options, report)
         limit = params.max_cost_usd
         if limit is None:
             limit = self._settings.llm_enrich_cost_usd
@@ -109,16 +110,8 @@ class Enrichment:
             raise JobFailed("no_batch_api", str(error), run.result.result(task)) from error
         except ModelRejected as error:
             raise JobFailed("model_rejected", str(error), run.result.result(task)) from error
-        result = done.result(task)
-        match done.stopped:
-            case "unavailable":
-                detail = "the model does not answer; start it again, and it goes on"
-                raise JobFailed("llm_unavailable", detail, result)
-            case "invalid":
-                raise JobFailed("llm_invalid", str(NoReplyMode()), result)
-            case "no_text":
-                raise JobFailed("no_text", "the model answers with numbers only", result)
-        return result
+        _check_end(job, task, done)
+        return done.result(task)
 
     async def _by_batches(self, job: Job, task: Task, only: Choice, report: JobReport) -> int:
         """Keep lines that the batch API has written; how many came."""
@@ -135,15 +128,18 @@ class Enrichment:
         return await LineBatches(self._store, self._writer, calls).fill(task, only, report)
 
     async def _estimate(
-        self, params: EnrichmentParams, options: EnrichmentOptions
+        self, params: EnrichmentParams, options: EnrichmentOptions, report: JobReport
     ) -> dict[str, object]:
         """As if no line were there: lines that are paid for are not looked up."""
+        report.phase("estimating", unit="lines")
         tree = await self._store.load()
         ids, total = await LineScan(params.only).sample(tree, _SAMPLE)
         items = list((await self._store.items(ids)).values())
         estimate = self._writer.estimate(
             items, total, self._owner.language, options.guidance, images=options.images
         )
+        report.phase("estimating", total, "lines")
+        report.advance(total)
         told = asdict(estimate)
         if params.batch_api and estimate.cost_usd is not None:
             told["cost_usd"] = estimate.cost_usd / 2
@@ -153,3 +149,20 @@ class Enrichment:
         """End the background work; the next start finds what is left of it."""
         await self.refresher.aclose()
         await self._writer.aclose()
+
+
+def _check_end(job: Job, task: Task, done: RunResult) -> None:
+    """Raise JobFailed when a run has ended in a way that the caller has to mend."""
+    result = done.result(task)
+    match done.stopped:
+        case "unavailable":
+            detail = "the model does not answer; start it again, and it goes on"
+            raise JobFailed("llm_unavailable", detail, result)
+        case "budget" if not (done.enriched or task.context.totals.calls or job.cost_usd):
+            needed = math.ceil(done.needed_usd * 10_000) / 10_000
+            detail = f"one call may cost up to {needed:.4f} USD: give at least that"
+            raise JobFailed("budget_too_small", detail, result)
+        case "invalid":
+            raise JobFailed("llm_invalid", str(NoReplyMode()), result)
+        case "no_text":
+            raise JobFailed("no_text", "the model answers with numbers only", result)

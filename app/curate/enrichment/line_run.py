@@ -46,6 +46,7 @@ class RunResult:
     elsewhere: int = 0  # another process asks for them
     left: int = 0  # not reached
     stopped: Stop | None = None
+    needed_usd: float = 0.0  # by the dearest call that did not fit into the budget
 
     def result(self, task: Task) -> dict[str, object]:
         """As the result of a job."""
@@ -129,7 +130,8 @@ class LineRun:
             try:
                 await self._write(ids, only, lines)
                 continue
-            except BudgetExceeded:
+            except BudgetExceeded as error:
+                self.result.needed_usd = max(self.result.needed_usd, error.needed_usd)
                 stop = "budget"
             except WritesNoText:
                 stop = "no_text"

@@ -100,6 +100,24 @@ async def test_a_budget_leaves_items_to_the_next_job(demo, demo_items, chat, hos
     assert max(asked_titles(hostile_server).values()) == 1
 
 
+async def test_a_budget_below_one_call_says_what_a_call_may_cost(demo, chat, hostile_server):
+    enrichment = enrichment_of(demo, models_of(chat, demo.documents, price=PRICE))
+    with pytest.raises(JobFailed, match="one call may cost up to") as failure:
+        await run(enrichment, max_cost_usd=0.001)
+    assert failure.value.code == "budget_too_small"
+    assert hostile_server.requests == []
+    enough = float(str(failure.value).split("up to ")[1].split()[0])
+    assert (await run(enrichment, max_cost_usd=enough))["enriched"] > 0
+
+
+async def test_a_finished_estimate_has_its_progress(demo, demo_items, chat):
+    report = JobReport(job_of(dry_run=True))
+    await enrichment_of(demo, models_of(chat, demo.documents)).run(report.job, report)
+    progress = report.job.progress
+    assert (progress.phase, progress.done) == ("estimating", len(demo_items))
+    assert progress.total == len(demo_items)
+
+
 async def test_an_estimate_asks_nobody_and_comes_near(demo, demo_items, chat, hostile_server):
     models = models_of(chat, demo.documents, price=PRICE)
     told = await run(enrichment_of(demo, models), dry_run=True)
