@@ -1,5 +1,6 @@
 """Lines that were written elsewhere, from a file: one object with `item_id` and `text` a line."""
 
+from bisect import insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +53,10 @@ class EnrichmentReport:
     def reject(self, number: int, item_id: str | None, problem: str) -> None:
         """Count a line that was not used."""
         self.rejected += 1
-        if len(self.errors) < _REPORTED_ERRORS:
-            shown = item_id[:_ID_CHARS] if item_id and item_id.isprintable() else None
-            self.errors.append(LineError(line=number, id=shown, problem=problem))
+        shown = item_id[:_ID_CHARS] if item_id and item_id.isprintable() else None
+        error = LineError(line=number, id=shown, problem=problem)
+        insort(self.errors, error, key=lambda one: one.line)  # a batch is read before it is set
+        del self.errors[_REPORTED_ERRORS:]
 
     def add(self, batch: LineBatchOfFile, results: Mapping[str, LineResult]) -> None:
         """Count what became of a batch."""

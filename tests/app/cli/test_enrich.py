@@ -124,3 +124,11 @@ def test_many_lines_rebuild_the_tree_of_a_running_service(tmp_path):
         assert line["text"] == "For readers of book-dune."
         done = command(own, "enrich", "--from", str(file), *there, "-c", "nothing")
         assert (done.returncode, "nothing" in done.stderr) == (1, True)
+
+
+def test_lines_that_are_not_used_are_listed_in_their_order(folder, tmp_path):
+    unknown = {"item_id": "nobody", "text": LINES["book-dune"]}
+    file = written(tmp_path / "mixed", unknown, "nonsense", unknown | {"item_id": "none"}, "more")
+    done = command(folder, "enrich", "--from", str(file), "--json")
+    errors = json.loads(done.stdout)["errors"]
+    assert [error["line"] for error in errors] == [1, 2, 3, 4]
