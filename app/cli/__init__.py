@@ -1,5 +1,7 @@
 """`unillmrec`: the command line. `main` is the console script."""
 
+import inspect
+
 import typer
 
 from app.cli import (
@@ -41,6 +43,17 @@ commands.command("doctor")(doctor.doctor)
 commands.add_typer(keys.commands, name="keys")
 commands.add_typer(evaluate.commands, name="evaluate")
 commands.command("version")(serve.version)
+
+
+def _flow_help(group: typer.Typer) -> None:
+    """Join the lines of each paragraph of help: Typer keeps the line breaks of docstrings."""
+    for known in group.registered_commands:
+        paragraphs = (inspect.getdoc(known.callback) or "").split("\n\n")
+        known.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+
+
+for _group in (commands, keys.commands, evaluate.commands):
+    _flow_help(_group)
 
 
 def main() -> None:
