@@ -2,8 +2,9 @@
 
 The words count only where they fill a part of a title of their own: in brackets, after a dash or
 after a comma. There "black" is a colour; in "Black Swan" it is not. Quantities (500 ml, 2-pack,
-3/8" x 4 ft) count anywhere. The lists hold what titles in shops say most often, in some languages.
-A word that is missing here keeps two titles apart.
+3/8" x 4 ft) count anywhere, except a measure in full at the start of a title ("5 Feet Apart"). The
+lists hold what titles in shops say most often, in some languages. A word that is missing here keeps
+two titles apart.
 """
 
 import re
@@ -169,6 +170,11 @@ _GLUED = r"in|ft|g|l|m|pc|pk|ct|yd|er"  # words, too: a unit only where nothing 
 _UNIT = (
     rf"(?:[ -]?(?:{_LENGTHS}|{_WEIGHTS}|{_VOLUMES}|{_COUNTS})(?!\w)\.?"
     rf"|-?(?:{_GLUED})(?!\w)(?!-\d)\.?|[\"'″′”’](?!\w))"
+)
+# What a title of a work may begin with: "5 Feet Apart". Titles in shops begin with "6ft", "16GB".
+OPENING_MEASURE = re.compile(
+    r"\d+[ -](?:inch(?:es)?|feet|foot|yards?|meters?|metres?|grams?|gramm|grammes?|pounds?"
+    r"|ounces?|lit(?:er|re)s?|quarts?|gallons?|pints?)(?!\w)(?! ?[x×])"
 )
 _SIZED = r"size|eu|eur|grösse|groesse|gr\.?|taille|talla|taglia|tamanho|maat|rozmiar|размер"
 _SIDE = r"(?:[ -](?:id|od|l|w|h|d))?(?!\w)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from app.recommend.filters import field_of, values_of
-from app.recommend.form_words import QUANTITY, says_only_form, without_edition
+from app.recommend.form_words import OPENING_MEASURE, QUANTITY, says_only_form, without_edition
 from tree.item import Item, normalise
 
 _LONGEST_TITLE = 400  # characters; a longer one is compared as a whole
@@ -119,7 +119,8 @@ def title_key(title: str) -> str:
 
     Left out are case, punctuation, quantities with a unit ("500 ml", "2-pack"), parts that name
     only a size, colour, platform, format or edition, and, from five words on, their order. Other
-    numbers always stay: they tell the parts of a series from each other.
+    numbers always stay: they tell the parts of a series from each other. So does a measure that
+    begins the title: "5 Feet Apart".
     """
     text = normalise(title.translate(_IGNORED))
     if len(text) > _LONGEST_TITLE:
@@ -127,7 +128,9 @@ def title_key(title: str) -> str:
     kept: list[list[str]] = []
     pieces = _BREAK.split(text)
     for mark, part in zip(["", *pieces[1::2]], pieces[::2], strict=True):
-        words = _words(QUANTITY.sub(" ", part))
+        opening = OPENING_MEASURE.match(part) if not mark else None
+        start = opening.end() if opening else 0
+        words = _words(part[:start] + QUANTITY.sub(" ", part[start:]))
         opened = mark in _OPENING if mark else False
         if (kept or opened) and says_only_form(words, looks=mark != ":"):
             continue
