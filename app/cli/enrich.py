@@ -104,6 +104,8 @@ def enrich(
     else:
         for line in _facts(job.result or {}):
             out.print(line, markup=False, highlight=False)
+    if not dry_run:
+        run(_check_written(job))
 
 
 def _json(job: "Job | None") -> object:
@@ -130,6 +132,13 @@ async def _by_model(
     if rebuilt:
         check_success(rebuilt)
     return job, rebuilt
+
+
+async def _check_written(job: "Job") -> None:
+    """Raises Failed when lines were wanted and not one is there."""
+    done = msgspec.convert(job.result, _Written)
+    if not done.enriched and (done.failed or done.left):
+        raise Failed("not one item has got a line")
 
 
 async def _rebuilt(
@@ -183,7 +192,7 @@ def _facts(result: Mapping[str, object]) -> Iterator[str]:
     )
     if done.failed:
         reasons = ", ".join(f"{count:,} {why}" for why, count in done.failed.items())
-        yield f"no usable line, asked for again tomorrow: {reasons}"
+        yield f"no usable line, asked for again by the next enrich: {reasons}"
     if done.left:
         yield f"{done.left:,} items are left: the budget is spent; see --max-cost-usd"
 

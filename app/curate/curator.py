@@ -72,7 +72,9 @@ class Curator:
         models = models or Models.none(MemoryDocuments())
         labels = LabelWriter(models, settings, owner.language)
         self._refresher = LabelRefresher(store, labels, settings)
-        self._enrichment = Enrichment(store, self._set_lines, models, settings, owner)
+        self._enrichment = Enrichment(
+            store, self._set_lines, models, settings, owner, catalog=catalog_id
+        )
         self._uploads = settings.uploads
         self._importer = Importer(store, settings.uploads, settings.max_unpacked_bytes)
         self._paused_until = 0.0

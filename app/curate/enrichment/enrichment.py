@@ -46,6 +46,7 @@ class Enrichment:
         settings: Settings,
         owner: OwnerSettings,
         *,
+        catalog: str = "",
         patience_s: float = _PATIENCE_S,
     ) -> None:
         """`patience_s`: how long a job waits for the end of an outage."""
@@ -57,7 +58,11 @@ class Enrichment:
         self._patience_s = patience_s
         pictures = ItemPictures(settings.llm_enrich_pictures, settings.llm_picture_hosts)
         self._writer = LineWriter(
-            models, models.documents, pictures, timeout_s=settings.llm_enrich_timeout_s
+            models,
+            models.documents,
+            pictures,
+            timeout_s=settings.llm_enrich_timeout_s,
+            catalog=catalog,
         )
         self.refresher = LineRefresher(store, self._writer, set_lines, settings, owner)
 
@@ -82,6 +87,7 @@ class Enrichment:
             Budget(_MANY, _MANY, max(0.0, limit - job.cost_usd)),
             renewal=job.id if params.only == "all" else "",
             images=options.images,
+            again=True,
         )
         run = LineRun(
             self._store,

@@ -41,7 +41,8 @@ class Task:
     """Which lines are wanted: those of one catalogue, asked for by one `holder` of claims.
 
     In a `renewal`, all items are asked for once more; its name is the same in every process. With
-    `images`, the model sees the pictures of items.
+    `images`, the model sees the pictures of items. With `again`, also items are asked for that
+    others have asked for in vain today: a person wants them now.
     """
 
     language: str
@@ -50,6 +51,7 @@ class Task:
     claims: LineClaims
     renewal: str = ""
     images: bool = False  # whether the model sees pictures
+    again: bool = False
 
     def digest(self, item: Item) -> str:
         """What the line of an item depends on."""
@@ -93,8 +95,13 @@ class LineWriter:
         pictures: ItemPictures | None = None,
         *,
         timeout_s: float = 120.0,
+        catalog: str = "",
     ) -> None:
-        """`timeout_s`: of one call; a reply with thirty lines takes long. Closes `pictures`."""
+        """`timeout_s`: of one call; a reply with thirty lines takes long. Closes `pictures`.
+
+        What the model cannot describe in this `catalog` is asked for in others.
+        """
+        self._catalog = catalog
         self._models = models
         self._model = WritingModel(models, models.lines) if models.lines else None
         self._documents = documents
@@ -116,14 +123,16 @@ class LineWriter:
         shared_budget: SharedBudget | None = None,
         renewal: str = "",
         images: bool = False,
+        again: bool = False,
     ) -> Task:
         """See Task. Only where a model is configured."""
         assert self._models.lines is not None
         model, price = self._models.lines.model, self._models.lines.price
         context = CallContext(model, price, budget, UsageTotals(), shared_budget)
-        claims = LineClaims(self._documents, holder)
+        scope = f"{self._catalog}\0{self._models.endpoint}\0{model.name}"
+        claims = LineClaims(self._documents, holder, scope)
         images = images and self._pictures is not None
-        return Task(language, guidance, context, claims, renewal, images)
+        return Task(language, guidance, context, claims, renewal, images, again)
 
     async def write(self, task: Task, items: Sequence[Item], lines: Lines) -> None:
         """Add the lines of some items to `lines`, and the reasons why others have none.
@@ -136,7 +145,8 @@ class LineWriter:
             wanted.setdefault(task.digest(item), []).append(item)
         await self._use_kept(task, wanted, lines)
         if not task.renewal:
-            for digest, why in (await task.claims.failed(list(wanted))).items():
+            failed = await task.claims.failed(list(wanted), own=task.again)
+            for digest, why in failed.items():
                 _fail(wanted.pop(digest), why, lines)
         taken = await task.claims.take(list(wanted))
         for digest in [one for one in wanted if one not in taken]:

@@ -45,6 +45,24 @@ def test_a_model_describes_every_item_and_is_paid_once(tmp_path, hostile_server,
     assert len(rows) == DEMO_ITEMS
 
 
+def test_a_run_without_one_line_fails_and_the_next_one_asks_again(tmp_path, hostile_server, more):
+    folder = tmp_path / "data"
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "a", "title": "Boots"}\n{"id": "b", "title": "Lamp"}\n')
+    assert command(folder, "import", str(items)).returncode == 0
+    hostile_server.content = lambda _: '{"lines": []}'
+    for _ in range(2):
+        calls = len(hostile_server.requests)
+        done = command(folder, "enrich", **more)
+        assert (done.returncode, "not one item has got a line" in done.stderr) == (1, True)
+        assert "asked for again by the next enrich: 2 missing" in done.stdout
+        assert len(hostile_server.requests) > calls
+    hostile_server.content = lines_json
+    assert command(folder, "enrich", **more).returncode == 0
+    nothing = command(folder, "enrich", **more)
+    assert (nothing.returncode, nothing.stderr) == (0, "")
+
+
 def test_without_a_model_the_command_says_what_to_set(tmp_path):
     folder = tmp_path / "data"
     assert command(folder, "import", str(DEMO)).returncode == 0

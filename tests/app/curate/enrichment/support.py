@@ -67,7 +67,9 @@ def models_of(
 
 
 def writer_of(chat: ChatModel, documents: Documents, **options: Any) -> LineWriter:
-    return LineWriter(models_of(chat, documents, **options), documents, timeout_s=5.0)
+    catalog = options.pop("catalog", "")
+    models = models_of(chat, documents, **options)
+    return LineWriter(models, documents, timeout_s=5.0, catalog=catalog)
 
 
 def task_of(writer: LineWriter, holder: str = "job", **options: Any) -> Task:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, repeat
 
 import pytest
@@ -144,6 +145,24 @@ async def test_what_is_refused_three_times_is_asked_for_again_tomorrow(
         assert_right(lines.of, items)
         assert lines.failed == {dune.id: "too_long"}
         assert [len(question) for question in asked(hostile_server)] == [10, 1, 1]
+
+    async def calls_of(writer: LineWriter, **options: object) -> int:
+        before = len(hostile_server.requests)
+        lines = await written(writer, [dune], **options)
+        assert lines.failed == {dune.id: "too_long"}
+        return len(hostile_server.requests) - before
+
+    @dataclass(frozen=True)
+    class Other:
+        name: str = "another model"
+        complete = staticmethod(chat.complete)
+
+    assert await calls_of(writer_of(chat, shop.documents, catalog="another")) == 3
+    assert await calls_of(writer_of(Other(), shop.documents)) == 3
+    assert await calls_of(writer_of(chat, shop.documents), holder="a person", again=True) == 3
+    # As a job that goes on in another process:
+    assert await calls_of(writer_of(chat, shop.documents), holder="a person", again=True) == 0
+    assert await calls_of(writer_of(chat, shop.documents)) == 0
 
 
 @pytest.mark.parametrize(
