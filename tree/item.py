@@ -95,6 +95,18 @@ def _clear(text: str, info: ValidationInfo) -> str:
     return text
 
 
+# The address of such an item would be that of the line of another one: "7/enrichment".
+_LINE_PATH = "/enrichment"
+
+
+def _no_line_path(text: str, info: ValidationInfo) -> str:
+    if info.context is not _AS_STORED and text.endswith(_LINE_PATH):
+        raise ValueError(
+            f'must not end with "{_LINE_PATH}": this is the address of an item\'s line'
+        )
+    return text
+
+
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
@@ -115,7 +127,7 @@ _SOME_WORD = Field(json_schema_extra={"pattern": r"^[^\u0000]*\S[^\u0000]*$"})
 WHOLE = BeforeValidator(_whole)
 # An id of something that may be stored already; earlier releases accepted more than `Id`.
 StoredId = Annotated[str, StringConstraints(min_length=1, max_length=256), _Clean, _NO_NUL]
-# An id of an item or a user that is to be stored.
+# An id of a user that is to be stored, or of an item that a user had.
 Id = Annotated[
     StoredId,
     AfterValidator(_not_blank),
@@ -123,6 +135,17 @@ Id = Annotated[
     Field(
         json_schema_extra={
             "pattern": r"^(?=.*\S)(?!(?:.*/)?\.\.?(?:/|$))"
+            r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+        }
+    ),
+]
+# An id of an item that is to be stored.
+ItemId = Annotated[
+    Id,
+    AfterValidator(_no_line_path),
+    Field(
+        json_schema_extra={
+            "pattern": r"^(?=.*\S)(?!(?:.*/)?\.\.?(?:/|$))(?!.*/enrichment$)"
             r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
         }
     ),
@@ -142,7 +165,7 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    id: Id = Field(description='Opaque and unique in its catalogue; "/" is allowed.')
+    id: ItemId = Field(description='Opaque and unique in its catalogue; "/" is allowed.')
     title: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000),

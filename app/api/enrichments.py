@@ -109,8 +109,7 @@ async def put_enrichment(
     """Set the line of an item; the next request can find the item by it.
 
     The line is yours: it stays when the item is put again, also with another text, until you
-    replace or remove it. The line of an item whose id ends with `/enrichment` can only be set in
-    a batch, and so can the item.
+    replace or remove it.
     """
     try:
         line = ItemLine(line_text(content.text))

@@ -16,7 +16,7 @@ from app.catalogs import Catalog
 from app.limits import TooMuch, check_row
 from tree.domains import Domains
 from tree.errors import CorruptSnapshot
-from tree.item import Id, Item, StoredId
+from tree.item import Item, ItemId, StoredId
 from tree.item_line import LineSource
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["items"])
@@ -25,7 +25,7 @@ ITEM_CONTENT = "ItemContent"  # the schema of an item whose id is in the path
 ITEM_PATCH = "ItemPatch"  # the same, with all fields optional
 
 _Id = Annotated[StoredId, id_in_path("items")]
-_NewId = Annotated[Id, id_in_path("items")]
+_NewId = Annotated[ItemId, id_in_path("items")]
 
 
 class EnrichmentView(BaseModel):

@@ -54,7 +54,23 @@ def test_a_misleading_id_is_refused_on_every_way_in(api, films, one):
     assert api.get(films).json()["items"] == 40
 
 
-@pytest.mark.parametrize("one", FINE)
+def test_the_address_of_a_line_is_no_id_of_an_item(api, films):
+    one = "f0/enrichment"
+    put = api.put(item_path(films, one), json={"title": "A"})
+    assert_problem(put, 422, "invalid_request")
+    batch = api.post(f"{films}/items:batch", json={"upserts": [{"id": one, "title": "A"}]})
+    (row,) = batch.json()["results"]
+    assert row["status"] == "rejected"
+    assert 'must not end with "/enrichment"' in row["problem"]["errors"][0]["message"]
+    lines = json.dumps({"id": one, "title": "A"}).encode()
+    kind = {"Content-Type": "application/x-ndjson"}
+    job = ended(api, api.post(f"{films}/imports", content=lines, headers=kind))
+    assert (job["result"]["accepted"], job["result"]["rejected"]) == (0, 1)
+    assert 'must not end with "/enrichment"' in job["result"]["errors"][0]["problem"]
+    assert api.put(user_path(films, one), json={}).status_code == 200
+
+
+@pytest.mark.parametrize("one", [*FINE, "enrichment", "a/enrichments", "a/enrichment/b"])
 def test_dots_within_a_part_are_fine(api, catalog, one):
     assert api.put(item_path(catalog, one), json={"title": "A"}).status_code == 201
     assert api.get(item_path(catalog, one)).json()["id"] == one
@@ -74,15 +90,18 @@ def test_the_description_says_which_ids_are_taken(api):
         put = document["paths"][f"/v1/catalogs/{{catalog}}{path}"]["put"]
         (named,) = [one["schema"] for one in put["parameters"] if one["name"].endswith("_id")]
         patterns.add(named["pattern"])
-    (pattern,) = patterns
-    assert not any(re.search(pattern, one) for one in [*DOTS, *BREAKS, "", "  "])
-    assert all(re.search(pattern, one) for one in FINE)
+    for pattern in patterns:
+        assert not any(re.search(pattern, one) for one in [*DOTS, *BREAKS, "", "  "])
+        assert all(re.search(pattern, one) for one in FINE)
+    (of_items,) = [one for one in patterns if not re.search(one, "7/enrichment")]
+    assert of_items == schemas["Item"]["properties"]["id"]["pattern"]
+    assert len(patterns) == 2
 
 
 def test_what_an_earlier_release_has_stored_is_read_and_can_be_removed(
     api, films, service_settings
 ):
-    old = ["a/../b", "u\n1", "."]
+    old = ["a/../b", "u\n1", ".", "f0/enrichment"]
     asyncio.run(_store(service_settings, films.rpartition("/")[2], old))
     for one in old:
         assert api.get(f"{films}/similar", params={"item_id": one}).status_code == 200
@@ -101,7 +120,7 @@ def test_what_an_earlier_release_has_stored_is_read_and_can_be_removed(
     erased = api.post(f"{films}/users:erase", json={"user_ids": [*old, "nobody", 7, ""]})
     states = [row["status"] for row in erased.json()["results"]]
     assert states == ["erased"] * (len(old) + 1) + ["rejected"] * 2
-    assert erased.json()["results"][-1]["problem"]["errors"][0]["pointer"] == "/user_ids/5"
+    assert erased.json()["results"][-1]["problem"]["errors"][0]["pointer"] == f"/user_ids/{len(old) + 2}"
     assert asyncio.run(_users(service_settings, films.rpartition("/")[2], old)) == [None] * len(old)
     assert api.get(films).json()["items"] == 40
 
