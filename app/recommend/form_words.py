@@ -173,7 +173,7 @@ _UNIT = (
 )
 # What a title of a work may begin with: "5 Feet Apart". Titles in shops begin with "6ft", "16GB".
 OPENING_MEASURE = re.compile(
-    r"\d+[ -](?:inch(?:es)?|feet|foot|yards?|meters?|metres?|grams?|gramm|grammes?|pounds?"
+    r"\A\d{1,4}[ -](?:inch(?:es)?|feet|foot|yards?|meters?|metres?|grams?|gramm|grammes?|pounds?"
     r"|ounces?|lit(?:er|re)s?|quarts?|gallons?|pints?)(?!\w)(?! ?[x×])"
 )
 _SIZED = r"size|eu|eur|grösse|groesse|gr\.?|taille|talla|taglia|tamanho|maat|rozmiar|размер"
