@@ -149,7 +149,8 @@ class Catalogs:
         if name not in (None, offered, *BUILT_IN):
             known = " and ".join(dict.fromkeys(map(repr, (offered, *BUILT_IN))))
             raise UnknownEmbedder(
-                f"unknown embedder {name!r}: this service has {known}; see UNILLMREC_EMBEDDER"
+                f"unknown embedder {name!r}: this service has {known}; for another one, set "
+                f"UNILLMREC_EMBEDDER={name}"
             )
 
     async def holds(self, name: str) -> bool:

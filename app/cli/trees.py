@@ -62,7 +62,11 @@ def rebuild(
     mode: Annotated[Mode, typer.Option(help="What to rebuild.")] = Mode.FULL,
     root: Annotated[int | None, typer.Option(min=0, help="The node of mode subtree.")] = None,
     embedder: Annotated[
-        str | None, typer.Option(help="Give the catalogue another embedder (mode full).")
+        str | None,
+        typer.Option(
+            help="Give the catalogue another embedder (mode full): hybrid, lexical, or the one "
+            "that UNILLMREC_EMBEDDER names."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build, but do not publish.")] = False,
     max_cost_usd: Annotated[

@@ -120,7 +120,10 @@ def test_what_an_earlier_release_has_stored_is_read_and_can_be_removed(
     erased = api.post(f"{films}/users:erase", json={"user_ids": [*old, "nobody", 7, ""]})
     states = [row["status"] for row in erased.json()["results"]]
     assert states == ["erased"] * (len(old) + 1) + ["rejected"] * 2
-    assert erased.json()["results"][-1]["problem"]["errors"][0]["pointer"] == f"/user_ids/{len(old) + 2}"
+    assert (
+        erased.json()["results"][-1]["problem"]["errors"][0]["pointer"]
+        == f"/user_ids/{len(old) + 2}"
+    )
     assert asyncio.run(_users(service_settings, films.rpartition("/")[2], old)) == [None] * len(old)
     assert api.get(films).json()["items"] == 40
 

@@ -118,9 +118,9 @@ def test_rebuild(folder):
     assert command(folder, *again).returncode == 2
     unknown = command(folder, "rebuild", "--embedder", "openai:none")
     assert unknown.returncode == 1
-    assert "unknown embedder 'openai:none': this service has 'hybrid' and 'lexical'" in " ".join(
-        unknown.stderr.split()
-    )
+    said = " ".join(unknown.stderr.split())
+    assert "unknown embedder 'openai:none': this service has 'hybrid' and 'lexical'" in said
+    assert "set UNILLMREC_EMBEDDER=openai:none" in said
     tried = command(folder, "rebuild", "--dry-run").stdout
     assert "nothing was published" in tried
     assert f": {DEMO_ITEMS} items in " in tried
