@@ -16,6 +16,8 @@ from tests.app.curate.enrichment.support import (
     enrichment_of,
     items_of,
     models_of,
+    task_of,
+    writer_of,
 )
 from tests.app.curate.labels.support import eventually
 from tests.servers.hostile import Behaviour
@@ -247,17 +249,20 @@ async def test_a_model_that_answers_nonsense_fails_the_job_at_once(demo, chat, h
     assert report.job.progress.done == 0
 
 
-async def test_items_that_are_alike_are_no_progress_while_the_model_is_down(
+async def test_a_line_that_another_process_writes_is_no_progress(
     demo, demo_items, chat, hostile_server
 ):
-    alike = demo_items[0].model_dump(exclude={"id"})
-    copies = [Item(id=f"copy {number}", **alike) for number in range(200)]
-    await demo.curator.apply_batch(copies, [])
+    models = models_of(chat, demo.documents)
+    writer, language = writer_of(chat, demo.documents), OwnerSettings().language
+    other = task_of(writer, "another process", language=language)
+    held = [other.digest(item) for item in demo_items[::2]]
+    await other.claims.take(held)
     hostile_server.play([Behaviour.UNAVAILABLE] * 9_999)
     report = JobReport(job_of())
     with pytest.raises(JobFailed):
-        await enrichment_of(demo, models_of(chat, demo.documents)).run(report.job, report)
+        await enrichment_of(demo, models).run(report.job, report)
     assert report.job.progress.done == 0
+    await other.claims.release(held)
 
 
 async def test_a_rejected_key_fails_the_job_at_once(demo, chat, hostile_server):
