@@ -13,7 +13,6 @@ checked on the other, the second by three catalogues and checked on two more):
   idf ** 1 and coverage ** 3, in .18 without words. Mixed ranks made wishes without names worse.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +36,7 @@ _DECIMALS = 3  # of sums that may be of the same words in another order
 # For "find me TRA708T please", where as few items say "please" as have that name. Such items came
 # first in .24 and .68 of the cases (games, industrial goods), in .84 and .99 with a factor of 3.
 _CODE_FACTOR = 10.0
-_CODE = re.compile(r"(?=.*\d)(?=.*[^\W\d_])\w{4,}")
+_CODE_LETTERS = 4  # at least: "90s" and "3d" are no names
 _BY_WISH = 200  # rows that a beam search gets by the words of a wish
 
 _Positions = npt.NDArray[np.int64]
@@ -201,7 +200,8 @@ def _wish(tree: SemanticTree, text: str) -> WordQuery:
 
 def _factor(word: str) -> float:
     """What a word of a wish counts: letters and digits in one word are a name, never small talk."""
-    return _CODE_FACTOR if _CODE.fullmatch(word) else 1.0
+    mixed = any(map(str.isdigit, word)) and any(map(str.isalpha, word))
+    return _CODE_FACTOR if mixed and len(word) >= _CODE_LETTERS else 1.0
 
 
 def _first(values: FloatArray, most: int) -> _Positions:
