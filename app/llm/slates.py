@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from string import ascii_uppercase
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +29,8 @@ from app.llm.chat import (
 )
 from app.llm.errors import InvalidReply, ReplyFlaw
 from prompts import Prompt, numbered, phrase
+
+Entry = TypeVar("Entry")
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -202,7 +204,7 @@ class _Picks(msgspec.Struct):
 _picks = msgspec.json.Decoder(_Picks)
 _pick = msgspec.json.Decoder(Pick, strict=False)
 _OBJECT = re.compile(r"\{[^{}]{1,200}\}")
-_UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 # "7: 85 (1)", and variants that models write: bullets, bold, table rows, "85 %", "85/100", commas.
 # Repetitions are bounded, so no text takes quadratic time.
 _LINE = re.compile(
@@ -213,17 +215,25 @@ _LINE = re.compile(
 _NUMBER = re.compile(r"\b\d{1,4}\b")
 
 
+def whole_objects(
+    text: str, form: re.Pattern[str], decoder: msgspec.json.Decoder[Entry]
+) -> list[Entry]:
+    """The entries of a broken or unfinished JSON reply that are whole; `form` finds the objects."""
+    found = []
+    for part in form.findall(text):
+        try:
+            found.append(decoder.decode(part))
+        except UNREADABLE:
+            continue
+    return found
+
+
 def picks_in_json(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
     """The picks in a reply; from broken JSON, the whole picks. Raises InvalidReply."""
     try:
         return _picks.decode(text).picks, Counter()
-    except _UNREADABLE:
-        found = []
-        for part in _OBJECT.findall(text):
-            try:
-                found.append(_pick.decode(part))
-            except _UNREADABLE:
-                continue
+    except UNREADABLE:
+        found = whole_objects(text, _OBJECT, _pick)
     if not found:
         raise InvalidReply("no picks in the reply")
     return found, _flaw("wrong_format")

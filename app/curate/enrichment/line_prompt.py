@@ -10,7 +10,7 @@ import msgspec
 
 from app.llm import InvalidReply, Message, Picture, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
-from app.llm.slates import closed
+from app.llm.slates import UNREADABLE, closed, whole_objects
 from prompts import load, numbered, one_line, phrase
 from tree.item import Item
 
@@ -120,7 +120,6 @@ class _LineReply(msgspec.Struct):
     lines: list[SaidLine]
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 _reply = msgspec.json.Decoder(_LineReply)
 _entry = msgspec.json.Decoder(SaidLine, strict=False)
 
@@ -128,14 +127,8 @@ _entry = msgspec.json.Decoder(SaidLine, strict=False)
 def _in_json(text: str) -> list[SaidLine]:
     try:
         return _reply.decode(text).lines
-    except _UNREADABLE:
-        found = []
-        for part in _OBJECT.findall(text):
-            try:
-                found.append(_entry.decode(part))
-            except _UNREADABLE:
-                continue
-        return found
+    except UNREADABLE:
+        return whole_objects(text, _OBJECT, _entry)
 
 
 def _in_text(reply: Reply) -> list[SaidLine]:

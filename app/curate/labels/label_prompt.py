@@ -10,7 +10,7 @@ import msgspec
 
 from app.llm import InvalidReply, Message, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
-from app.llm.slates import closed
+from app.llm.slates import UNREADABLE, closed, whole_objects
 from prompts import load, numbered, one_line, phrase
 
 GROUPS = 20  # of one question: siblings of the usual fan-out are one question
@@ -116,7 +116,6 @@ class _LabelReply(msgspec.Struct):
     signs: list[_ReplyEntry]
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 _reply = msgspec.json.Decoder(_LabelReply)
 _entry = msgspec.json.Decoder(_ReplyEntry, strict=False)
 
@@ -125,14 +124,8 @@ def _in_json(text: str) -> list[_ReplyEntry]:
     """All entries; those that are complete of a broken reply."""
     try:
         return _reply.decode(text).signs
-    except _UNREADABLE:
-        found = []
-        for part in _OBJECT.findall(text):
-            try:
-                found.append(_entry.decode(part))
-            except _UNREADABLE:
-                continue
-        return found
+    except UNREADABLE:
+        return whole_objects(text, _OBJECT, _entry)
 
 
 def _in_text(text: str) -> list[_ReplyEntry]:
