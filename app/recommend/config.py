@@ -43,7 +43,7 @@ class SearchConfig:
 
 @dataclass(frozen=True, slots=True)
 class SlateConfig:
-    """How the slates of recall and re-rank are judged, and what a model's scores weigh."""
+    """How the slates of recall and re-rank are judged, and what a model's scores weigh at most."""
 
     model_weight: float
     anchors: int

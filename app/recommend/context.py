@@ -97,7 +97,10 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContext(RequestContext):
-    """A request whose stages may ask a model, on one budget."""
+    """A request whose stages may ask a model, on one budget.
+
+    `model_weight` is what its scores weigh in a fusion, 0 … 1; the embedded ranker's have the rest.
+    """
 
     history: History
     effort: Effort
@@ -106,6 +109,7 @@ class ModelContext(RequestContext):
     items_per_leaf: int
     seed: int
     ledger: RequestLedger
+    model_weight: float
     mode: ReplyMode = ReplyMode.JSON_SCHEMA
 
     @property
@@ -158,7 +162,11 @@ def open_ledger(
 
 
 def with_model(
-    context: RequestContext, config: PromptConfig, history: History, ledger: RequestLedger
+    context: RequestContext,
+    config: PromptConfig,
+    history: History,
+    ledger: RequestLedger,
+    model_weight: float,
 ) -> ModelContext:
     """The request with a model. The same version, user and request give the same seed."""
     request = context.request
@@ -174,6 +182,7 @@ def with_model(
         items_per_leaf=config.items_per_leaf,
         seed=int.from_bytes(seed),
         ledger=ledger,
+        model_weight=model_weight,
     )
 
 

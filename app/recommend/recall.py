@@ -67,7 +67,7 @@ async def recall(
         config.anchors,
     )
     by_model = await context.model_ranker.score("recall", question, effort.recall_passes)
-    shares = [config.model_weight, 1 - config.model_weight]
+    shares = [context.model_weight, 1 - context.model_weight]
     fused = reciprocal_rank([by_model.max(axis=1), by_vectors], shares)
     return Recalled(rows, lines, twins, by_model, by_vectors, fused)
 

@@ -176,7 +176,8 @@ class Recommender:
             shared_budget=shared_budget,
         )
         history = await history_of(request, context.tree, context.resolved, self._store)
-        return with_model(context, self._prompt_config, history, ledger)
+        weight = self._config.slates.model_weight
+        return with_model(context, self._prompt_config, history, ledger, weight)
 
     async def _with_reply_mode(self, context: ModelContext) -> ModelContext:
         """The context with the form in which the model replies."""

@@ -65,7 +65,7 @@ async def _with_last_slate(
     passes = effort.rerank_passes + effort.recall_passes
     earlier = recalled.by_model.max(axis=1)[picked]
     mean = (last[:, 0] * effort.rerank_passes + earlier * effort.recall_passes) / passes
-    shares = [config.model_weight, 1 - config.model_weight]
+    shares = [context.model_weight, 1 - context.model_weight]
     fused[picked] = 1 + reciprocal_rank([mean, recalled.by_vectors[picked]], shares)
     return fused
 
