@@ -10,8 +10,8 @@ from typing import IO, Final
 import msgspec
 
 from app.llm.chat import Reply, TokenUsage
+from app.llm.completion import read_completion, read_usage
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
-from app.llm.wire import read_completion, read_usage
 
 ENDPOINT: Final = "/v1/chat/completions"
 

@@ -103,12 +103,15 @@ class TokenUsage:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0  # of the input
+    reasoning_tokens: int = 0  # of the output
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The reply of a model; which fields are set depends on the form of the turn.
 
+    `text` is the answer without the model's thoughts; `only_thinking` says that there were thoughts
+    and no answer, as when all output tokens were spent on them: the model needs more room.
     `letters` maps tokens to log-probabilities. `decisions` has an entry per question: the
     probabilities of the options (one for a predicate), or None when the model declined.
     """
@@ -118,6 +121,7 @@ class Reply:
     decisions: tuple[Mapping[int, float] | None, ...] = ()
     usage: TokenUsage | None = None  # None when the provider does not report it
     complete: bool = True  # False when the reply was cut off at `max_output_tokens`
+    only_thinking: bool = False
     cached: bool = False  # from our cache: no call was made
     keep: Callable[[], Awaitable[None]] | None = (
         None  # stores the reply in the cache; call it once the reply has proved usable

@@ -11,6 +11,9 @@ import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from app.llm.chat import Decisions, Reply, Turn
+from app.llm.chat_body import chat_body, decision_body
+from app.llm.completion import read_completion
+from app.llm.decision_reply import read_decision
 from app.llm.errors import (
     InvalidReply,
     ModelRejected,
@@ -18,7 +21,6 @@ from app.llm.errors import (
     PicturesRefused,
     UnsupportedReplyMode,
 )
-from app.llm.wire import chat_body, decision_body, read_completion, read_decision
 
 logger = logging.getLogger(__name__)
 

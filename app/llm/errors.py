@@ -48,6 +48,21 @@ class InvalidReply(ModelError):
         self.flaw: ReplyFlaw = flaw
 
 
+class AnsweredWithError(InvalidReply):
+    """The endpoint answers 200 with an error in place of a reply.
+
+    `code` is the status that it names, and `kind` its code where that is a word. `words` are the
+    endpoint's own: they may hold keys and prompts.
+    """
+
+    def __init__(self, words: str, code: int | None, kind: str | None) -> None:
+        named = ", ".join(str(one) for one in (code, kind) if one is not None)
+        super().__init__(f"the endpoint answers with an error{f' ({named[:60]})' if named else ''}")
+        self.words = words
+        self.code = code
+        self.kind = kind
+
+
 class ModelRejected(ModelError):
     """Our fault: a wrong key, an unknown model, a request that the endpoint rejects.
 

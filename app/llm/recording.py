@@ -13,8 +13,8 @@ from typing import Literal, Self
 import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
+from app.llm.chat_body import conversation
 from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
-from app.llm.wire import conversation
 
 Failure = Literal["unavailable", "timed_out", "invalid"]
 

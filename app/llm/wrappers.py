@@ -12,9 +12,9 @@ from hashlib import sha256
 import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
+from app.llm.chat_body import conversation
 from app.llm.circuit import Circuit
 from app.llm.errors import ModelError, ModelUnavailable
-from app.llm.wire import conversation
 from app.storage.documents import Documents
 from tree.errors import StoreUnavailable
 
