@@ -319,6 +319,7 @@ class Catalogs:
                 known.follower.persist(partial(self._followed, known, self._lagged))
         elif entry.settings != known.catalog.settings:
             known.catalog = replace(known.catalog, settings=entry.settings)
+            known.catalog.recommender.reword(_prompt_config(entry))
         known.seen = asked_at
         known.trusted_until = 0.0
         return known.catalog
@@ -376,13 +377,20 @@ class Catalogs:
                 self._embedders,
                 self._recommend_config,
                 self._models,
-                PromptConfig(entry.name, entry.settings.perspective, entry.settings.language),
+                _prompt_config(entry),
                 feedback,
                 self._columns,
             ),
             feedback,
             self.registry.documents,
         )
+
+
+def _prompt_config(entry: RegistryEntry) -> PromptConfig:
+    chosen = entry.settings
+    return PromptConfig(
+        entry.name, chosen.perspective, chosen.language, chosen.guidance, chosen.objective
+    )
 
 
 async def _closed(known: _Open) -> None:

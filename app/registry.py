@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.storage.documents import Documents
-from prompts import Perspective
+from prompts import GUIDANCE_CHARS, OBJECTIVE_CHARS, Perspective
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.item import NO_NUL, WHOLE
 from tree.node import TreeSettings
@@ -44,7 +44,10 @@ class InvalidCatalogName(ValueError):
 
 
 CatalogGuidance = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=500, pattern=NO_NUL)
+    str, StringConstraints(strip_whitespace=True, max_length=GUIDANCE_CHARS, pattern=NO_NUL)
+]
+CatalogObjective = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=OBJECTIVE_CHARS, pattern=NO_NUL)
 ]
 
 
@@ -65,7 +68,7 @@ class CatalogEnrichment(BaseModel):
 class CatalogSettings(BaseModel):
     """The shape of a catalogue's tree, and its wording in prompts.
 
-    `guidance` and `enrichment` may change later; the others are fixed at its creation.
+    `guidance`, `objective` and `enrichment` may change later; the others are fixed at its creation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -86,6 +89,11 @@ class CatalogSettings(BaseModel):
     language: str = Field(default="en", min_length=2, max_length=35)
     guidance: CatalogGuidance = Field(
         default="", description="What a model should know of this catalogue and its users."
+    )
+    objective: CatalogObjective = Field(
+        default="",
+        description="What a model should prefer among items that suit, in one or two sentences. "
+        "Without a model it changes nothing.",
     )
     enrichment: CatalogEnrichment = CatalogEnrichment()
 

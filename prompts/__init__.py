@@ -7,6 +7,7 @@ provider's prefix cache.
 """
 
 from prompts.lines import numbered, one_line
+from prompts.owner import GUIDANCE_CHARS, OBJECTIVE_CHARS, owner_note
 from prompts.template import (
     PERSPECTIVES,
     Perspective,
@@ -18,6 +19,8 @@ from prompts.template import (
 )
 
 __all__ = [
+    "GUIDANCE_CHARS",
+    "OBJECTIVE_CHARS",
     "PERSPECTIVES",
     "Perspective",
     "Prompt",
@@ -26,5 +29,6 @@ __all__ = [
     "load",
     "numbered",
     "one_line",
+    "owner_note",
     "phrase",
 ]

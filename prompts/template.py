@@ -1,7 +1,7 @@
 """Prompts read from Markdown: load, render, fingerprint."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -58,8 +58,19 @@ class Prompt:
             system=spoken,
             user=open_user,
             variables=user.names - {"perspective"},
-            fingerprint=sha256(f"{spoken}\0{open_user}".encode()).hexdigest()[:12],
+            fingerprint=_fingerprint(spoken, open_user),
         )
+
+    def with_note(self, note: str) -> "Prompt":
+        """The prompt with a note before the rest of its user part; itself without a note.
+
+        A note is the same for all users, so that providers may cache the prefix. Text in it that
+        looks like a variable stays as it is.
+        """
+        if not note:
+            return self
+        user = f"{note.replace('$', '$$')}\n\n{self.user}"
+        return replace(self, user=user, fingerprint=_fingerprint(self.system, user))
 
     def render(self, **variables: str | int) -> tuple[str, str]:
         """The system and the user part, filled in.
@@ -115,6 +126,10 @@ def _phrases() -> dict[str, "_Part"]:
     text = files(__package__).joinpath("phrases.md").read_text(encoding="utf-8")
     sections = _sections("phrases", text, required=frozenset())
     return {name: _Part("phrases", name, body) for name, body in sections.items()}
+
+
+def _fingerprint(system: str, user: str) -> str:
+    return sha256(f"{system}\0{user}".encode()).hexdigest()[:12]
 
 
 class _Part:

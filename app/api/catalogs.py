@@ -15,7 +15,7 @@ from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
 from app.jobs import Job
-from app.registry import CatalogEnrichment, CatalogGuidance
+from app.registry import CatalogEnrichment, CatalogGuidance, CatalogObjective
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
 
@@ -88,13 +88,17 @@ class CatalogPatch(BaseModel):
         strict=True,
         json_schema_extra={
             "examples": [
-                {"guidance": "Outdoor gear; most buyers are beginners."},
+                {
+                    "guidance": "Outdoor gear; most buyers are beginners.",
+                    "objective": "Prefer things that last.",
+                },
                 {"enrichment": {"enabled": True, "max_cost_usd_per_day": 0.5}},
             ]
         },
     )
 
     guidance: CatalogGuidance | None = None
+    objective: CatalogObjective | None = None
     enrichment: EnrichmentPatch | None = None
 
     def of(self, settings: CatalogSettings) -> CatalogSettings:
@@ -102,6 +106,8 @@ class CatalogPatch(BaseModel):
         changed: dict[str, object] = {}
         if "guidance" in self.model_fields_set:
             changed["guidance"] = self.guidance or ""
+        if "objective" in self.model_fields_set:
+            changed["objective"] = self.objective or ""
         if self.enrichment is not None:
             given = self.enrichment.model_dump(exclude_unset=True)
             fields = CatalogEnrichment.model_fields
@@ -177,7 +183,7 @@ async def put_catalog(
             if "embedder" in asked:
                 detail += ". A rebuild can change the embedder"
             if asked.keys() & CatalogPatch.model_fields.keys():
-                detail += ". PATCH changes guidance and enrichment"
+                detail += ". PATCH changes guidance, objective and enrichment"
             raise ApiError(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED

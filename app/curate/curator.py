@@ -70,7 +70,7 @@ class Curator:
         self._refused_texts = RefusedTexts(catalog_id, store, embedders, self._writer)
         self._leaf_labels = LeafLabels(store, self._writer.relabel)
         models = models or Models.none(MemoryDocuments())
-        labels = LabelWriter(models, settings, owner.language)
+        labels = LabelWriter(models, settings, owner.language, guidance=owner.guidance)
         self._refresher = LabelRefresher(store, labels, settings)
         self._enrichment = Enrichment(
             store, self._set_lines, models, settings, owner, catalog=catalog_id

@@ -42,3 +42,7 @@ class OwnerSettings:
     language: str = "en"
     enrichment: Callable[[], Awaitable[EnrichmentOptions]] = _default_options
     day_budget: Callable[[float], SharedBudget] | None = None
+
+    async def guidance(self) -> str:
+        """What the owner says of the catalogue, as last set. Raises StoreUnavailable."""
+        return (await self.enrichment()).guidance

@@ -20,7 +20,7 @@ from app.recommend.resolve import ResolvedRequest, path_name
 from app.recommend.response import AnswerWarning
 from app.recommend.topics import History
 from app.storage.documents import Documents
-from prompts import Perspective
+from prompts import Perspective, Prompt, load, owner_note
 from tree.snapshot import SemanticTree
 from tree.store.protocol import ItemRecords
 
@@ -111,10 +111,18 @@ class ModelContext(RequestContext):
     ledger: RequestLedger
     model_weight: float
     mode: ReplyMode = ReplyMode.JSON_SCHEMA
+    guidance: str = ""
+    objective: str = ""
 
     @property
     def model_ranker(self) -> ModelRanker:
         return ModelRanker(self.ledger, self.mode)
+
+    def prompt(self, name: str) -> Prompt:
+        """The prompt of that name, with the words of the catalogue's owner."""
+        # What a user looks for is no question of what the owner wants.
+        objective = "" if name == "profile" else self.objective
+        return load(name, self.perspective).with_note(owner_note(self.guidance, objective))
 
     def in_mode(self, mode: ReplyMode) -> "ModelContext":
         """The same request, with a model that replies in this form."""
@@ -123,11 +131,13 @@ class ModelContext(RequestContext):
 
 @dataclass(frozen=True, slots=True)
 class PromptConfig:
-    """The wording of a catalogue's prompts."""
+    """The wording of a catalogue's prompts; `guidance` and `objective` are its owner's words."""
 
     catalog: str
     perspective: Perspective = "interest"
     language: str = "en"
+    guidance: str = ""
+    objective: str = ""
     items_per_leaf: int = ITEMS_PER_LEAF  # of the strategy `paper`
 
 
@@ -183,6 +193,8 @@ def with_model(
         seed=int.from_bytes(seed),
         ledger=ledger,
         model_weight=model_weight,
+        guidance=config.guidance,
+        objective=config.objective,
     )
 
 

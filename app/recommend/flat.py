@@ -11,7 +11,6 @@ from app.recommend.candidates import CandidatePool, Candidates, filled_up
 from app.recommend.context import ModelContext
 from app.recommend.profile import Profile, announced
 from app.recommend.prompt_lines import LINE_CHARS, item_line, need_lines
-from prompts import load
 from tree.item import Item
 from tree.rows import IntArray
 
@@ -59,7 +58,7 @@ def _question(
 ) -> Question:
     interests = [(interest.name, interest.weight) for interest in context.need.interests]
     return Question(
-        load(stage, context.perspective),
+        context.prompt(stage),
         [item_line(records[row]) for row in rows.tolist()],
         pool.ranker.scores(context.tree, context.need, rows)[:, None],
         need_lines(interests, context.history.choices, context.history.wishes, ()),

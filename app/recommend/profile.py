@@ -29,7 +29,6 @@ from app.recommend.topics import (
     topics_turn,
     topics_without_directions,
 )
-from prompts import load
 from tree.errors import EmbedderUnavailable, StoreUnavailable
 from tree.node import Node
 
@@ -125,7 +124,7 @@ class ProfileStage:
             context.history,
             [self._pool.branch(context.tree, branch) for branch in branches],
             mode,
-            load("opening", context.perspective),
+            context.prompt("opening"),
             language=context.language,
             wanted=WANTED_BRANCHES,
             timeout_s=context.ledger.timeout_s,
@@ -157,7 +156,7 @@ async def _topics(context: ModelContext, mode: ReplyMode) -> Topics:
     turn = topics_turn(
         context.history,
         mode,
-        load("profile", context.perspective),
+        context.prompt("profile"),
         language=context.language,
         timeout_s=context.ledger.timeout_s,
     )
@@ -168,7 +167,8 @@ async def _topics(context: ModelContext, mode: ReplyMode) -> Topics:
 
 def _key(context: ModelContext) -> str:
     model = (context.ledger.endpoint, context.ledger.models["profile"].model.name)
-    return profile_key(context.history, model, context.mode, context.perspective, context.language)
+    prompts = [context.prompt(name).fingerprint for name in ("profile", "opening")]
+    return profile_key(context.history, model, context.mode, prompts, context.language)
 
 
 def narrowed(need: Need, most: int = MAX_TOPICS) -> Need:

@@ -13,7 +13,6 @@ from app.recommend.context import ModelContext
 from app.recommend.profile import Profile
 from app.recommend.prompt_lines import LINE_CHARS
 from app.recommend.retrievers import Retriever
-from prompts import load
 from tree.rows import IntArray
 
 WANTED_ITEMS = 32  # items worth a score
@@ -56,7 +55,7 @@ async def recall(
     by_vectors = pool.ranker.scores(tree, profile.need, rows)
     names = profile.interest_names()
     question = Question(
-        load("recall", context.perspective),
+        context.prompt("recall"),
         [lines[row] for row in rows.tolist()],
         np.repeat(by_vectors[:, None], max(1, len(names)), axis=1),
         profile.text(context.history),

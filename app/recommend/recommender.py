@@ -96,6 +96,10 @@ class Recommender:
         self._traces = Background("traces")
         self._answers = Background("an answer", quiet=Exception)  # raised to the caller
 
+    def reword(self, config: PromptConfig) -> None:
+        """Use other words in the prompts of later requests."""
+        self._prompt_config = config
+
     async def recommend(
         self,
         request: RecommendRequest,

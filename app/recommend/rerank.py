@@ -11,7 +11,6 @@ from app.recommend.context import ModelContext, RequestContext
 from app.recommend.profile import Profile
 from app.recommend.prompt_lines import LINE_CHARS
 from app.recommend.recall import WANTED_ITEMS, Recalled
-from prompts import load
 from tree.beam_search import beam
 
 _FOLDED = 4  # one item of so many repeats another one; measured on video games
@@ -51,7 +50,7 @@ async def _with_last_slate(
     effort, fused = context.effort, recalled.fused.copy()
     picked = _finalists(recalled, effort.final)
     question = Question(
-        load("rerank", context.perspective),
+        context.prompt("rerank"),
         [recalled.lines[row] for row in recalled.rows[picked].tolist()],
         fused[picked][:, None],
         profile.text(context.history),

@@ -10,7 +10,6 @@ from app.recommend.candidates import CandidatePool
 from app.recommend.config import SearchConfig
 from app.recommend.context import ModelContext
 from app.recommend.profile import WANTED_BRANCHES, Profile
-from prompts import load
 from tree.beam_search import beam, cut, rows_below
 from tree.node import Node
 from tree.snapshot import SemanticTree
@@ -78,7 +77,7 @@ class TreeSearch:
             return similarity
         static = level == 1  # the same for all users, so that providers may cache its prefix
         question = Question(
-            load("search", context.perspective),
+            context.prompt("search"),
             [self._pool.branch(context.tree, branch) for branch in branches],
             similarity,
             profile.text(context.history),

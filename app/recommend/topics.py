@@ -23,7 +23,7 @@ from app.llm.slates import (
 from app.ranking import Direction, Interest, Need
 from app.recommend.prompt_lines import LINE_CHARS
 from app.recommend.resolve import TextVectors
-from prompts import Perspective, Prompt, load, numbered, one_line, phrase
+from prompts import Prompt, numbered, one_line, phrase
 
 MAX_TOPICS = 5
 _TOPIC_CHARS = 80
@@ -78,14 +78,14 @@ def profile_key(
     history: History,
     model: tuple[str, str],
     mode: ReplyMode,
-    perspective: Perspective,
+    prompts: Sequence[str],
     language: str,
 ) -> str:
     """A name for a stored profile, which changes with all of its inputs except the branches.
 
-    `model` is the endpoint and the name there.
+    `model` is the endpoint and the name there, `prompts` the fingerprints of those that may be
+    asked.
     """
-    prompts = [load(name, perspective).fingerprint for name in ("profile", "opening")]
     asked = (history, model, mode, language, prompts, phrase("topics_json"), phrase("topics_text"))
     return sha256(msgspec.json.encode(asked)).hexdigest()
 

@@ -6,7 +6,6 @@ from app.llm import RequestLedger
 from app.recommend.candidates import Candidates
 from app.recommend.context import ModelContext, RequestContext
 from app.recommend.response import Recommendation, StageUsage, Usage
-from prompts import load
 
 _LEAVES = 20
 _INTERESTS, _NAME_CHARS = 20, 200  # a wish of 4,000 characters is an interest, too
@@ -62,7 +61,7 @@ def trace_of(
             "candidates": asking.record.candidates,
             "calls": asking.ledger.calls,
             "prompts": {
-                name: load(name, asking.perspective).fingerprint
+                name: asking.prompt(name).fingerprint
                 for name in ("profile", "opening", "search", "recall", "rerank")
             },
         }

@@ -26,6 +26,8 @@ VARIABLES = {
     "need_wish": {"wish"},
     "need_avoid": {"avoid"},
     "need_unknown": set(),
+    "owner_guidance": {"guidance"},
+    "owner_objective": {"objective"},
     "categories_before": {"categories"},
     "nothing": set(),
     "signs_json": {"wanted"},

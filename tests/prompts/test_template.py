@@ -116,6 +116,15 @@ def test_the_fingerprint_does_not_depend_on_values() -> None:
     assert prompt.fingerprint == before
 
 
+@pytest.mark.parametrize("note", ["Tea.", "Costs $5, $name, ${name}, $$"])
+def test_a_note_stands_before_the_user_part_and_changes_nothing_else(note: str) -> None:
+    plain = Prompt.parse("greeting", greeting())
+    noted = plain.with_note(note)
+    assert noted.render(name="Ada") == ("Be kind.", f"{note}\n\nHello Ada")
+    assert noted.fingerprint not in (plain.fingerprint, plain.with_note("Coffee.").fingerprint)
+    assert plain.with_note("") is plain
+
+
 def test_a_perspective_works_in_the_user_part_beside_variables_and_dollars() -> None:
     rest = "".join(f"== {key} ==\nby {key}\n" for key in PERSPECTIVES)
     prompt = Prompt.parse("price", greeting("$$5 $perspective for ${name}s", rest=rest), "action")

@@ -11,14 +11,13 @@ import msgspec
 from app.llm import InvalidReply, Message, Picture, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
 from app.llm.slates import UNREADABLE, closed, whole_objects
-from prompts import load, numbered, one_line, phrase
+from prompts import GUIDANCE_CHARS, load, numbered, one_line, phrase
 from tree.item import Item
 
 LINES = 30  # of one question
 LINE_CHARS = 400
 _ITEM_CHARS = 420
 _TITLE_CHARS, _PATH_CHARS = 160, 100
-_GUIDANCE_CHARS = 500
 _TOKENS_PER_LINE, _USUAL_TOKENS_PER_LINE = 160, 50
 
 _OBJECT = re.compile(r"\{[^{}]{1,2000}\}")
@@ -72,14 +71,14 @@ def shown_text(item: Item) -> str:
 def wording(language: str, guidance: str) -> str:
     """A hash of what a line depends on beside its item."""
     phrases = phrase("lines_json", wanted=LINES), phrase("lines_text", wanted=LINES)
-    asked = (load("enrich").fingerprint, *phrases, language, one_line(guidance, _GUIDANCE_CHARS))
+    asked = (load("enrich").fingerprint, *phrases, language, one_line(guidance, GUIDANCE_CHARS))
     return sha256("\0".join(asked).encode()).hexdigest()[:16]
 
 
 def turn_of(question: LineQuestion, mode: ReplyMode, timeout_s: float) -> Turn:
     """The call that asks for the lines. `mode` is one that writes text."""
     system, user = load("enrich").render(
-        guidance=one_line(question.guidance, _GUIDANCE_CHARS) or phrase("nothing"),
+        guidance=one_line(question.guidance, GUIDANCE_CHARS) or phrase("nothing"),
         language=question.language,
         items=numbered(
             [f"[{item.tag}] {item.text}" for item in question.items], _ITEM_CHARS + _TITLE_CHARS

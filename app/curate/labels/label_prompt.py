@@ -11,7 +11,7 @@ import msgspec
 from app.llm import InvalidReply, Message, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
 from app.llm.slates import UNREADABLE, closed, whole_objects
-from prompts import load, numbered, one_line, phrase
+from prompts import load, numbered, one_line, owner_note, phrase
 
 GROUPS = 20  # of one question: siblings of the usual fan-out are one question
 TITLE_CHARS, SIGNPOST_CHARS = 80, 200
@@ -46,6 +46,7 @@ class LabelQuestion:
     neighbours: Sequence[str]
     section: Sequence[str]
     language: str
+    guidance: str = ""  # what the owner says of the catalogue
 
 
 def group_line(
@@ -66,7 +67,8 @@ def turn_of(question: LabelQuestion, mode: ReplyMode, timeout_s: float) -> Turn:
 
     The call depends on the question alone, so that a stored reply to it can be used.
     """
-    system, user = load("label").render(
+    prompt = load("label").with_note(owner_note(question.guidance))
+    system, user = prompt.render(
         groups=numbered(question.lines, _LINE_CHARS),
         neighbours="\n".join(f"- {one_line(name, TITLE_CHARS)}" for name in question.neighbours)
         or phrase("nothing"),

@@ -1,9 +1,9 @@
 """`LabelWriter`: a model writes titles and signposts for the nodes of a tree."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from app.budget import Budget, BudgetExceeded
 from app.curate.labels.label_prompt import (
@@ -45,8 +45,15 @@ KeptReason = Literal["refused", "unreadable", "unavailable", "budget", "no_text"
 """Why a node keeps its old label: the new one was not usable, or the reply was not readable; the
 model did not answer; the budget was spent; the model writes no text; there is no model."""
 
+Guidance: TypeAlias = Callable[[], Awaitable[str]]
+Questions: TypeAlias = Callable[[Siblings], Awaitable[list[tuple[list[Node], LabelQuestion]]]]
+
 _TRIES = 3  # of a question that fails while others are answered
 _MANY = 10**9
+
+
+async def _no_guidance() -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +104,22 @@ class LabelWriter:
     """
 
     def __init__(
-        self, models: Models, settings: Settings, language: str = "en", *, patience_s: float = 30.0
+        self,
+        models: Models,
+        settings: Settings,
+        language: str = "en",
+        *,
+        guidance: Guidance = _no_guidance,
+        patience_s: float = 30.0,
     ) -> None:
-        """`patience_s`: how long to wait for the end of an outage."""
+        """`patience_s`: how long to wait for the end of an outage.
+
+        `guidance` returns the newest words of the catalogue's owner.
+        """
         self._models = models
         self._settings = settings
-        self.language = language
+        self._language = language
+        self._guidance = guidance
         self._patience_s = patience_s
         self._model = WritingModel(models, models.labels) if models.labels else None
 
@@ -120,10 +137,11 @@ class LabelWriter:
     ) -> LabelEstimate:
         """What `write` would need. Raises StoreUnavailable."""
         writer = self._models.labels
+        wording = await self._wording()
         count = calls = tokens = written = 0
         for siblings in siblings_to_label(tree, nodes) if writer else ():
             count += len(siblings.nodes)
-            for _, question in await questions_of(tree, siblings, records, self.language):
+            for _, question in await questions_of(tree, siblings, records, *wording):
                 turn = turn_of(question, ReplyMode.JSON_SCHEMA, 0)
                 calls += 1
                 tokens += estimated_tokens(*(message.content for message in turn.messages))
@@ -157,12 +175,26 @@ class LabelWriter:
             context = CallContext(
                 self._models.labels.model, self._models.labels.price, budget, labels.totals
             )
-            run = _Run(self, tree, records, context, pending, labels, report, self._patience_s)
+            wording = await self._wording()
+            run = _Run(
+                self,
+                tree,
+                lambda siblings: questions_of(tree, siblings, records, *wording),
+                context,
+                pending,
+                labels,
+                report,
+                self._patience_s,
+            )
             why = await run.run(self._settings.llm_label_concurrency)
         for siblings in pending:
             labels.kept |= dict.fromkeys((node.id for node in siblings.nodes), why)
             report.advance(len(siblings.nodes))
         return labels
+
+    async def _wording(self) -> tuple[str, str]:
+        """The language of labels, and what the owner says. Raises StoreUnavailable."""
+        return self._language, await self._guidance()
 
     async def ask(
         self, context: CallContext, question: LabelQuestion
@@ -184,7 +216,7 @@ class _Run:
         self,
         labels: LabelWriter,
         tree: SemanticTree,
-        records: Records,
+        questions_about: Questions,
         context: CallContext,
         pending: deque[Siblings],
         result: LabelResult,
@@ -193,7 +225,7 @@ class _Run:
     ) -> None:
         self._writer = labels
         self._tree = tree
-        self._records = records
+        self._questions_about = questions_about
         self._context = context
         self._pending = pending
         self._result = result
@@ -237,9 +269,7 @@ class _Run:
     async def _label(self, siblings: Siblings) -> None:
         found: dict[int, NodeLabel | None] = {}
         without: dict[int, KeptReason] = {}
-        questions = deque(
-            await questions_of(self._tree, siblings, self._records, self._writer.language)
-        )
+        questions = deque(await self._questions_about(siblings))
         not_halved = len(questions)
         while questions:
             nodes, question = questions.popleft()

@@ -47,7 +47,7 @@ def siblings_to_label(tree: SemanticTree, nodes: Iterable[int] | None) -> list[S
 
 
 async def questions_of(
-    tree: SemanticTree, siblings: Siblings, records: Records, language: str
+    tree: SemanticTree, siblings: Siblings, records: Records, language: str, guidance: str = ""
 ) -> list[tuple[list[Node], LabelQuestion]]:
     """The questions about some siblings, each with its nodes, of near-equal length."""
     shown = {node.id: _typical(tree, node) for node in siblings.nodes if node.is_leaf}
@@ -79,6 +79,7 @@ async def questions_of(
             sorted(others.values()),
             section or [tree.root.label],
             language,
+            guidance,
         )
         questions.append((asked, question))
     return questions

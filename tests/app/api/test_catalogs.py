@@ -268,6 +268,9 @@ def test_some_settings_may_change(api, catalog):
     cheap = images | {"max_cost_usd_per_day": None}
     assert changed(enrichment={"max_cost_usd_per_day": None}) == ("Outdoor gear.", cheap)
     assert changed(guidance=None, enrichment=None) == ("", usual)
+    for objective in (" Prefer what lasts. ", "Prefer the cheap.", None):
+        patched = api.patch(catalog, json={"objective": objective}).json()["settings"]
+        assert patched == first | {"objective": (objective or "").strip()}
 
     other = api.put(catalog, json={"guidance": "Another one"})
     assert "PATCH" in assert_problem(other, 409, "settings_fixed")["detail"]
@@ -279,6 +282,7 @@ def test_some_settings_may_change(api, catalog):
     [
         ({"guidance": "x" * 501}, "/guidance"),
         ({"guidance": "a\x00b"}, "/guidance"),
+        ({"objective": "x" * 301}, "/objective"),
         ({"enrichment": {"enabled": "yes"}}, "/enrichment/enabled"),
         ({"enrichment": {"max_cost_usd_per_day": -1}}, "/enrichment/max_cost_usd_per_day"),
         ({"enrichment": {"more": 1}}, "/enrichment/more"),

@@ -127,6 +127,18 @@ def test_a_stream_tells_what_happens_in_its_order(
     assert len(plain["items"]) == 7
 
 
+def test_what_the_owner_says_is_in_the_next_prompt(
+    modelled: httpx2.Client, hostile: HostileServer
+) -> None:
+    said = {"guidance": "A small shop.", "objective": "Prefer old films."}
+    request = {"history": HISTORY, "effort": "economy"}
+    for patch in (said, {"guidance": None, "objective": None}):
+        modelled.patch(CATALOG, json=patch)
+        modelled.post(f"{CATALOG}/recommend", json=request)
+        sent = json.dumps(hostile.requests[-1])
+        assert all((words in sent) == (patch is said) for words in said.values())
+
+
 def test_a_stream_without_a_walk_names_the_interests_all_the_same(
     modelled: httpx2.Client, hostile: HostileServer
 ) -> None:

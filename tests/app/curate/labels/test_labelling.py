@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from app.llm import (
 )
 from app.llm.tokens import estimated_tokens
 from app.settings import Settings
+from prompts import owner_note
 from tests.app.curate.labels.support import (
     PRICE,
     assert_told_apart,
@@ -133,7 +135,8 @@ async def test_other_content_another_language_or_model_is_another_question(demo,
 
     def script(turn: Turn) -> Reply:
         calls.append(turn)
-        return Reply(signs_json(turn.messages[-1].content))
+        asked = turn.messages[-1].content
+        return Reply(signs_json(asked[asked.index("Groups:") :]))
 
     leaf = next(node for node in demo_tree.leaves() if not node.key)
     chat = ScriptedChat(script)
@@ -149,6 +152,14 @@ async def test_other_content_another_language_or_model_is_another_question(demo,
     assert len(calls) == 3
     await written(demo, labels_by(ScriptedChat(script, "b"), demo.documents), demo_tree, [leaf.id])
     assert len(calls) == 4
+    noted = LabelWriter(labels._models, Settings(), guidance=partial(_said, "A shop of films."))
+    await written(demo, noted, demo_tree, [leaf.id])
+    first, last = (calls[at].messages[-1].content for at in (0, -1))
+    assert last == f"{owner_note('A shop of films.')}\n\n{first}"
+
+
+async def _said(words: str) -> str:
+    return words
 
 
 # -- money
