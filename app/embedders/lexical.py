@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import mmh3
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +72,11 @@ class LexicalEmbedder:
         `texts` may be a sample (see `fit_sample`). Deterministic in `texts` and `seed`. With fewer
         texts than dimensions the remaining components are left out.
         """
-        _import_sklearn()
-        from sklearn.utils.extmath import randomized_svd
         from threadpoolctl import threadpool_limits
 
         if not texts:
             return cls.unfitted(dimensions)
+        randomized_svd = _randomized_svd()
         counts = _features(whole_texts(texts))
         present = np.bincount(counts.indices, minlength=_BUCKETS)
         weights = (np.log((1 + len(texts)) / (1 + present)) + 1).astype(np.float32)
@@ -168,21 +168,24 @@ def _features(texts: Sequence[str]) -> "csr_matrix":
 
 
 def _weigh(counts: "csr_matrix", weights: npt.NDArray[np.float32]) -> "csr_matrix":
-    _import_sklearn()
-    from sklearn.preprocessing import normalize
+    """The counts times the weights, every row of length 1."""
+    data = counts.data
+    data *= weights[counts.indices]
+    texts, grams = counts.shape[0], np.diff(counts.indptr)
+    lengths = np.sqrt(np.bincount(np.repeat(np.arange(texts), grams), data * data, texts))
+    lengths[lengths == 0] = 1
+    np.divide(data, np.repeat(lengths, grams), out=data, casting="same_kind")
+    return counts
 
-    counts.data *= weights[counts.indices]
-    return normalize(counts, copy=False)
 
-
-def _import_sklearn() -> None:
-    """Import what is used of it: takes a second, and one thread at a time.
+def _randomized_svd() -> Callable[..., tuple[FloatArray, FloatArray, FloatArray]]:
+    """Import what is used of scikit-learn: takes a second, and one thread at a time.
 
     Its modules import each other in circles, in which a second thread finds one half initialised.
     """
     with _importing:
-        import sklearn.preprocessing
-        import sklearn.utils.extmath  # noqa: F401
+        from sklearn.utils.extmath import randomized_svd
+    return randomized_svd
 
 
 class _NgramHasher:
@@ -193,10 +196,6 @@ class _NgramHasher:
     """
 
     def __init__(self) -> None:
-        _import_sklearn()
-        from sklearn.utils import murmurhash3_32
-
-        self._hash: Callable[[str], int] = murmurhash3_32
         self._by_word: dict[str, _Buckets] = {}
         self._by_name: dict[str, int] = {}
 
@@ -255,7 +254,7 @@ class _NgramHasher:
         return bucket
 
     def _bucket(self, gram: str) -> int:
-        return abs(self._hash(gram)) % _BUCKETS
+        return abs(mmh3.hash(gram)) % _BUCKETS
 
 
 _hasher = cache(_NgramHasher)  # one for all embedders: it does not depend on their state

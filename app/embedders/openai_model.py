@@ -32,8 +32,6 @@ from tree.worker import together
 if TYPE_CHECKING:  # takes a second to import
     from openai import APIStatusError, AsyncOpenAI
 
-    from app.llm.endpoint.refusals import Refusal
-
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -114,7 +112,7 @@ class EmbeddingEndpoint:
             )
         with self._lock:
             if self._client_thread is None:
-                from app.llm.endpoint.address import connect
+                from app.llm.client import connect
 
                 self._client_thread = _ClientThread(
                     connect(self._address.base_url, self._address.api_key)
@@ -197,7 +195,6 @@ class EndpointModel:
         self.name = name
         self._limits = limits
         self._quiet_until = 0.0
-        self._answers = False  # once it has, a key or a model that it refuses is an outage
         self._calls = DividedCalls(name, self._once, limits, tries)
         self._spending = spending
         self._client_thread = client_thread
@@ -243,7 +240,6 @@ class EndpointModel:
         async with self._spending.claiming(self.name, texts) as bill:
             response = await self._posted(body, timeout_s, bill)
             rows, tokens = read_embeddings(response, len(texts))
-            self._answers = True
             bill.tokens, bill.texts = tokens or bill.tokens, len(texts)
         return rows
 
@@ -252,7 +248,7 @@ class EndpointModel:
         import httpx2
         import openai
 
-        from app.llm.endpoint.faults import translated
+        from app.llm.client import translated
 
         client = self._client_thread.client
         try:
@@ -270,7 +266,7 @@ class EndpointModel:
             raise self._sorted_out(error) from error
         except openai.OpenAIError as error:
             bill.tokens = 0
-            raise translated(error, self.name, client.api_key, works=self._answers) from error
+            raise translated(error, self.name, client.api_key, about_prompt=False) from error
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
         return response.content
@@ -280,17 +276,17 @@ class EndpointModel:
 
         The client's may repeat the texts and the key: see `translated`.
         """
-        from app.llm.endpoint.faults import error_of, refusal_of
+        from app.llm.client import translated
 
-        refusal = refusal_of(error, self._client_thread.client.api_key)
-        status, named = refusal.status, refusal.brief
-        if _about_texts(refusal):
+        status, named = error.status_code, str(error.status_code)
+        if isinstance(error.code, str):
+            named += f" ({error.code})"
+        if _about_texts(status, error.message):
             return TextsRefused(named)
         now = time.monotonic()
         if status in _SERVER_FAULTS and now < self._quiet_until:
             return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
-        own = error_of(refusal, works=self._answers)
-        logger.warning("%s: %s", self.name, own)
+        own = translated(error, self.name, self._client_thread.client.api_key, about_prompt=False)
         if status in _SERVER_FAULTS:
             self._quiet_until = now + _QUIET_S
             return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
@@ -316,12 +312,9 @@ class EndpointModel:
             ) from error
 
 
-def _about_texts(refusal: "Refusal") -> bool:
-    """Whether the endpoint may accept other or shorter texts, or the same ones as plain numbers.
+def _about_texts(status: int, message: str) -> bool:
+    """Whether the endpoint may accept other or shorter texts.
 
     llama.cpp answers 500 to a text that is longer than its batch.
     """
-    if refusal.status in (400, 413, 422):
-        return refusal.fault.is_of_call
-    words = ("too large to process", "encoding_format", "base64")
-    return refusal.status in (404, 500, 501) and any(word in refusal.text for word in words)
+    return status in (400, 413, 422) or (status == 500 and "too large to process" in message)

@@ -14,13 +14,7 @@ import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.chat_body import conversation
-from app.llm.errors import (
-    InvalidReply,
-    ModelError,
-    ModelRejected,
-    ModelUnavailable,
-    SpentOnThinking,
-)
+from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
 
 Failure = Literal["unavailable", "timed_out", "invalid"]
 
@@ -96,10 +90,6 @@ class Recorded:
     def name(self) -> str:
         return self._model.name
 
-    @property
-    def room(self) -> int:
-        return self._model.room
-
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         return _reply(await self._recorder.reply(self._model, turn))
@@ -116,7 +106,6 @@ class Replayed:
         self._path = path
         self._replies, _ = _read(path)
         self.name = name
-        self.room = 1
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
@@ -136,13 +125,10 @@ def recorded_models(path: Path) -> set[str]:
 
 
 async def _answered(model: ChatModel, key: str, turn: Turn) -> _RecordedReply:
-    """The reply or failure of a model.
-
-    Raises ModelRejected: our own mistakes are not recorded; and SpentOnThinking: it is asked again.
-    """
+    """The reply or failure of a model. Raises ModelRejected: our own mistakes are not recorded."""
     try:
         reply = await model.complete(turn)
-    except (ModelRejected, SpentOnThinking):
+    except ModelRejected:
         raise
     except ModelUnavailable as error:
         failure: Failure = "timed_out" if error.timed_out else "unavailable"

@@ -34,10 +34,6 @@ class Limited:
     def name(self) -> str:
         return self._model.name
 
-    @property
-    def room(self) -> int:
-        return self._model.room
-
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         began = time.monotonic()
@@ -68,10 +64,6 @@ class Breaker:
     def name(self) -> str:
         return self._model.name
 
-    @property
-    def room(self) -> int:
-        return self._model.room
-
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         with self._circuit.watching(turn.timeout_s):
@@ -101,10 +93,6 @@ class Cached:
     @property
     def name(self) -> str:
         return self._model.name
-
-    @property
-    def room(self) -> int:
-        return self._model.room
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Raises StoreUnavailable too."""
@@ -141,10 +129,6 @@ class Traced:
     @property
     def name(self) -> str:
         return self._model.name
-
-    @property
-    def room(self) -> int:
-        return self._model.room
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""

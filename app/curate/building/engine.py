@@ -23,7 +23,7 @@ from app.settings import Settings
 _IN_PROCESS_BELOW = 5_000  # items; starting workers takes longer than the work
 _NICENESS = 10  # requests win the cores
 _ATTEMPTS = 3
-_PRELOADED = ("app.curate.building.tasks", "sklearn.feature_extraction.text")
+_PRELOADED = ("app.curate.building.tasks", "sklearn.utils.extmath")
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)

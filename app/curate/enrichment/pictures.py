@@ -13,15 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
 from app.curate.enrichment.thumbnails import HEAD, NotAPicture, is_picture, thumbnail
 from app.hosts import is_public
+
+if TYPE_CHECKING:  # takes 0.2 s, which only who fetches pictures pays
+    import aiohttp
+    from aiohttp.abc import AbstractResolver
 
 Reason: TypeAlias = Literal[
     "link",  # not a usable https address
@@ -100,7 +101,7 @@ class PictureFetcher:
         limits: PictureLimits = PictureLimits(),
         *,
         trusted: Collection[str] = (),
-        resolver: AbstractResolver | None = None,
+        resolver: "AbstractResolver | None" = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
@@ -148,6 +149,8 @@ class PictureFetcher:
 
     async def fetch(self, address: str) -> str:
         """A small JPEG of the picture as a data: URL: see `thumbnail`. Raises NoPicture."""
+        import aiohttp
+
         async with self._free:
             try:
                 async with asyncio.timeout(self._limits.timeout_s):
@@ -173,7 +176,9 @@ class PictureFetcher:
                 url = url.join(_parsed(response.headers.get("location", "")))
         raise NoPicture("redirects")
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self) -> "aiohttp.ClientSession":
+        import aiohttp
+
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=self._limits.at_once,
@@ -191,7 +196,7 @@ class PictureFetcher:
             )
         return self._session
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: "aiohttp.ClientResponse") -> bytes:
         if response.status != HTTPStatus.OK:
             raise NoPicture("status")
         if (response.content_length or 0) > self._limits.size_bytes:
@@ -218,7 +223,7 @@ class PictureFetcher:
         if not secure or not url.host or url.user is not None or url.password is not None:
             raise NoPicture("link")
 
-    def _open_socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
+    def _open_socket(self, found: "aiohttp.AddrInfoType") -> socket.socket:
         """A socket for an address that may be connected to. Raises _NotPublic."""
         family, kind, protocol, _, address = found
         host, port = str(address[0]), address[1]
@@ -238,7 +243,7 @@ def linked(address: str) -> str:
     return str(url)
 
 
-def _parsed(address: StrOrURL) -> URL:
+def _parsed(address: str | URL) -> URL:
     try:
         return URL(address)
     except ValueError as error:
@@ -246,6 +251,8 @@ def _parsed(address: StrOrURL) -> URL:
 
 
 def _reason(error: Exception) -> Reason:
+    import aiohttp
+
     match error:
         case aiohttp.ClientConnectorDNSError():
             return "host"

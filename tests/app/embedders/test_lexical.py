@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,7 +14,7 @@ import pytest
 from app.embedders import LexicalEmbedder, embedder_for, fit_sample
 from tree.errors import EmbedderUnusable
 from tree.node import Space
-from tree.vectors import DIMENSIONS, cosines, inverse_norms
+from tree.vectors import DIMENSIONS, cosines, inverse_norms, quantise
 
 ROOT = str(Path(__file__).parents[3])
 THEMES = {
@@ -68,6 +69,29 @@ def test_every_script_has_a_direction():
     similar = LexicalEmbedder().encode(["日本語のゲーム", "日本語のゲーム機", "中国菜"])
     mark = cosines(similar, inverse_norms(similar), similar[:1])[:, 0]
     assert mark[1] > 0.4 > mark[2]
+
+
+def test_vectors_are_those_of_scikit_learn():
+    """Catalogues keep vectors whose n-grams it has hashed."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.preprocessing import normalize
+
+    def grams(text: str) -> list[str]:
+        names = re.findall(r"\b\w+\b", text.lower())
+        names += list(map(" ".join, pairwise(names)))
+        padded = [f" {word} " for word in text.lower().split()]
+        letters = [word[at : at + size] for word in padded for size in (3, 4, 5)
+                   for at in range(len(word) - size + 1)]  # fmt: skip
+        return letters + 3 * [f"\0{name}" for name in names]
+
+    texts = [*TEXTS[:20], *ODD, "", "?"]
+    hashed = HashingVectorizer(
+        analyzer=grams, n_features=2**14, alternate_sign=False, norm=None, dtype=np.float32
+    ).transform(texts)
+    hashed.data = np.log(hashed.data) + 1
+    signs = np.random.default_rng(0).integers(0, 2, (2**14, DIMENSIONS), np.int8)
+    expected = normalize(hashed) @ (signs.astype(np.float32) * 2 - 1)
+    assert np.array_equal(LexicalEmbedder().encode(texts), quantise(expected))
 
 
 def test_a_theme_is_near_itself(embedder):

@@ -1,1 +1,0 @@
-"""Endpoints: their addresses, what they refuse, and what is learned from it."""
