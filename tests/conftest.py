@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from hypothesis import settings
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:  # they import openai, which takes 0.8 s
 _NO_TTL = -1
 
 os.environ["COLUMNS"] = "300"  # of what commands print: no test looks at where lines break
+
+settings.register_profile("any duration", settings(), deadline=None)
+settings.load_profile("any duration")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,6 +18,7 @@ _PATIENCE_S = 60.0  # for an answer; what takes longer counts as this long
 _CUT = 3_500  # of 4,000 characters: words around it
 _MARKS = "\u0301" * 10_000 + "\u0316" * 9_990  # that Unicode puts in another order
 _RARE = 1_000  # one item in so many is rare
+_LETTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _filters(path: str, titles: list[str], rng: random.Random) -> Iterator[Case]
 
 def _long_lists(path: str, titles: list[str], ids: list[str], rng: random.Random) -> Iterator[Case]:
     known = rng.sample(ids, min(10_000, len(ids)))
-    long_titles = [" ".join(rng.sample(titles, 30))[:360] for _ in range(10_000)]
+    long_titles = [" ".join(rng.choices(titles, k=30))[:360] for _ in range(10_000)]
     asked: dict[str, dict[str, object]] = {
         "history of 10,000 ids": {"history": [{"item_id": one} for one in known]},
         "history of 10,000 titles": {"history": [{"title": one} for one in long_titles]},
@@ -167,31 +169,45 @@ def _longest(item: str, rng: random.Random) -> dict[str, object]:
 
 def _bodies(path: str, ids: list[str]) -> Iterator[Case]:
     item: dict[str, object] = {"id": "wide", "title": "T"}
-    wide = item | {f"x{n}": 1 for n in range(300_000)}
-    rows = [item | {f"x{n}": 1 for n in range(5_000)} for _ in range(50)]
-    arrays = b'{"history":[' + b"[]," * 1_300_000 + b"[]]}"
-    deep = b'{"history":' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}"
+
+    def wide() -> object:
+        return item | {f"x{n}": 1 for n in range(300_000)}
+
+    def attributes() -> object:
+        return item | {"attributes": {f"x{n}": 1 for n in range(300_000)}}
+
+    def rows() -> object:
+        return {"upserts": [item | {f"x{n}": 1 for n in range(5_000)} for _ in range(50)]}
+
+    def texts() -> object:
+        many = {"attributes": {"t": [""] * 3_900}}
+        return {"upserts": [item | {"id": f"lists-{n}"} | many for n in range(50)]}
+
     yield _case("an item of 300,000 unknown fields", "PUT", f"{path}/items/wide", wide)
     yield _case("the same as a patch", "PATCH", f"{path}/items/{ids[0]}", wide)
-    attributes = {"attributes": {f"x{n}": 1 for n in range(300_000)}}
-    yield _case("an item of 300,000 attributes", "PUT", f"{path}/items/wide", item | attributes)
-    yield _case("50 rows of 5,000 unknown fields", "POST", f"{path}/items:batch", {"upserts": rows})
-    texts = [item | {"id": f"lists-{n}", "attributes": {"t": [""] * 3_900}} for n in range(50)]
-    yield _case("50 rows of 3,900 empty texts", "POST", f"{path}/items:batch", {"upserts": texts})
-    texts = [item | {"attributes": {"t": [""] * 190_000}}]
-    yield _case("one of 190,000 empty texts", "POST", f"{path}/items:batch", {"upserts": texts})
-    numbers = {"upserts": [0] * 1_000_000}
-    yield _case("1,000,000 rows that are none", "POST", f"{path}/items:batch", numbers)
-    yield Case("1.3 million empty arrays",
-               lambda port: _call(port, "POST", f"{path}/recommend", arrays))  # fmt: skip
-    yield Case("2 million levels", lambda port: _call(port, "POST", f"{path}/recommend", deep))
+    yield _case("an item of 300,000 attributes", "PUT", f"{path}/items/wide", attributes)
+    yield _case("50 rows of 5,000 unknown fields", "POST", f"{path}/items:batch", rows)
+    yield _case("50 rows of 3,900 empty texts", "POST", f"{path}/items:batch", texts)
     yield _case(
-        "1,300,000 events that are none", "POST", f"{path}/events", {"events": [[]] * 10**6}
-    )
-    spaces = b'{"limit":' + b" " * 4_000_000 + b"1}"
-    yield Case("4 MB of spaces", lambda port: _call(port, "POST", f"{path}/recommend", spaces))
-    digits = b'{"limit":' + b"9" * 4_000_000 + b"}"
-    yield Case("4 million digits", lambda port: _call(port, "POST", f"{path}/recommend", digits))
+        "one of 190,000 empty texts", "POST", f"{path}/items:batch",
+        lambda: {"upserts": [item | {"attributes": {"t": [""] * 190_000}}]},
+    )  # fmt: skip
+    yield _case(
+        "1,000,000 rows that are none", "POST", f"{path}/items:batch",
+        lambda: {"upserts": [0] * 1_000_000},
+    )  # fmt: skip
+    arrays = "1.3 million empty arrays", lambda: b'{"history":[' + b"[]," * 1_300_000 + b"[]]}"
+    deep = "2 million levels", lambda: b'{"history":' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}"
+    spaces = "4 MB of spaces", lambda: b'{"limit":' + b" " * 4_000_000 + b"1}"
+    digits = "4 million digits", lambda: b'{"limit":' + b"9" * 4_000_000 + b"}"
+    for what, body in (arrays, deep):
+        yield _case(what, "POST", f"{path}/recommend", body)
+    yield _case(
+        "1,300,000 events that are none", "POST", f"{path}/events",
+        lambda: {"events": [[]] * 10**6},
+    )  # fmt: skip
+    for what, body in (spaces, digits):
+        yield _case(what, "POST", f"{path}/recommend", body)
 
 
 def _reading(path: str, ids: list[str]) -> Iterator[Case]:
@@ -275,7 +291,11 @@ def _case(what: str, method: str, path: str, body: object = None) -> Case:
 
 
 def _encoded(body: object) -> bytes:
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON of a body, or of what makes it: large ones are made when they are sent."""
+    made = body() if callable(body) else body
+    if isinstance(made, bytes):
+        return made
+    content = json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode()
     assert len(content) <= _BODY_BYTES, f"{len(content):,} bytes"
     return content
 
@@ -381,4 +401,11 @@ def _word(rng: random.Random) -> str:
 
 
 def _letters(rng: random.Random, count: int) -> str:
-    return "".join(rng.choices(string.ascii_lowercase, k=count))
+    """So many letters from anywhere in a long text: drawn one by one, they take a second."""
+    start = rng.randrange(_LETTERS - count)
+    return _long_text()[start : start + count]
+
+
+@cache
+def _long_text() -> str:
+    return "".join(random.Random(0).choices(string.ascii_lowercase, k=_LETTERS))

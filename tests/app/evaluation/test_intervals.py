@@ -3,7 +3,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from app.evaluation.case import Case, Query
 from app.evaluation.metrics import CatalogStatistics, Mean, SystemMetrics, compare
@@ -38,6 +37,8 @@ def _mean_interval(values: np.ndarray) -> tuple[float, float]:
 def test_the_interval_of_a_mean_is_that_of_scipy(
     draw: Callable[[np.random.Generator], np.ndarray],
 ) -> None:
+    from scipy import stats  # takes a second, which others need not pay
+
     values = draw(np.random.default_rng(9))
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=4_000, method="percentile", rng=np.random.default_rng(2)

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from sklearn.metrics import ndcg_score, roc_auc_score
 
 from app.evaluation.case import Case, Query
 from app.evaluation.dataset import DatasetUser
@@ -104,6 +102,8 @@ def test_metrics_equal_the_plain_formulas(run: list[tuple[Case, list[str]]], k: 
 
 @given(_cases(), st.permutations(CATALOGUE), st.integers(1, 12))
 def test_ndcg_is_that_of_scikit_learn(case: Case, order: list[str], k: int) -> None:
+    from sklearn.metrics import ndcg_score  # takes a second, which others need not pay
+
     case = replace(case, query=Query("r", ()))
     found = accuracy.ndcg(Answers.of([case], [order], INDEX), k)
     truth = [[float(item in case.targets) for item in CATALOGUE]]
@@ -113,6 +113,8 @@ def test_ndcg_is_that_of_scikit_learn(case: Case, order: list[str], k: int) -> N
 
 @given(_cases(), st.permutations(CATALOGUE), st.integers(0, 12))
 def test_auc_is_that_of_scikit_learn(case: Case, order: list[str], answered: int) -> None:
+    from sklearn.metrics import roc_auc_score
+
     query = Query("r", (), candidates=tuple(CATALOGUE))
     case = replace(case, query=query)
     found = accuracy.auc(Answers.of([case], [order[:answered]], INDEX))
@@ -123,6 +125,8 @@ def test_auc_is_that_of_scikit_learn(case: Case, order: list[str], answered: int
 
 @given(_cases(), st.integers(1, 12))
 def test_random_recall_is_the_mean_of_the_hypergeometric_distribution(case: Case, k: int) -> None:
+    from scipy import stats
+
     pool = naive.allowed(case, CATALOGUE)
     good = len(case.targets.intersection(pool))
     expected = 0.0
