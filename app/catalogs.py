@@ -256,6 +256,10 @@ class Catalogs:
         """What this process has asked embedders for, by model."""
         return dict(self._embedders.spending.usage)
 
+    def model_failures(self) -> dict[tuple[str, str], int]:
+        """How often models have failed in this process, by model and reason."""
+        return dict(self._models.outages.counts)
+
     async def answers(self) -> None:
         """Check that the store can be read: the registry or, in a cluster, any open catalogue.
 

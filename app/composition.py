@@ -30,6 +30,9 @@ from app.llm import (
     StageModel,
 )
 from app.llm.ask import FREE
+from app.llm.endpoint.attempts import Attempt
+from app.llm.endpoint.known import KnownEndpoint
+from app.llm.endpoint.outages import Outages
 from app.llm.wrappers import Breaker, Cached, Limited
 from app.registry import Registry
 from app.settings import Settings
@@ -238,11 +241,16 @@ async def check_embedder(settings: Settings, embedders: EmbedderCache, answered_
 
 @asynccontextmanager
 async def opened_models(
-    settings: Settings, wrapped: Callable[[ChatModel], ChatModel]
+    settings: Settings,
+    wrapped: Callable[[ChatModel], ChatModel] = lambda model: model,
+    listen: Callable[[Attempt], None] | None = None,
 ) -> AsyncIterator[Models]:
-    """The models that the settings name, each wrapped by `wrapped`, without a store."""
+    """The models that the settings name, each wrapped by `wrapped`, without a store.
+
+    `listen` hears of every call to the endpoint.
+    """
     async with AsyncExitStack() as stack:
-        yield await _models(settings, MemoryDocuments(), stack, wrapped)
+        yield await _models(settings, MemoryDocuments(), stack, wrapped, listen)
 
 
 async def _models(
@@ -250,6 +258,7 @@ async def _models(
     documents: Documents,
     stack: AsyncExitStack,
     wrapped: Callable[[ChatModel], ChatModel] = lambda model: model,
+    listen: Callable[[Attempt], None] | None = None,
 ) -> Models:
     """The models that the settings name; `stack` closes their client."""
     if settings.llm_model is None:
@@ -264,9 +273,23 @@ async def _models(
     address = str(client.base_url)
     label_model = _model_of(settings, "label")
     names = {_model_of(settings, stage) for stage in STAGES}
-    chats = {
-        name: Limited(wrapped(OpenAIChat(client, name)), free) for name in {*names, label_model}
+    line_model = _model_of(settings, "enrich")
+    outages = Outages()
+    known = {
+        name: KnownEndpoint(name, address, documents) for name in {*names, label_model, line_model}
     }
+
+    def chat_of(name: str) -> OpenAIChat:
+        return OpenAIChat(
+            client,
+            name,
+            known[name],
+            reasoning_effort=settings.llm_reasoning_effort,
+            outages=outages,
+            listen=listen,
+        )
+
+    chats = {name: Limited(wrapped(chat_of(name)), free) for name in {*names, label_model}}
 
     def price_of(name: str) -> Price:
         price = settings.llm_prices.get(name)
@@ -282,9 +305,8 @@ async def _models(
     asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}
     labels = made(label_model, settings.label_ttl_s)
     # Lines have their own calls, so that no user waits for one of them to end.
-    line_model = _model_of(settings, "enrich")
     line_calls = asyncio.Semaphore(settings.llm_enrich_concurrency)
-    line_chat = OpenAIChat(client, line_model)
+    line_chat = chat_of(line_model)
     lines = Sighted(Breaker(Limited(wrapped(line_chat), line_calls)), documents, address)
     stack.push_async_callback(lines.aclose)
     models = Models(
@@ -298,6 +320,8 @@ async def _models(
         labels if settings.llm_labels else None,
         StageModel(lines, price_of(line_model)),
         BatchApi(client, line_chat),
+        outages,
+        known,
     )
     stack.push_async_callback(models.aclose)
     return models

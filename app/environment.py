@@ -47,3 +47,17 @@ def check_key(key: str) -> None:
             f"must be at least {_SHORTEST_KEY} printable ASCII characters: "
             "`openssl rand -hex 32` makes one"
         )
+
+
+def endpoint_key(key: str) -> str:
+    """A key of an endpoint without blanks and line ends around it, as files end with one.
+
+    Raises ValueError for a key that no HTTP header can carry.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            "is no key that can be sent: it has a line end or another sign within it "
+            "that no header can carry; copy it again"
+        )
+    return key

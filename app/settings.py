@@ -14,7 +14,13 @@ from pydantic_settings import SettingsConfigDict
 
 from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
 from app.enrichment_settings import EnrichmentSettings
-from app.environment import PREFIX, check_key, check_variables, with_key_from_file
+from app.environment import (
+    PREFIX,
+    check_key,
+    check_variables,
+    endpoint_key,
+    with_key_from_file,
+)
 from app.options import BranchChoice
 from app.price_settings import PriceSettings
 
@@ -99,6 +105,12 @@ class Settings(EnrichmentSettings, PriceSettings):
         default="auto",
         description="The form in which a model must reply. `auto` tries json_schema, json_object "
         "and text.",
+    )
+    llm_reasoning_effort: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]{1,20}$",
+        description="How much a reasoning model thinks: `minimal`, `low`, `medium` or `high`, as "
+        "the endpoint names it. Unset: as much as the model does by itself.",
     )
     llm_branches: BranchChoice = Field(
         default="model",
@@ -372,6 +384,11 @@ class Settings(EnrichmentSettings, PriceSettings):
         if key is not None:
             check_key(key.get_secret_value())
         return key
+
+    @field_validator("llm_api_key", "embedder_api_key")
+    @classmethod
+    def _key_of_endpoint(cls, key: SecretStr | None) -> SecretStr | None:
+        return None if key is None else SecretStr(endpoint_key(key.get_secret_value()))
 
     @model_validator(mode="after")
     def _budget_has_a_price(self) -> "Settings":

@@ -101,6 +101,7 @@ class _Trees(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from _embedders(self.catalogs.embedder_usage() if self.catalogs else {})
+        yield _failures(self.catalogs.model_failures() if self.catalogs else {})
         trees = self.catalogs.loaded() if self.catalogs else {}
         yield _gauge("items", "Items in the newest tree that is loaded.", trees, len)
         yield _gauge("nodes", "Nodes of that tree.", trees, lambda tree: tree.node_count)
@@ -151,6 +152,18 @@ def _embedders(usage: Mapping[str, EmbedderUsage]) -> Iterable[Metric]:
         tokens.add_metric([model], spent.tokens)
         cost.add_metric([model], spent.cost_usd)
     return texts, tokens, cost
+
+
+def _failures(counts: Mapping[tuple[str, str], int]) -> Metric:
+    """How often models have failed, by model and by what their endpoint said."""
+    failures = CounterMetricFamily(
+        "unillmrec_llm_failures",
+        "Calls to a model that failed: a status of HTTP, timeout, connection or thinking.",
+        labels=["model", "reason"],
+    )
+    for (model, reason), count in counts.items():
+        failures.add_metric([model, reason], count)
+    return failures
 
 
 def _gauge(

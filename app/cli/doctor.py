@@ -41,14 +41,32 @@ RemoveOption: TypeAlias = Annotated[
         "--remove-strays", help="With --deep: remove keys that belong to no catalogue, for good."
     ),
 ]
+EndpointOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--endpoint",
+        help="Ask the endpoint of the model only, and show every call: what was sent and what came "
+        "back. Works without a store.",
+    ),
+]
 
 
 def doctor(
-    as_json: JsonOption = False, deep: DeepOption = False, remove_strays: RemoveOption = False
+    as_json: JsonOption = False,
+    deep: DeepOption = False,
+    remove_strays: RemoveOption = False,
+    endpoint: EndpointOption = False,
 ) -> None:
     """Check data folder, store, catalogues, embedder and model settings; 1 if anything fails."""
     if remove_strays and not deep:
         stop("--remove-strays goes with --deep", 2)
+    if endpoint and deep:
+        stop("--endpoint looks at no stored data: it does not go with --deep", 2)
+    if endpoint:
+        from app.cli.endpoint import show_endpoint
+
+        show_endpoint(as_json=as_json)
+        return
     checks = run(_examined(quiet=as_json, deep=deep, remove_strays=remove_strays))
     failed = any(check.status == "fail" for check in checks)
     if as_json:
@@ -362,4 +380,6 @@ async def _model(settings: "Settings", models: "Models") -> Check:
             finding=f"at {where} no usable answer from " + ", ".join(unusable),
             advice="set UNILLMREC_LLM_REPLY_MODE to another mode, or try another model",
         )
-    return Check(name="model", status="ok", finding=f"{name} answers in the reply mode {mode}")
+    learned = "; ".join(f"{one}: {', '.join(told)}" for one, told in models.learned().items())
+    finding = f"{name} answers in the reply mode {mode}" + (f"; {learned}" if learned else "")
+    return Check(name="model", status="ok", finding=finding)

@@ -32,6 +32,8 @@ from tree.worker import together
 if TYPE_CHECKING:  # takes a second to import
     from openai import APIStatusError, AsyncOpenAI
 
+    from app.llm.endpoint.refusals import Refusal
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -112,7 +114,7 @@ class EmbeddingEndpoint:
             )
         with self._lock:
             if self._client_thread is None:
-                from app.llm.client import connect
+                from app.llm.endpoint.address import connect
 
                 self._client_thread = _ClientThread(
                     connect(self._address.base_url, self._address.api_key)
@@ -195,6 +197,7 @@ class EndpointModel:
         self.name = name
         self._limits = limits
         self._quiet_until = 0.0
+        self._answers = False  # once it has, a key or a model that it refuses is an outage
         self._calls = DividedCalls(name, self._once, limits, tries)
         self._spending = spending
         self._client_thread = client_thread
@@ -240,6 +243,7 @@ class EndpointModel:
         async with self._spending.claiming(self.name, texts) as bill:
             response = await self._posted(body, timeout_s, bill)
             rows, tokens = read_embeddings(response, len(texts))
+            self._answers = True
             bill.tokens, bill.texts = tokens or bill.tokens, len(texts)
         return rows
 
@@ -248,7 +252,7 @@ class EndpointModel:
         import httpx2
         import openai
 
-        from app.llm.client import translated
+        from app.llm.endpoint.faults import translated
 
         client = self._client_thread.client
         try:
@@ -266,7 +270,7 @@ class EndpointModel:
             raise self._sorted_out(error) from error
         except openai.OpenAIError as error:
             bill.tokens = 0
-            raise translated(error, self.name, client.api_key, about_prompt=False) from error
+            raise translated(error, self.name, client.api_key, works=self._answers) from error
         except (ValueError, UnicodeError) as error:
             raise ModelRejected("the address or the key of the endpoint cannot be used") from error
         return response.content
@@ -276,17 +280,17 @@ class EndpointModel:
 
         The client's may repeat the texts and the key: see `translated`.
         """
-        from app.llm.client import translated
+        from app.llm.endpoint.faults import error_of, refusal_of
 
-        status, named = error.status_code, str(error.status_code)
-        if isinstance(error.code, str):
-            named += f" ({error.code})"
-        if _about_texts(status, error.message):
+        refusal = refusal_of(error, self._client_thread.client.api_key)
+        status, named = refusal.status, refusal.brief
+        if _about_texts(refusal):
             return TextsRefused(named)
         now = time.monotonic()
         if status in _SERVER_FAULTS and now < self._quiet_until:
             return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
-        own = translated(error, self.name, self._client_thread.client.api_key, about_prompt=False)
+        own = error_of(refusal, works=self._answers)
+        logger.warning("%s: %s", self.name, own)
         if status in _SERVER_FAULTS:
             self._quiet_until = now + _QUIET_S
             return ServerFault(f"the endpoint answers {named}", retry_after_s=0.0)
@@ -312,9 +316,12 @@ class EndpointModel:
             ) from error
 
 
-def _about_texts(status: int, message: str) -> bool:
-    """Whether the endpoint may accept other or shorter texts.
+def _about_texts(refusal: "Refusal") -> bool:
+    """Whether the endpoint may accept other or shorter texts, or the same ones as plain numbers.
 
     llama.cpp answers 500 to a text that is longer than its batch.
     """
-    return status in (400, 413, 422) or (status == 500 and "too large to process" in message)
+    if refusal.status in (400, 413, 422):
+        return refusal.fault.is_of_call
+    words = ("too large to process", "encoding_format", "base64")
+    return refusal.status in (404, 500, 501) and any(word in refusal.text for word in words)

@@ -8,7 +8,13 @@ from typing import TypeVar
 
 from app.budget import Budget, BudgetExceeded, Claim, SharedBudget, SharedClaim
 from app.llm.chat import ChatModel, Choice, Decisions, Reply, TokenUsage, Turn
-from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, ReplyFlaw
+from app.llm.errors import (
+    InvalidReply,
+    ModelRejected,
+    ModelUnavailable,
+    ReplyFlaw,
+    SpentOnThinking,
+)
 from app.llm.tokens import PICTURE_TOKENS, estimated_tokens
 
 _T = TypeVar("_T")
@@ -90,8 +96,9 @@ async def ask(
     """The value that `read` returns for the model's reply.
 
     Every call is claimed from the budget before, and settled after. A passing fault of the
-    provider is retried while the budget's deadline allows. A reply that `read` rejects is asked
-    for once more, with the turn of `again`, which may be shorter.
+    provider is retried while the budget's deadline allows. A model that has spent all tokens on
+    thinking is asked again with more. A reply that `read` rejects is asked for once more, with the
+    turn of `again`, which may be shorter.
     Raises ModelUnavailable, InvalidReply, ModelRejected, BudgetExceeded.
     """
     try:
@@ -115,6 +122,16 @@ async def _read(context: CallContext, turn: Turn, read: Callable[[Reply], _T]) -
 
 
 async def _call(context: CallContext, turn: Turn) -> Reply:
+    while True:
+        try:
+            return await _overcoming(context, turn)
+        except SpentOnThinking as error:
+            if not error.more_room:
+                raise
+
+
+async def _overcoming(context: CallContext, turn: Turn) -> Reply:
+    """The reply to a call that is repeated while the provider has a passing fault."""
     for attempt in range(1, _TRIES + 1):
         try:
             return await _once(context, turn)
@@ -130,7 +147,8 @@ async def _call(context: CallContext, turn: Turn) -> Reply:
 
 
 async def _once(context: CallContext, turn: Turn) -> Reply:
-    estimate = TokenUsage(estimated_input(turn), turn.max_output_tokens)
+    longest = turn.max_output_tokens * context.model.room
+    estimate = TokenUsage(estimated_input(turn), longest)
     claim = await _claimed(context, estimate)
     timeout_s = min(turn.timeout_s, context.budget.seconds_left)
     try:
@@ -145,6 +163,9 @@ async def _once(context: CallContext, turn: Turn) -> Reply:
         raise
     except ModelRejected:
         await _settle(context, claim, TokenUsage())
+        raise
+    except SpentOnThinking as error:
+        await _settle(context, claim, error.usage or estimate)
         raise
     except BaseException:
         await _settle(context, claim, TokenUsage(estimate.input_tokens))

@@ -14,7 +14,7 @@ import openai
 from openai import AsyncOpenAI
 
 from app.llm.batch_lines import ENDPOINT, BatchPart
-from app.llm.client import translated
+from app.llm.endpoint.faults import translated
 from app.llm.errors import BatchGone, ModelError, ModelRejected, ModelUnavailable, NoBatchApi
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class BatchCalls:
                 gone = BatchGone("the endpoint does not know this batch, or its files")
                 raise absent or gone from error
             key = self._client.api_key
-            raise translated(error, self._name, key, about_prompt=False) from error
+            raise translated(error, self._name, key) from error
 
 
 def _batch(found: _Batch) -> Batch:

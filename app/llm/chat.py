@@ -78,13 +78,18 @@ Form: TypeAlias = Text | JsonObject | JsonSchema | Letters | Decisions
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One call to a model."""
+    """One call to a model.
+
+    `probe`: a tiny question of ours, whose call may be repeated to find out what the endpoint
+    accepts. Whatever is wrong then is told as a mistake of the settings.
+    """
 
     messages: tuple[Message, ...]
     form: Form
     max_output_tokens: int
     timeout_s: float
     seed: int = 0
+    probe: bool = False
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -136,6 +141,14 @@ class ChatModel(Protocol):
         """The name of the model at the provider; part of cache keys."""
         ...
 
+    @property
+    def room(self) -> int:
+        """How many times `max_output_tokens` a call may take: some models think before they answer.
+
+        It grows when a call raises SpentOnThinking.
+        """
+        ...
+
     async def complete(self, turn: Turn) -> Reply:
         """The reply, within the turn's timeout.
 
@@ -149,6 +162,7 @@ class OfflineChat:
     """No model: every call fails, as in an outage, which every stage can handle."""
 
     name: str = "none"
+    room: int = 1
 
     async def complete(self, turn: Turn) -> Reply:  # noqa: ARG002
         """See ChatModel: always raises ModelUnavailable."""
@@ -161,6 +175,7 @@ class ScriptedChat:
 
     script: Callable[[Turn], Reply | Awaitable[Reply]]
     name: str = "scripted"
+    room: int = 1
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Raises what the script raises."""

@@ -1,6 +1,9 @@
 """Errors of models, by whose fault they are."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from app.llm.chat import TokenUsage
 
 ReplyFlaw = Literal["wrong_format", "repeated", "out_of_range", "missing"]
 
@@ -63,10 +66,24 @@ class AnsweredWithError(InvalidReply):
         self.kind = kind
 
 
+class SpentOnThinking(InvalidReply):
+    """The model spent all tokens of its reply on thinking.
+
+    With `more_room`, it is asked with more from now on: see `ChatModel.room`. `usage` is what the
+    call took, if the provider reports it.
+    """
+
+    def __init__(self, usage: "TokenUsage | None", *, more_room: bool) -> None:
+        super().__init__("the model spent all tokens on thinking, and gave no answer")
+        self.usage = usage
+        self.more_room = more_room
+
+
 class ModelRejected(ModelError):
     """Our fault: a wrong key, an unknown model, a request that the endpoint rejects.
 
-    Never degrades an answer: a wrong key must not look like an outage.
+    Never degrades an answer: a wrong key must not look like an outage. Once a model has answered,
+    the same words of its endpoint are an outage: the settings are right.
     """
 
 

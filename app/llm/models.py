@@ -4,17 +4,20 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from app.llm.chat import ChatModel, OfflineChat
+from app.llm.endpoint.known import KnownEndpoint
+from app.llm.endpoint.outages import Outages
 from app.llm.errors import (
     InvalidReply,
     ModelError,
     ModelRejected,
     ModelUnavailable,
     NoReplyMode,
+    SpentOnThinking,
     UnsupportedReplyMode,
 )
 from app.llm.ledger import STAGES, Stage, StageModel
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _MODE_TTL_S = 86_400
 _PROBE_PAUSE_S = 10.0
+_TRIES = 2  # of a mode in a probe: one bad reply would choose a weaker mode for a day
 _PROBED = (ReplyMode.JSON_SCHEMA, ReplyMode.JSON_OBJECT, ReplyMode.TEXT)
 
 
@@ -53,8 +57,11 @@ class Models:
     labels: StageModel | None = None
     lines: StageModel | None = None
     line_batches: "BatchApi | None" = None  # of the model of lines
+    outages: Outages = field(default_factory=Outages)
+    known: Mapping[str, KnownEndpoint] = field(default_factory=dict)  # by the name of the model
     _probe: SingleFlight[ReplyMode] = field(init=False)
     _probe_at: float = 0.0  # a probe that found no mode is repeated after this time
+    _has_replied: bool = False  # then the settings are right
 
     def __post_init__(self) -> None:
         self.probes = self.mode is None
@@ -68,6 +75,11 @@ class Models:
     def none(cls, documents: Documents) -> "Models":
         """No models: every call fails, as in an outage."""
         return cls(dict.fromkeys(STAGES, StageModel(OfflineChat())), documents)
+
+    def learned(self) -> dict[str, list[str]]:
+        """What the endpoint accepts from each model that it restricts, in words."""
+        told = {name: known.dialect.words() for name, known in self.known.items()}
+        return {name: words for name, words in told.items() if words}
 
     @property
     def configured(self) -> bool:
@@ -85,6 +97,7 @@ class Models:
                 self.mode = await result_of(probe, min(timeout_s, self.timeout_s))
             except TimeoutError as error:
                 raise ModelUnavailable("the model has not answered yet", timed_out=True) from error
+            self._has_replied = True
         return self.mode
 
     async def forget_mode(self) -> None:
@@ -102,6 +115,10 @@ class Models:
         except InvalidReply as error:
             self._probe_at = time.monotonic() + _PROBE_PAUSE_S
             raise NoReplyMode from error
+        except ModelRejected as error:
+            if self._has_replied:
+                raise ModelUnavailable(str(error)) from error
+            raise
         await self.documents.put("mode", self._mode_key(), mode.encode(), _MODE_TTL_S)
         logger.info("%s answers in the reply mode %s", model.name, mode)
         return mode
@@ -141,17 +158,29 @@ async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:
     Raises InvalidReply when there is none; ModelUnavailable, ModelRejected.
     """
     for mode in _PROBED:
-        if await works(model, mode, timeout_s):
+        if await works(model, mode, timeout_s, _TRIES):
             return mode
     raise InvalidReply("the model gives no usable answer in any reply mode")
 
 
-async def works(model: ChatModel, mode: ReplyMode, timeout_s: float) -> bool:
-    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected."""
+async def works(model: ChatModel, mode: ReplyMode, timeout_s: float, tries: int = 1) -> bool:
+    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected.
+
+    A reply that cannot be used is asked for again until there are so many `tries`.
+    """
     slate = Slate(load("recall"), ["Red paint", "Green tea"], "Something to drink", (), 2)
-    try:
-        reply = await model.complete(turn_of(slate, mode, timeout_s=timeout_s, seed=0))
-        read(slate, mode, reply)
-    except (UnsupportedReplyMode, InvalidReply):
-        return False
-    return True
+    turn = replace(turn_of(slate, mode, timeout_s=timeout_s, seed=0), probe=True)
+    while True:
+        try:
+            read(slate, mode, await model.complete(turn))
+        except SpentOnThinking as error:
+            if not error.more_room:
+                return False
+        except InvalidReply:
+            if (tries := tries - 1) <= 0:
+                return False
+            turn = replace(turn, seed=turn.seed + 1)
+        except UnsupportedReplyMode:
+            return False
+        else:
+            return True

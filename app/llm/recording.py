@@ -14,7 +14,13 @@ import msgspec
 
 from app.llm.chat import ChatModel, Reply, TokenUsage, Turn
 from app.llm.chat_body import conversation
-from app.llm.errors import InvalidReply, ModelError, ModelRejected, ModelUnavailable
+from app.llm.errors import (
+    InvalidReply,
+    ModelError,
+    ModelRejected,
+    ModelUnavailable,
+    SpentOnThinking,
+)
 
 Failure = Literal["unavailable", "timed_out", "invalid"]
 
@@ -90,6 +96,10 @@ class Recorded:
     def name(self) -> str:
         return self._model.name
 
+    @property
+    def room(self) -> int:
+        return self._model.room
+
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         return _reply(await self._recorder.reply(self._model, turn))
@@ -106,6 +116,7 @@ class Replayed:
         self._path = path
         self._replies, _ = _read(path)
         self.name = name
+        self.room = 1
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
@@ -125,10 +136,13 @@ def recorded_models(path: Path) -> set[str]:
 
 
 async def _answered(model: ChatModel, key: str, turn: Turn) -> _RecordedReply:
-    """The reply or failure of a model. Raises ModelRejected: our own mistakes are not recorded."""
+    """The reply or failure of a model.
+
+    Raises ModelRejected: our own mistakes are not recorded; and SpentOnThinking: it is asked again.
+    """
     try:
         reply = await model.complete(turn)
-    except ModelRejected:
+    except (ModelRejected, SpentOnThinking):
         raise
     except ModelUnavailable as error:
         failure: Failure = "timed_out" if error.timed_out else "unavailable"

@@ -47,6 +47,10 @@ class Sighted:
     def name(self) -> str:
         return self._model.name
 
+    @property
+    def room(self) -> int:
+        return self._model.room
+
     async def aclose(self) -> None:
         """End a probe that is running; the model stays open."""
         await self._probe.aclose()
@@ -81,7 +85,7 @@ class Sighted:
         stored = await self._documents.get("mode", self._key)
         if stored in (_SEES, _BLIND):
             return stored == _SEES
-        probe = Turn((_QUESTION,), Text(), 20, self._timeout_s)
+        probe = Turn((_QUESTION,), Text(), 20, self._timeout_s, probe=True)
         try:
             await self._model.complete(probe)
             sees = True

@@ -34,6 +34,10 @@ class Limited:
     def name(self) -> str:
         return self._model.name
 
+    @property
+    def room(self) -> int:
+        return self._model.room
+
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         began = time.monotonic()
@@ -64,6 +68,10 @@ class Breaker:
     def name(self) -> str:
         return self._model.name
 
+    @property
+    def room(self) -> int:
+        return self._model.room
+
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""
         with self._circuit.watching(turn.timeout_s):
@@ -93,6 +101,10 @@ class Cached:
     @property
     def name(self) -> str:
         return self._model.name
+
+    @property
+    def room(self) -> int:
+        return self._model.room
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Raises StoreUnavailable too."""
@@ -129,6 +141,10 @@ class Traced:
     @property
     def name(self) -> str:
         return self._model.name
+
+    @property
+    def room(self) -> int:
+        return self._model.room
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel."""

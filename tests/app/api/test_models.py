@@ -156,19 +156,23 @@ def test_an_invalid_body_is_no_stream(modelled: httpx2.Client, hostile: HostileS
     assert hostile.counts.total() == 0
 
 
-def test_a_rejected_key_is_a_problem_and_never_an_answer(
+def test_a_key_that_is_rejected_after_it_has_worked_degrades_answers(
     modelled: httpx2.Client, hostile: HostileServer
 ) -> None:
-    for behaviour in (Behaviour.UNAUTHORIZED, Behaviour.UNKNOWN_MODEL):
-        request = {"history": HISTORY, "instruction": user()}
-        hostile.play([behaviour])
-        assert_problem(modelled.post(f"{CATALOG}/recommend", json=request), 502, "model_rejected")
-        hostile.play([behaviour])
-        *_, (name, problem) = streamed(modelled, **request)
-        assert name == "error"
-        assert (problem["status"], problem["code"]) == (502, "model_rejected")
-        assert problem["title"]
-        assert problem["detail"]
+    for behaviour, reason in ((Behaviour.UNAUTHORIZED, "401"), (Behaviour.UNKNOWN_MODEL, "404")):
+        request = {"history": HISTORY, "instruction": user(), "limit": 5}
+        hostile.play(repeat(behaviour))
+        answer = modelled.post(f"{CATALOG}/recommend", json=request).json()
+        assert (answer["degraded_reason"], len(answer["items"])) == ("llm_unavailable", 5)
+        *_, (name, done) = streamed(modelled, **request)
+        assert (name, done["degraded_reason"]) == ("done", "llm_unavailable")
+        metrics = modelled.get("/metrics").text
+        assert f'unillmrec_llm_failures_total{{model="{MODEL}",reason="{reason}"}}' in metrics
+        hostile.reset()
+        began = time.monotonic()
+        while modelled.post(f"{CATALOG}/recommend", json=request).json()["degraded"]:
+            assert time.monotonic() - began < _WAIT_S, "the model is not asked again"
+            time.sleep(0.1)
 
 
 def test_a_lesser_answer_is_marked_or_refused(

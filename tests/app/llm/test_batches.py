@@ -106,7 +106,7 @@ async def test_a_request_is_what_a_call_would_send(
     assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
     async with connect(hostile_server.base_url, "key") as other:
         await OpenAIChat(other, "tiny").complete(turn)
-    assert hostile_server.requests == [line["body"]]
+    assert hostile_server.requests == [{**line["body"], "stream": False}]
 
 
 async def test_parameters_that_the_endpoint_refuses_are_left_out(

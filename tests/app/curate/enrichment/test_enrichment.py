@@ -149,6 +149,7 @@ async def test_a_line_that_the_owner_writes_meanwhile_stays(demo, demo_items, ch
     @dataclass(frozen=True)
     class Slow:
         name: str = chat.name
+        room: int = 1
 
         async def complete(self, turn: Turn) -> Reply:
             if dune.description[:60] in turn.messages[-1].content:
@@ -198,6 +199,7 @@ class Meddling:
     items: list[Item]
 
     name = "meddling"
+    room = 1
 
     async def complete(self, turn: Turn) -> Reply:
         reply = await self.chat.complete(turn)
@@ -245,7 +247,7 @@ async def test_a_model_that_answers_nonsense_fails_the_job_at_once(demo, chat, h
     with pytest.raises(JobFailed, match="in no reply mode") as failure:
         await enrichment_of(demo, models).run(report.job, report)
     assert failure.value.code == "llm_invalid"
-    assert len(hostile_server.requests) == 3  # one in each mode
+    assert len(hostile_server.requests) == 6  # two in each mode
     assert report.job.progress.done == 0
 
 

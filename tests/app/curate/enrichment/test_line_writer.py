@@ -155,6 +155,7 @@ async def test_what_is_refused_three_times_is_asked_for_again_tomorrow(
     @dataclass(frozen=True)
     class Other:
         name: str = "another model"
+        room: int = 1
         complete = staticmethod(chat.complete)
 
     assert await calls_of(writer_of(chat, shop.documents, catalog="another")) == 3

@@ -153,7 +153,7 @@ async def test_a_model_that_answers_nonsense_is_not_asked_again_and_again(
     hostile_server.content = lambda _: "hello"
     outcome = await written(demo, labels_by(chat, demo.documents, mode=None), demo_tree)
     assert set(outcome.kept.values()) == {"unreadable"}
-    assert len(hostile_server.requests) == 3  # one in each mode
+    assert len(hostile_server.requests) == 6  # two in each mode
 
 
 async def test_without_a_model_nothing_is_asked(demo, demo_tree):

@@ -20,46 +20,21 @@ HISTORY = ["book-dune", "film-solaris", "film-alien", "film-cabaret"]
 
 # What is not there yet, and the kinds that wait for it.
 MISSING = {
-    "asking again with more room": """
-        all-thinking-4x all-thinking-16x open-think-at-limit
-    """,
-    "the address with a query": """
-        azure
-    """,
-    "refusals of parameters": """
-        mistral-detail mistral-message-detail gemini-list kimi-temperature tgi-temperature
-        cohere-field xai-argument bedrock-gateway nim-problem zhipu-wordless html-refusal
-        empty-refusal seed-crashes dashscope-thinking
-    """,
-    "the next reply mode after a refusal": """
-        deepseek-format vllm-old-format tgi-format perplexity-format openrouter-404
-        schema-crashes html-format
-    """,
-    "a failed generation is a bad reply": """
-        groq-generation-fails
-    """,
-    "schemas without keywords": """
-        anthropic-keywords openai-strict-keywords xgrammar-keywords llamacpp-grammar
-    """,
-    "the system role folded": """
-        llamacpp-system vllm-system gemma-developer mistral-alternate o1-system
-        sglang-system
-    """,
     "one reader of JSON": """
         draft-aloud said-twice trailing-comma comments prose-around wrapped schema-echo
         tool-call-text draft-then-answer
     """,
-    "a probe that met a passing state": """
-        error-in-200-at-the-probe
+    "a budget that reckons with thinking": """
+        open-think-at-limit all-thinking-4x all-thinking-16x
     """,
-    "passing states after the model has worked": """
-        402-later 403-later 401-later 404-later 424-later credit-later page-later
+    "a failed generation that comes again": """
+        groq-generation-fails
     """,
-    "a key without blanks": """
-        key-with-line-end
+    "a crash on a part of the call": """
+        seed-crashes schema-crashes
     """,
-    "the endpoint's words in the message": """
-        wrong-key unknown-model redirect
+    "a page in place of a reply": """
+        page-later
     """,
 }
 

@@ -105,18 +105,42 @@ async def test_our_own_mistakes_never_degrade_an_answer(
     strategy: str,
     effort: str,
 ) -> None:
+    """What the endpoint refuses before it has answered at all."""
+    hostile_server.play(repeat(behaviour))
+    request = ask(history=HISTORY, strategy=strategy, effort=effort, timeout_ms=30_000)
+    for _ in range(2):
+        with pytest.raises(ModelRejected):
+            await over(demo, hostile, ReplyMode.JSON_SCHEMA).recommend(request)
+
+
+@pytest.mark.parametrize("behaviour", REJECTED)
+@pytest.mark.parametrize(
+    ("strategy", "effort"), [("beam", "quality"), ("paper", "balanced"), ("flat", "balanced")]
+)
+async def test_what_an_endpoint_that_has_answered_refuses_degrades_loudly(
+    demo: Shelf,
+    hostile: OpenAIChat,
+    hostile_server: HostileServer,
+    wanted: set[str],
+    behaviour: Behaviour,
+    strategy: str,
+    effort: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     hostile_server.content = sensible
     request = ask(history=HISTORY, strategy=strategy, effort=effort, timeout_ms=30_000)
     recommender = over(demo, hostile, ReplyMode.JSON_SCHEMA)
-    calls = (await recommender.recommend(request)).usage.calls
-    assert calls >= 4
-    for position in {0, 1, calls // 2, calls - 1 if strategy == "paper" else calls - 2}:
-        hostile_server.reset()
-        hostile_server.content = sensible
-        hostile_server.play([*repeat(Behaviour.WELL_FORMED, position), behaviour])
-        with pytest.raises(ModelRejected):
-            await recommender.recommend(request)
-        assert hostile_server.counts[behaviour] == 1
+    assert not (await recommender.recommend(request)).degraded
+    hostile_server.play(repeat(behaviour))
+    for _ in range(3):
+        answer = await recommender.recommend(request)
+        assert_answer(answer, request, wanted)
+        assert answer.degraded_reason == "llm_unavailable"
+    assert len([line for line in caplog.messages if "the endpoint answers" in line]) == 1
+    hostile_server.reset()
+    hostile_server.content = sensible
+    assert not (await recommender.recommend(request)).degraded
+    assert caplog.messages[-1] == f"{MODEL} answers again"
 
 
 async def test_a_rejected_call_ends_the_others(

@@ -1,0 +1,1 @@
+"""Endpoints: their addresses, what they refuse, and what is learned from it."""

@@ -1,0 +1,125 @@
+"""Models that spend all tokens of a reply on thinking are asked again with more."""
+
+import math
+
+import pytest
+from starlette.responses import Response
+
+from app.budget import Budget, Claim
+from app.llm.ask import FREE, CallContext, UsageTotals, ask, estimated_input
+from app.llm.chat import Message, Reply, Text, Turn
+from app.llm.client import OpenAIChat, connect
+from app.llm.endpoint.known import KnownEndpoint
+from app.llm.errors import InvalidReply, SpentOnThinking
+from app.llm.models import probed
+from app.llm.slates import ReplyMode
+from app.storage.documents import MemoryDocuments
+from tests.app.llm.endpoint.picky import PICKS, Body, PickyServer, Rule, completion, refused
+
+TURN = Turn((Message("user", "Hi"),), Text(), 50, 10.0)
+SPENT = 50 + 200
+
+
+def thinks(needed: int, words: str = "") -> Rule:
+    """A model that needs so many tokens for its thoughts."""
+
+    def rule(body: Body) -> Response | None:
+        most = body["max_tokens"]
+        if most >= needed:
+            return None
+        return completion(words, finish_reason="length", usage=(40, most))
+
+    return rule
+
+
+def context_of(chat: OpenAIChat, tokens: int = 100_000) -> CallContext:
+    return CallContext(chat, FREE, Budget(20, tokens, math.inf), UsageTotals())
+
+
+def text(reply: Reply) -> str:
+    return reply.text
+
+
+@pytest.mark.parametrize("words", ["", "<think>Let me see: the tea is"])
+async def test_a_model_that_thinks_gets_room_and_keeps_it(picky: PickyServer, words: str) -> None:
+    picky.rule = thinks(600, words)
+    documents = MemoryDocuments()
+    async with connect(picky.base_url, "key") as client:
+        chat = OpenAIChat(client, "m", KnownEndpoint("m", "here", documents))
+        context = context_of(chat)
+        assert await ask(context, TURN, text) == PICKS
+        assert [body["max_tokens"] for body in picky.requests] == [50, 200, 800]
+        totals = context.totals
+        assert (totals.calls, totals.output_tokens) == (3, SPENT + 20)
+        assert context.budget.tokens_left == 100_000 - 3 * 40 - SPENT - 20
+        other = OpenAIChat(client, "m", KnownEndpoint("m", "here", documents))
+        assert await ask(context_of(other), TURN, text) == PICKS
+        assert len(picky.requests) == 4
+
+
+async def test_a_model_that_never_ends_is_asked_three_times(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    picky.rule = thinks(10**9)
+    context = context_of(chat)
+    with pytest.raises(SpentOnThinking):
+        await ask(context, TURN, text)
+    assert len(picky.requests) == 3
+    assert context.totals.flaws == {"wrong_format": 1}
+    with pytest.raises(InvalidReply):
+        await ask(context, TURN, text)
+    assert len(picky.requests) == 4
+
+
+async def test_a_claim_is_as_large_as_the_room(picky: PickyServer, chat: OpenAIChat) -> None:
+    picky.rule = thinks(180)
+    assert await ask(context_of(chat), TURN, text) == PICKS
+    assert chat.room == 4
+    claimed: list[int] = []
+
+    class Watched(Budget):
+        def claim(self, tokens: int, cost_usd: float = 0.0, *, seconds: float = 0.0) -> Claim:
+            claimed.append(tokens)
+            return super().claim(tokens, cost_usd, seconds=seconds)
+
+    context = CallContext(chat, FREE, Watched(20, 1_000, math.inf), UsageTotals())
+    await ask(context, TURN, text)
+    assert claimed == [estimated_input(TURN) + 4 * 50]
+
+
+async def test_a_room_that_is_too_large_for_the_model_is_made_smaller(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    picky.rule = thinks(180)
+    await ask(context_of(chat), TURN, text)
+    picky.rule = lambda body: (
+        refused(400, {"error": {"message": "max_tokens is too large: 200. This model supports at "
+                                "most 128 completion tokens"}})
+        if body["max_tokens"] > 128
+        else None
+    )  # fmt: skip
+    assert await ask(context_of(chat), TURN, text) == PICKS
+    assert chat.room == 1
+    picky.rule = thinks(180)
+    with pytest.raises(SpentOnThinking):
+        await ask(context_of(chat), TURN, text)
+
+
+async def test_a_probe_finds_the_room(picky: PickyServer, chat: OpenAIChat) -> None:
+    picky.rule = thinks(900)
+    assert await probed(chat, 10.0) is ReplyMode.JSON_SCHEMA
+    assert chat.room == 16
+
+
+async def test_the_effort_is_passed_on_and_left_out_where_it_is_refused(
+    picky: PickyServer,
+) -> None:
+    async with connect(picky.base_url, "key") as client:
+        chat = OpenAIChat(client, "m", reasoning_effort="low")
+        await chat.complete(TURN)
+        assert picky.requests[-1]["reasoning_effort"] == "low"
+        said = {"error": {"message": "Unrecognized request argument supplied: reasoning_effort"}}
+        picky.rule = lambda body: refused(400, said) if "reasoning_effort" in body else None
+        await chat.complete(TURN)
+        await chat.complete(TURN)
+        assert ["reasoning_effort" in body for body in picky.requests] == [True, True, False, False]
