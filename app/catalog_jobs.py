@@ -33,7 +33,7 @@ class CatalogJobs:
         """See JobWorker."""
         await asyncio.to_thread(remove_abandoned, self._settings)
         await self._catalogs.finish_deletions()
-        for name in self._catalogs.open_names():
+        for name in [catalog.name for catalog in self._catalogs.opened()]:
             try:
                 await (await self._catalogs.get(name)).curator.housekeep()
             except StoreUnavailable:

@@ -243,9 +243,9 @@ class Catalogs:
         except CorruptSnapshot as error:
             return ListedCatalog(name, None, str(error))
 
-    def open_names(self) -> tuple[str, ...]:
-        """The catalogues that this process serves."""
-        return tuple(self._open)
+    def opened(self) -> tuple[Catalog, ...]:
+        """The catalogues that this process serves; nothing is read for it."""
+        return tuple(known.catalog for known in self._open.values())
 
     def loaded(self) -> dict[str, SemanticTree]:
         """The newest loaded trees of this process, by catalogue."""
@@ -323,7 +323,7 @@ class Catalogs:
                 known.follower.persist(partial(self._followed, known, self._lagged))
         elif entry.settings != known.catalog.settings:
             known.catalog = replace(known.catalog, settings=entry.settings)
-            known.catalog.recommender.reword(_prompt_config(entry))
+            known.catalog.recommender.reword(PromptConfig.of(entry))
         known.seen = asked_at
         known.trusted_until = 0.0
         return known.catalog
@@ -381,20 +381,14 @@ class Catalogs:
                 self._embedders,
                 self._recommend_config,
                 self._models,
-                _prompt_config(entry),
+                PromptConfig.of(entry),
                 feedback,
                 self._columns,
+                examines=self._settings.llm_examination,
             ),
             feedback,
             self.registry.documents,
         )
-
-
-def _prompt_config(entry: RegistryEntry) -> PromptConfig:
-    chosen = entry.settings
-    return PromptConfig(
-        entry.name, chosen.perspective, chosen.language, chosen.guidance, chosen.objective
-    )
 
 
 async def _closed(known: _Open) -> None:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import Depends, FastAPI
 from threadpoolctl import threadpool_limits
@@ -18,6 +19,7 @@ from app.catalogs import DEFAULT_CATALOG, Catalogs
 from app.composition import LOADED_S, ServiceTimes, check_answers, check_embedder, services
 from app.curate.imports.uploads import remove_abandoned
 from app.embedders import EmbedderCache
+from app.examinations import keep_models_examined
 from app.settings import Settings
 from tree.errors import CatalogDeleted, CorruptSnapshot, EmbedderUnavailable
 from tree.node import Space
@@ -76,6 +78,8 @@ def create_app(
             background.persist(parts.jobs.recover_orphans)
             if parts.keyring.enabled:
                 background.persist(parts.keyring.follow)
+            if parts.models.configured and settings.llm_examination:
+                background.persist(partial(keep_models_examined, parts.catalogs))
             background.start(_open_all(later, parts.embedders))
             try:
                 yield

@@ -21,11 +21,11 @@ from app.environment import (
     endpoint_key,
     with_key_from_file,
 )
-from app.options import BranchChoice
+from app.model_settings import ModelSettings
 from app.price_settings import PriceSettings
 
 
-class Settings(EnrichmentSettings, PriceSettings):
+class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(
@@ -111,23 +111,6 @@ class Settings(EnrichmentSettings, PriceSettings):
         pattern=r"^[a-z]{1,20}$",
         description="How much a reasoning model thinks: `minimal`, `low`, `medium` or `high`, as "
         "the endpoint names it. Unset: as much as the model does by itself.",
-    )
-    llm_branches: BranchChoice = Field(
-        default="model",
-        description="What chooses branches of the tree: the model, the vectors, or both together.",
-    )
-    llm_weight: float = Field(
-        default=0.7,
-        ge=0,
-        le=1,
-        description="Share of the model's ranking; the rest is the ranking by vectors.",
-    )
-    llm_anchors: int = Field(
-        default=6,
-        ge=0,
-        le=16,
-        description="Options that are part of several slates, so that the scores of these slates "
-        "can be compared.",
     )
     llm_max_tokens: int = Field(
         default=200_000, ge=1, description="Most tokens, input and output, for one request."

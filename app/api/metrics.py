@@ -19,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalogs import Catalogs
 from app.embedders import EmbedderUsage
+from app.examinations import standings
 from app.recommend import Recommendation
+from app.recommend.standing.standing import Standing
 from tree.snapshot import SemanticTree
 
 router = APIRouter(tags=["health"])
@@ -102,6 +104,7 @@ class _Trees(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from _embedders(self.catalogs.embedder_usage() if self.catalogs else {})
         yield _failures(self.catalogs.model_failures() if self.catalogs else {})
+        yield from _standings(standings(self.catalogs) if self.catalogs else {})
         trees = self.catalogs.loaded() if self.catalogs else {}
         yield _gauge("items", "Items in the newest tree that is loaded.", trees, len)
         yield _gauge("nodes", "Nodes of that tree.", trees, lambda tree: tree.node_count)
@@ -164,6 +167,23 @@ def _failures(counts: Mapping[tuple[str, str], int]) -> Metric:
     for (model, reason), count in counts.items():
         failures.add_metric([model, reason], count)
     return failures
+
+
+def _standings(found: Mapping[str, Standing]) -> Iterable[Metric]:
+    """What the model got right in its last examination, by catalogue."""
+    labels = ("catalog", "model")
+    factor = GaugeMetricFamily(
+        "unillmrec_llm_standing",
+        "Share of its weight that the model has earned; at 0 it is not asked to rank.",
+        labels=labels,
+    )
+    tokens = GaugeMetricFamily(
+        "unillmrec_llm_examination_tokens", "Tokens of its last examination.", labels=labels
+    )
+    for catalog, standing in found.items():
+        factor.add_metric([catalog, standing.model], standing.factor)
+        tokens.add_metric([catalog, standing.model], standing.tokens)
+    return factor, tokens
 
 
 def _gauge(

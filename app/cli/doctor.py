@@ -99,6 +99,7 @@ async def _examine(
     """Every check in turn; with the progress bar `deep`, also of all stored data."""
     from app.cli.deep import catalogue_checks, document_check, stray_check
     from app.cli.enriched import line_check
+    from app.cli.standing_check import standing_check
     from app.composition import services
 
     yield await asyncio.to_thread(_data_folder, settings)
@@ -124,6 +125,8 @@ async def _examine(
                 async for check in _own_embedder(catalog, settings, parts.embedders):
                     yield check
                 async for check in line_check(catalog, has_model=parts.models.configured):
+                    yield check
+                async for check in standing_check(catalog):
                     yield check
             yield await _model(settings, parts.models)
     except TreeError as error:

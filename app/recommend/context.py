@@ -18,7 +18,9 @@ from app.recommend.effort import EFFORTS, CallLimits, Effort
 from app.recommend.request import RecommendRequest
 from app.recommend.resolve import ResolvedRequest, path_name
 from app.recommend.response import AnswerWarning
+from app.recommend.standing.standing import Standing
 from app.recommend.topics import History
+from app.registry import RegistryEntry
 from app.storage.documents import Documents
 from prompts import Perspective, Prompt, load, owner_note
 from tree.snapshot import SemanticTree
@@ -68,7 +70,8 @@ class RequestContext:
     """The data of one request that all stages share. It never changes: a stage returns its results.
 
     The answer is chosen from `wanted` candidates. `documents` holds documents that are deleted when
-    the user is erased. `degraded` is a reason other than a model's failure.
+    the user is erased. `degraded` is a reason other than a model's failure. `standing` is the
+    model's, where it is known.
     """
 
     id: str
@@ -84,6 +87,7 @@ class RequestContext:
     record: ChainRecord
     warnings: Sequence[AnswerWarning] = ()
     degraded: Degraded | None = None
+    standing: Standing | None = None
 
     @property
     def need(self) -> Need:
@@ -139,6 +143,14 @@ class PromptConfig:
     guidance: str = ""
     objective: str = ""
     items_per_leaf: int = ITEMS_PER_LEAF  # of the strategy `paper`
+
+    @classmethod
+    def of(cls, entry: RegistryEntry) -> "PromptConfig":
+        """The wording that the settings of a catalogue ask for."""
+        chosen = entry.settings
+        return cls(
+            entry.name, chosen.perspective, chosen.language, chosen.guidance, chosen.objective
+        )
 
 
 def open_ledger(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 import msgspec
 
@@ -31,6 +32,9 @@ from app.recommend.query_encoder import QueryEncoder
 from app.recommend.request import RecommendRequest
 from app.recommend.response import Recommendation, SimilarItems
 from app.recommend.similar import similar_items
+from app.recommend.standing.examination import Examiner
+from app.recommend.standing.standings import Standings
+from app.recommend.standing.warning import weak_model
 from app.recommend.strategies import (
     MODEL_STRATEGIES,
     ChainParts,
@@ -76,7 +80,10 @@ class Recommender:
         prompt_config: PromptConfig | None = None,
         feedback: Feedback | None = None,
         columns: ColumnMemory | None = None,
+        *,
+        examines: bool = False,
     ) -> None:
+        """With `examines`, the model has the weight that it has earned: see Standings."""
         self._catalog = name_of(catalog_id)
         self._catalog_id = catalog_id
         self._store = store
@@ -93,6 +100,9 @@ class Recommender:
         self._opener = ContextOpener(
             documents, encoder, self._fields, feedback, self._signals, config
         )
+        self.standings: Standings | None = None
+        if examines and self._models.configured:
+            self.standings = self._standings(documents, feedback)
         self._traces = Background("traces")
         self._answers = Background("an answer", quiet=Exception)  # raised to the caller
 
@@ -141,9 +151,21 @@ class Recommender:
     async def aclose(self) -> None:
         """End background work; the stores stay open."""
         await self._answers.aclose()
+        if self.standings is not None:
+            await self.standings.aclose()
         await self._fields.aclose()
         await self._traces.aclose(_TRACES_S)
         await self._signals.aclose()
+
+    def _standings(self, documents: Documents, feedback: Feedback) -> Standings:
+        parts, config = self._parts, self._config
+        # Events count what is asked about in an examination: without them.
+        none = MemoryFeedback()
+        signals = Signals(none, config.signals)
+        opener = ContextOpener(documents, parts.encoder, self._fields, none, signals, config)
+        words = replace(self._prompt_config, guidance="", objective="")  # it is about the model
+        examiner = Examiner(self._store, self._pool, opener, self._models, config, words)
+        return Standings(self._catalog_id, documents, self._store, feedback, examiner)
 
     async def _recommend(
         self,
@@ -158,6 +180,11 @@ class Recommender:
         strategy = MODEL_STRATEGIES.get(context.request.strategy)
         if strategy is None or not self._models.configured or not context.allowed.any():
             return await self._answer(context, await embedded(context, self._parts))
+        if self.standings is not None and strategy.is_examined:
+            context = replace(context, standing=await self.standings.current())
+            if context.standing is not None and not context.standing.is_asked:
+                weak = replace(context, warnings=[*context.warnings, weak_model(context.standing)])
+                return await self._answer(weak, await embedded(weak, self._parts))
         asking = await self._with_model(context, strategy, shared_budget)
         try:
             asking = await self._with_reply_mode(asking)
@@ -180,7 +207,8 @@ class Recommender:
             shared_budget=shared_budget,
         )
         history = await history_of(request, context.tree, context.resolved, self._store)
-        weight = self._config.slates.model_weight
+        earned = 1.0 if context.standing is None else context.standing.factor
+        weight = earned * self._config.slates.model_weight
         return with_model(context, self._prompt_config, history, ledger, weight)
 
     async def _with_reply_mode(self, context: ModelContext) -> ModelContext:

@@ -73,7 +73,7 @@ class RecommendedItem(_Frozen):
 class AnswerWarning(_Frozen):
     """Something in a request that was not done as it says, though an answer could be given."""
 
-    code: Literal["unknown_field", "unknown_domain", "fields_left_out"]
+    code: Literal["unknown_field", "unknown_domain", "fields_left_out", "llm_weak"]
     message: str
 
 
@@ -91,7 +91,8 @@ class Recommendation(_Frozen):
     )
     warnings: list[AnswerWarning] = Field(
         default=[],
-        description="What was asked for and is nowhere in the catalogue, or is too large to show.",
+        description="What was asked for and is nowhere in the catalogue, or is too large to show; "
+        "and `llm_weak` where the model ranks no better than chance, so that it was not asked.",
     )
     usage: Usage
     timing_ms: dict[str, float]

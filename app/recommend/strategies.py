@@ -52,6 +52,7 @@ class ModelStrategy:
 
     run: Callable[[ModelContext, ChainParts], Awaitable[Outcome]]
     limits: CallLimits | None = None
+    is_examined: bool = False  # whether it asks a model only as far as its standing allows
 
 
 async def embedded(context: RequestContext, parts: ChainParts) -> Outcome:
@@ -107,7 +108,7 @@ async def _by_vectors(context: RequestContext, parts: ChainParts, need: Need) ->
 
 
 MODEL_STRATEGIES: Mapping[StrategyName, ModelStrategy] = {
-    "beam": ModelStrategy(beam),
+    "beam": ModelStrategy(beam, is_examined=True),
     "paper": ModelStrategy(paper, _BASELINE_LIMITS),
     "flat": ModelStrategy(flat, _BASELINE_LIMITS),
 }

@@ -52,8 +52,11 @@ def trace_of(
         }
     if answered is not None:
         trace["items"] = [{"item_id": item.item_id, "score": item.score} for item in answered.items]
+    if context.standing is not None:
+        trace["standing"] = context.standing
     if asking is not None:
         trace |= {
+            "model_weight": round(asking.model_weight, 4),
             "reply_mode": asking.mode,
             "perspective": asking.perspective,
             "degraded_reason": answered.degraded_reason if answered else asking.ledger.degraded,

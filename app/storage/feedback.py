@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -143,6 +144,10 @@ class Feedback(Protocol):
         """What is stored of a user; None when nothing is stored."""
         ...
 
+    async def histories(self, most: int) -> list[list[str]]:
+        """The histories of some users, oldest item first: of `most` users or of all there are."""
+        ...
+
     async def put_user(self, user_id: str, user: User) -> None:
         """Store a user in place of what was stored; the history does not change any count."""
         ...
@@ -270,6 +275,11 @@ class MemoryFeedback:
             return None
         history = tuple(Visit(item, state.visits[item]) for item in state.history())
         return msgspec.structs.replace(state.facts or User(), history=history)
+
+    async def histories(self, most: int) -> list[list[str]]:
+        """See Feedback."""
+        found = (state.history() for state in self._users.values() if state.visits)
+        return list(islice(found, most))
 
     async def put_user(self, user_id: str, user: User) -> None:
         """See Feedback."""

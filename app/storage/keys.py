@@ -17,6 +17,7 @@ DocumentKind: TypeAlias = Literal[
     "profile",
     "reply",
     "mode",
+    "standing",
     "line",
     "endpoint",
     "batch",
@@ -48,6 +49,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,
+    "standing": Lifetime.EXPIRING,  # what a model got right in its examination
     "batch": Lifetime.EXPIRING,  # calls at a provider's batch API, and what each is about
     "unwritten": Lifetime.EXPIRING,  # why an item has no line today
     "line": Lifetime.EXPIRING,  # of an item, by what a model wrote it from

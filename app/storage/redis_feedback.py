@@ -193,6 +193,19 @@ class RedisFeedback:
         return {user_id: user for user_id, user in zip(ids, users, strict=True) if user}
 
     @translated()
+    async def histories(self, most: int) -> list[list[str]]:
+        """See Feedback. One SCAN, which ends when there are enough."""
+        start = self._keys.history("")
+        found: list[list[str]] = []
+        async for key in self._client.scan_iter(match=self._keys.pattern, count=_KEYS_AT_ONCE):
+            if len(found) == most:
+                break
+            if (name := cast(bytes, key).decode(errors="replace")).startswith(start):
+                visits = await self._client.zrange(name, 0, -1)
+                found.append([item.decode() for item in cast(list[bytes], visits)])
+        return found
+
+    @translated()
     async def put_user(self, user_id: str, user: User) -> None:
         """See Feedback."""
         keys, history = self._keys, user.history[-HISTORY:]

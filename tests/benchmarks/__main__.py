@@ -4,7 +4,8 @@
     make bench ARGS="quality --json"    some sections: quality, serving, inserts, ingest, commits,
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
-                                        keys, backup, enrichment, embeddings, encoding
+                                        keys, backup, enrichment, embeddings, encoding,
+                                        weak_models
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -37,6 +38,7 @@ from tests.benchmarks import (
     signals,
     size,
     stopping,
+    weak_models,
 )
 from tests.benchmarks.figures import Figure, show
 
@@ -66,6 +68,11 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "schema": ("What the service answers against its description", False, description.described),
     "endpoints": ("Kinds of endpoints, 725 items", False, endpoints.kinds),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),
+    "weak_models": (
+        "Weak models, by their standing, against vectors alone",
+        True,
+        weak_models.real,
+    ),
     "sigterm": ("A service that is told to end while it is busy", False, stopping.sigterm),
     "models-1m": ("With a model, 1,000,000 made-up items", False, models.million),
 }

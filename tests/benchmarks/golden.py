@@ -141,6 +141,7 @@ def _with_model(name: str) -> Iterator[tuple[str, Lines]]:
         "LLM_API_KEY": "none",
         "LLM_MODEL": "scripted",
         "LLM_REPLY_MODE": "json_schema",
+        "LLM_EXAMINATION": "false",  # its end would change answers on the way
         "LLM_LABEL_CONCURRENCY": "1",
     }
     try:

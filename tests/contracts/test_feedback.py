@@ -348,3 +348,16 @@ async def test_any_events_lead_to_the_same_as_in_memory(embedded_url, open_room,
             assert await counts(target) == await counts(model)
             for name in ("u0", "u1", "u2", "u3", "only facts"):
                 assert await target.user(name) == await model.user(name)
+
+
+async def test_histories_are_those_of_some_users(feedback):
+    assert await feedback.histories(5) == []
+    for user in ("u", "v", "w"):
+        await feedback.record(events(user, f"{user}1", f"{user}2"))
+    await feedback.put_user("told", User(profile="likes quiet films"))
+    found = await feedback.histories(10)
+    assert sorted(found) == [[f"{user}1", f"{user}2"] for user in ("u", "v", "w")]
+    some = await feedback.histories(2)
+    assert len(some) == 2
+    assert all(one in found for one in some)
+    assert await feedback.histories(0) == []

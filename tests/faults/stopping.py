@@ -206,6 +206,7 @@ def stopped(
         "LLM_BASE_URL": hostile.base_url,
         "LLM_MODEL": MODEL,
         "LLM_REPLY_MODE": "json_schema",
+        "LLM_EXAMINATION": "false",
         "REBUILD_GROWTH": "1000",
         "FSYNC": "always",
     }

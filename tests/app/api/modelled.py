@@ -20,5 +20,6 @@ def with_model(
         llm_base_url=model_url,
         llm_api_key="key",
         llm_model=model,
-        **{"llm_labels": False, **more},  # label calls would be counted too
+        # Calls for labels and examinations would be counted too.
+        **{"llm_labels": False, "llm_examination": False, **more},
     )

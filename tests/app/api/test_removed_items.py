@@ -51,6 +51,7 @@ def pair(
             llm_model=MODEL,
             llm_reply_mode="json_schema",
             llm_labels=False,
+            llm_examination=False,
             slate_cache_ttl_s=600,
         )
 

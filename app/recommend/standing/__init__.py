@@ -1,0 +1,1 @@
+"""Whether a model has earned its weight: it is examined on slates whose answer is known."""
