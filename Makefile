@@ -49,7 +49,7 @@ endif
 
 .PHONY: test-long
 test-long: $(installed) ## Run the schedules that take minutes; ARGS=--today runs one of them
-	@$(pytest) -m long $(ARGS)
+	@$(pytest) -m long $(if $(filter --today,$(ARGS)),--numprocesses auto) tests/faults $(ARGS)
 
 .PHONY: test-ray
 test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray
@@ -77,8 +77,7 @@ test-extras: $(installed) ## Run the tests of minilm, sentence-transformers and 
 lint: $(installed) ## Check style, types and the import rule
 	@$(bin)/ruff check --quiet
 	@$(bin)/ruff format --check --quiet
-	@$(bin)/mypy --no-error-summary
-	@$(bin)/lint-imports --no-logo
+	@$(bin)/lint-imports --no-logo & imports=$$!; $(bin)/mypy --no-error-summary && wait $$imports
 	@echo "Style, types and imports are fine."
 
 .PHONY: format

@@ -45,13 +45,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: a third of the time, a test waits for something."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(trylast=True)  # after the markers have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("today") and items:
         day = datetime.now(UTC).timetuple().tm_yday
-        chosen = items[day % len(items)]
-        config.hook.pytest_deselected(items=[item for item in items if item is not chosen])
-        items[:] = [chosen]
+        names = list(dict.fromkeys(map(_without_arguments, items)))
+        name = names[day % len(names)]
+        left = [item for item in items if _without_arguments(item) != name]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if _without_arguments(item) == name]
+
+
+def _without_arguments(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 @dataclass(frozen=True)

@@ -39,3 +39,12 @@ def test_folders_mirror_the_code():
         for file in (TESTS / package).rglob("*.py")
     }
     assert {folder for folder in folders - BESIDE if not (ROOT / folder).is_dir()} == set()
+
+
+def test_schedules_that_take_minutes_are_where_make_looks_for_them():
+    marked = {
+        file.relative_to(TESTS).parts[0]
+        for file in TESTS.rglob("test_*.py")
+        if "mark." + "long" in file.read_text(encoding="utf-8")
+    }
+    assert marked == {"faults"}

@@ -42,8 +42,13 @@ async def test_the_whole_file_holds_the_last_state(life, tmp_path):
 
 
 def draws(count: int, long: int) -> list:
-    """Seeds: some in every run, many more in the long one."""
-    return [*range(count), pytest.param(range(count, long), marks=pytest.mark.long, id="long")]
+    """Seeds: some in every run, many more in the long one, by halves: on a core each."""
+    middle = (count + long) // 2
+    halves = {"first": range(count, middle), "second": range(middle, long)}
+    return [
+        *range(count),
+        *(pytest.param(seeds, marks=pytest.mark.long, id=id) for id, seeds in halves.items()),
+    ]
 
 
 @pytest.mark.parametrize("seeds", draws(15, 200))

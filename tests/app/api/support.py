@@ -1,5 +1,6 @@
 """What tests of the API ask again and again."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def served(
     finally:
         server.should_exit = True
         thread.join(timeout=30)
+        gc.unfreeze()  # what a service freezes at its start would stay for good: 50 MB each
     assert not thread.is_alive(), "the service does not stop"
 
 
