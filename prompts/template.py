@@ -15,6 +15,7 @@ PERSPECTIVES: tuple[Perspective, ...] = get_args(Perspective)
 
 _HEADING = re.compile(r"^== (\w+) ==\n", re.MULTILINE)
 _REQUIRED = frozenset({"system", "user"})
+_TASK = "task_"
 
 
 class PromptError(Exception):
@@ -33,14 +34,18 @@ class Prompt:
     """Changes with every change of the wording; part of traces and cache keys."""
 
     @classmethod
-    def parse(cls, name: str, text: str, perspective: Perspective = "interest") -> "Prompt":
+    def parse(
+        cls, name: str, text: str, perspective: Perspective = "interest", task: str = ""
+    ) -> "Prompt":
         """The prompt in a template's text.
 
         Sections named after the perspectives hold the wording of `$perspective`: all four if the
-        template uses it, none otherwise. Raises PromptError for any other shape.
+        template uses it, none otherwise. A section `task_NAME` takes their place for that task.
+        Raises PromptError for any other shape.
         """
         sections = _sections(name, text)
         wordings = {key: sections[key] for key in sections.keys() - _REQUIRED}
+        tasks = {key: wordings.pop(key) for key in list(wordings) if key.startswith(_TASK)}
         system = _Part(name, "system", sections["system"])
         user = _Part(name, "user", sections["user"])
         perspectives = set(PERSPECTIVES) if "perspective" in system.names | user.names else set()
@@ -50,7 +55,11 @@ class Prompt:
             )
         if stray := system.names - {"perspective"}:
             raise PromptError(f"{name}: the system part takes no variables: {sorted(stray)}")
-        wording = {"perspective": wordings[perspective]} if wordings else {}
+        if tasks and not wordings:
+            raise PromptError(f"{name}: wordings of tasks without perspectives: {sorted(tasks)}")
+        wording = (
+            {"perspective": tasks.get(_TASK + task, wordings[perspective])} if wordings else {}
+        )
         spoken = system.template.substitute(wording)
         open_user = _bind(user.template, wording)
         return cls(
@@ -86,8 +95,10 @@ class Prompt:
 
 
 @cache
-def load(name: str, perspective: Perspective = "interest") -> Prompt:
+def load(name: str, perspective: Perspective = "interest", task: str = "") -> Prompt:
     """The prompt in `prompts/<name>.md`, worded for a perspective where it has several.
+
+    Where it has words for the task, these take the place of the perspective's.
 
     Raises PromptError if there is no such template or its text is malformed.
     """
@@ -96,7 +107,7 @@ def load(name: str, perspective: Perspective = "interest") -> Prompt:
     file = files(__package__).joinpath(f"{name}.md")
     if not name.isidentifier() or not file.is_file():
         raise PromptError(f"no template prompts/{name}.md")
-    return Prompt.parse(name, file.read_text(encoding="utf-8"), perspective)
+    return Prompt.parse(name, file.read_text(encoding="utf-8"), perspective, task)
 
 
 def phrase(name: str, **variables: str | int) -> str:

@@ -168,6 +168,13 @@ def wishes(
         list[LeftOut] | None,
         typer.Option(help="Leave this field out of the items' text; may be repeated."),
     ] = None,
+    with_history: Annotated[
+        bool,
+        typer.Option(
+            "--with-history",
+            help="Each wish is of a user who had its item, with what they had before.",
+        ),
+    ] = False,
 ) -> None:
     """How often a wish in words finds the items that it was written for."""
     from app.evaluation.wishes import METRICS
@@ -175,7 +182,7 @@ def wishes(
     catalogues = Catalogues(data or (), only_items, without or ())
 
     async def evaluated() -> None:
-        results, rows = await evaluated_wishes(common, file, catalogues)
+        results, rows = await evaluated_wishes(common, file, catalogues, with_history=with_history)
         _finish(common, results, rows, METRICS)
 
     run(evaluated())
@@ -220,6 +227,7 @@ def _run(
 async def _evaluated(
     common: Common, study: Study, metrics: Sequence[str] | None, stand_in: bool
 ) -> None:
+    from app.evaluation.metrics import topics_of
     from app.evaluation.studies import EmptyStudyInput, StudyInput
     from app.evaluation.systems import systems
 
@@ -233,7 +241,7 @@ async def _evaluated(
             common.data, common.format, common.min_rating, opened.bar, common.enrichments or ()
         )
         leaves: Callable[[], dict[str, str]] = dict
-        if not all(item.categories for item in data.items):
+        if not all(topics_of(data.items)) or len(set(topics_of(data.items))) == 1:
             opened.bar.begins("building the tree")
             leaves = await context.trees.leaves(data.items)
         given = StudyInput(

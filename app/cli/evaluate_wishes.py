@@ -29,7 +29,7 @@ class Catalogues:
 
 
 async def evaluated_wishes(
-    common: Common, file: Path, catalogues: Catalogues
+    common: Common, file: Path, catalogues: Catalogues, *, with_history: bool = False
 ) -> tuple["Results", list["ResultRow"]]:
     """The results, with one row per system and data set, and of all data sets where there are more.
 
@@ -56,7 +56,7 @@ async def evaluated_wishes(
             data = excerpt(read, only, catalogues.without)
             data.skipped.include(wishes.skipped)
             data = replace(data, checksums=data.checksums | checksums)
-            found = trials(data, rows, chosen, catalogues.settings)
+            found = trials(data, rows, chosen, catalogues.settings, with_history=with_history)
             evaluation = opened.evaluation(data, with_lists=False)
             parts[data.name] = [
                 Measured(row, evaluation.measured[row.key]) async for row in evaluation.run(found)

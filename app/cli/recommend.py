@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from app.cli.session import CatalogOption, JsonOption, opened, out, print_json, run, table
-from app.options import EffortName, StrategyName
+from app.options import EffortName, StrategyName, TaskName
 
 if TYPE_CHECKING:
     from app.recommend import Recommendation
@@ -20,6 +20,13 @@ def recommend(
     ] = None,
     profile: Annotated[str | None, typer.Option(help="A sentence about the user.")] = None,
     instruction: Annotated[str | None, typer.Option(help="A wish in words, for now.")] = None,
+    task: Annotated[
+        TaskName,
+        typer.Option(
+            help="recommend: what suits; search: what the instruction asks for; complement: what "
+            "goes with the history; explore: what suits and few know."
+        ),
+    ] = "recommend",
     domain: Annotated[list[str] | None, typer.Option(help="Only items of this domain.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
     diversity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
@@ -44,6 +51,7 @@ def recommend(
         "history": [{"item_id": item_id} for item_id in ids],
         "profile": profile,
         "instruction": instruction,
+        "task": task,
         "domains": domain or None,
         "limit": limit,
         "diversity": diversity,

@@ -45,3 +45,4 @@ class Protocol(StrEnum):
     EXCLUSION = "exclusion"
     COLDSTART = "coldstart"
     CROSSDOMAIN = "crossdomain"
+    COMPLEMENT = "complement"

@@ -30,6 +30,7 @@ _TOKEN_USERS = 20
 _TOKEN_FEWEST = 5
 _TOKEN_HISTORY = 10  # as many as the service shows to a model
 _PAPER_USERS = 500  # §4.1
+_FEWEST_TOPICS = 2
 
 
 class _Common(TypedDict):
@@ -79,6 +80,7 @@ class StudyInput:
             Protocol.CROSSDOMAIN: lambda: protocols.crossdomain(
                 self.data, self.source, self.target, by=self.by, **common
             ),
+            Protocol.COMPLEMENT: lambda: protocols.complement(self.data, self._groups(), **common),
         }
         return made[protocol]()
 
@@ -111,6 +113,15 @@ class StudyInput:
         if protocol is Protocol.PAPER:
             return min(self.users or _PAPER_USERS, _PAPER_USERS)
         return self.users
+
+    def _groups(self) -> Mapping[str, str]:
+        """The subcategory of each item; its leaf in our tree where the data have fewer than two."""
+        topics = topics_of(self.data.items)
+        if len(set(topics)) < _FEWEST_TOPICS:
+            return self.leaves()
+        return {
+            item.id: "\0".join(topic) for item, topic in zip(self.data.items, topics, strict=True)
+        }
 
     def _paper_leaves(self) -> Mapping[str, str]:
         """The subcategory of each item, as in the paper (§3.1.4), or its leaf in our tree."""

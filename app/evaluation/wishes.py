@@ -36,9 +36,13 @@ def trials(
     wishes: Sequence[Wish],
     systems: Sequence[str],
     settings: Mapping[str, Scalar],
+    *,
+    with_history: bool = False,
 ) -> list[Trial]:
     """One trial per system, all with the same wishes. Raises DataError where no wish is left."""
-    split = known_item(data, wishes)
+    split = known_item(data, wishes, with_history=with_history)
+    if with_history:
+        settings = {**settings, "with_history": True}
     return [
         Trial(WISHES, _PROTOCOL, system, split, settings, cutoffs=_CUTOFFS) for system in systems
     ]

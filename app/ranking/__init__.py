@@ -10,6 +10,7 @@ from app.ranking.embedded import (
 from app.ranking.fusion import calibrated, reciprocal_rank
 from app.ranking.model_ranker import ModelRanker, Question
 from app.ranking.need import Direction, Interest, Need
+from app.ranking.tilt import Tilt
 from app.ranking.words import WordMix, Words, words_of
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Question",
     "Ranking",
     "SharedScans",
+    "Tilt",
     "WordMix",
     "Words",
     "calibrated",

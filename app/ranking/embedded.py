@@ -185,7 +185,8 @@ class EmbeddedRanker:
             scores = scores_of(tree, self.scorer(need), rows)
         if need.words is not None:
             need.words.mix_into(scores, self.mix, rows)
-        return self._with_prior(tree, need, scores, rows)
+        self._add_prior(tree, need, scores, rows)
+        return scores
 
     async def _scanned(
         self, tree: SemanticTree, need: Need, allowed: npt.NDArray[np.bool_], wanted: int
@@ -197,26 +198,28 @@ class EmbeddedRanker:
             scores = np.zeros(tree.size, np.float32) if similarity is None else similarity
             if need.words is not None:
                 need.words.mix_into(scores, self.mix, None, allowed)
-            return _best(self._with_prior(tree, need, scores, slice(None)), allowed, wanted)
+            self._add_prior(tree, need, scores, slice(None))
+            return _best(scores, allowed, wanted)
 
         return await off_loop(tree.size, work)
 
-    def _with_prior(
+    def _add_prior(
         self, tree: SemanticTree, need: Need, scores: FloatArray, rows: IntArray | slice
-    ) -> FloatArray:
+    ) -> None:
+        """Add what does not depend on similarity: popularity, events, the tilt of the task."""
         stated, event_scores = tree.rows.popularity[: tree.size][rows], need.event_scores
-        weight = np.float32(self.popularity_weight)
+        weight = np.float32(self.popularity_weight * need.tilt.popularity)
         if event_scores is None:
             if weight and stated.any():
                 scores += weight * np.log1p(stated)
-            return scores
-        counts = event_scores.counts[: tree.size][rows]
-        if weight:
-            scores += weight * np.log1p(stated + counts)
-            if event_scores.prior != 1:
-                scores += weight * np.float32(event_scores.prior - 1) * np.log1p(counts)
-        event_scores.add_to(scores, rows)
-        return scores
+        else:
+            counts = event_scores.counts[: tree.size][rows]
+            if weight:
+                scores += weight * np.log1p(stated + counts)
+                if event_scores.prior != 1:
+                    scores += weight * np.float32(event_scores.prior - 1) * np.log1p(counts)
+            event_scores.add_to(scores, rows)
+        need.tilt.apply(tree, scores, rows)
 
 
 def strongest(

@@ -1,12 +1,13 @@
 """`Need`: the interests of a user, as vectors with weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from app.ranking.tilt import Tilt
 from app.ranking.words import Words
 from app.signals import EventScores
 from tree.vectors import FloatArray, Int8Matrix
@@ -47,7 +48,7 @@ class Need:
 
     A user without any known data has no directions. `dislikes` are normalised words of items that
     must not be offered. `event_scores` come from other users with the same history; None without
-    events. `words` are those of the history and of the wish.
+    events. `words` are those of the history and of the wish. `tilt` changes the scores of items.
     """
 
     interests: tuple[Interest, ...] = ()
@@ -55,6 +56,7 @@ class Need:
     dislikes: tuple[str, ...] = ()
     event_scores: EventScores | None = None
     words: Words | None = None
+    tilt: Tilt = field(default_factory=Tilt)
 
     @property
     def is_empty(self) -> bool:

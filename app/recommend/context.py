@@ -123,10 +123,12 @@ class ModelContext(RequestContext):
         return ModelRanker(self.ledger, self.mode)
 
     def prompt(self, name: str) -> Prompt:
-        """The prompt of that name, with the words of the catalogue's owner."""
+        """The prompt of that name in words for the task, with those of the catalogue's owner."""
         # What a user looks for is no question of what the owner wants.
         objective = "" if name == "profile" else self.objective
-        return load(name, self.perspective).with_note(owner_note(self.guidance, objective))
+        return load(name, self.perspective, self.request.task).with_note(
+            owner_note(self.guidance, objective)
+        )
 
     def in_mode(self, mode: ReplyMode) -> "ModelContext":
         """The same request, with a model that replies in this form."""

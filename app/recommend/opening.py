@@ -16,6 +16,7 @@ from app.recommend.query_encoder import QueryEncoder
 from app.recommend.request import HistoryEntry, RecommendRequest
 from app.recommend.resolve import ResolvedRequest, resolve_request
 from app.recommend.response import AnswerWarning
+from app.recommend.tasks import TASKS, TaskWeights
 from app.signals import Signals, UserDocuments
 from app.storage.documents import Documents
 from app.storage.feedback import Feedback
@@ -53,18 +54,18 @@ class ContextOpener:
 
         Raises AnswerDegraded, FilterTooLarge, StoreUnavailable.
         """
-        request = await self._with_stored_user(request)
+        task = TASKS[request.task]
+        request = task.narrowed(await self._with_stored_user(request))
         with clock.stage("profile"):
             vectors, degraded = await self._encoder.encode_request(tree, request)
-            resolved = resolve_request(tree, request, vectors, self._config.profile)
+            resolved = resolve_request(tree, request, vectors, task.profile(self._config.profile))
         with clock.stage("search"):
             allowed, warnings = await self._allowed(tree, resolved, request)
             if resolved.need.dislikes:
                 allowed &= await self._dislikes.allowed(tree, resolved.need.dislikes)
-            resolved = await self._with_evidence(tree, request, resolved)
-        diversity = request.diversity
-        if diversity is None:
-            diversity = self._config.answer.diversity
+            resolved = await self._with_evidence(tree, request, resolved, task)
+        given = (request.diversity, task.diversity, self._config.answer.diversity)
+        diversity = next(one for one in given if one is not None)
         limit = request.limit
         return RequestContext(
             id=f"rec_{secrets.token_urlsafe(12)}",
@@ -106,7 +107,8 @@ class ContextOpener:
         self, tree: SemanticTree, resolved: ResolvedRequest, request: RecommendRequest
     ) -> tuple[Mask, list[AnswerWarning]]:
         """The rows that may be in the answer, and warnings of unknown domains and fields."""
-        work = partial(allowed_rows, tree, resolved.seen, request.exclude_items, request.domains)
+        seen = resolved.seen if request.leaves_out_history else ()
+        work = partial(allowed_rows, tree, seen, request.exclude_items, request.domains)
         allowed = await off_loop(tree.size, work)
         warnings = [
             AnswerWarning(code="unknown_domain", message=message)
@@ -121,19 +123,23 @@ class ContextOpener:
         return allowed, warnings
 
     async def _with_evidence(
-        self, tree: SemanticTree, request: RecommendRequest, resolved: ResolvedRequest
+        self,
+        tree: SemanticTree,
+        request: RecommendRequest,
+        resolved: ResolvedRequest,
+        task: TaskWeights,
     ) -> ResolvedRequest:
-        """The need with what users' events say.
+        """The need with what users' events say, and with the tilt of the task.
 
         Co-occurrence with the history has the weight that the history has in the need. The less is
         known of the user, the more counts weigh: a profile or few items fit much of a catalogue. A
         wish says what is wanted now, whatever others had.
         """
         newest = [entry.item_id for entry in reversed(request.history) if entry.item_id]
+        need = replace(resolved.need, tilt=task.tilt(tree, resolved.seen))
         event_scores = await self._signals.of(tree, newest)
         if event_scores is None:
-            return resolved
-        need = resolved.need
+            return replace(resolved, need=need)
         is_wish = np.array(
             [need.interest_of(one).origin == "wish" for one in need.directions], bool
         )
@@ -142,7 +148,7 @@ class ContextOpener:
         )
         unknown = (1 - float(need.weights[is_instruction].sum())) / (1 + int((~is_wish).sum()))
         event_scores = event_scores.weighed(
-            history=1 - float(need.weights[is_wish].sum()),
+            history=task.cooccurrence * (1 - float(need.weights[is_wish].sum())),
             prior=1 + (self._config.profile.cold_start_prior - 1) * unknown,
         )
         return replace(resolved, need=replace(need, event_scores=event_scores))

@@ -176,7 +176,14 @@ class Recommender:
     ) -> Recommendation:
         tree = await self._store.recent()
         context = await self._opener.open(request, tree, clock, notify)
-        notify("start", {"recommendation_id": context.id, "tree_version": tree.version})
+        notify(
+            "start",
+            {
+                "recommendation_id": context.id,
+                "tree_version": tree.version,
+                "task": request.task,
+            },
+        )
         strategy = MODEL_STRATEGIES.get(context.request.strategy)
         if strategy is None or not self._models.configured or not context.allowed.any():
             return await self._answer(context, await embedded(context, self._parts))

@@ -2,9 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from app.options import EffortName, StrategyName
+from app.options import EffortName, StrategyName, TaskName
 from app.recommend.filters import Filter, StrictModel
 from prompts import Perspective
 from tree.item import WHOLE, Id, StoredId
@@ -50,10 +57,23 @@ class RecommendRequest(StrictModel):
         default=None, description="Whose stored history and profile stand in where none is given."
     )
     history: Annotated[list[HistoryEntry], Field(max_length=10_000, fail_fast=True)] = Field(
-        default=[], description="Oldest first; the newest 50 count, all are left out of the answer."
+        default=[],
+        description="Oldest first; the newest 50 count. All are left out of the answer, unless "
+        "`exclude_history` says otherwise.",
+    )
+    exclude_history: bool | None = Field(
+        default=None,
+        description="Whether items of the history are left out of the answer. Default: true, "
+        "except for a search.",
     )
     profile: _Text | None = Field(default=None, description="A sentence about the user.")
     instruction: _Text | None = Field(default=None, description="A wish in words, for now.")
+    task: TaskName = Field(
+        default="recommend",
+        description="recommend: what suits the user; search: what the instruction asks for, "
+        "whatever the user had; complement: what goes with the history and is not more of the "
+        "same; explore: what suits the user and few know.",
+    )
     scenario: _Name | None = None
     domains: Annotated[list[_Name], Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=100), WHOLE] = 10
@@ -103,3 +123,15 @@ class RecommendRequest(StrictModel):
             ]
         }
     )
+
+    @field_validator("task")
+    @classmethod
+    def _asks_for_something(cls, task: TaskName, known: ValidationInfo) -> TaskName:
+        if task == "search" and known.data.get("instruction", "") is None:
+            raise ValueError("a search needs an instruction")
+        return task
+
+    @property
+    def leaves_out_history(self) -> bool:
+        """Whether items of the history are left out of the answer."""
+        return self.task != "search" if self.exclude_history is None else self.exclude_history

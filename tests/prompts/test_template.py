@@ -131,6 +131,14 @@ def test_a_perspective_works_in_the_user_part_beside_variables_and_dollars() -> 
     assert prompt.render(name="cat") == ("Be kind.", "$5 by action for cats")
 
 
+def test_the_words_of_a_task_take_the_place_of_the_perspectives() -> None:
+    rest = "".join(f"== {key} ==\nby {key}\n" for key in (*PERSPECTIVES, "task_search"))
+    text = greeting("Judge $perspective.", rest=rest)
+    for task, said in (("search", "by task_search"), ("recommend", "by action"), ("", "by action")):
+        prompt = Prompt.parse("judge", text, "action", task)
+        assert prompt.render() == ("Be kind.", f"Judge {said}.")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -141,6 +149,7 @@ def test_a_perspective_works_in_the_user_part_beside_variables_and_dollars() -> 
         (greeting(rest="== extra ==\nmore\n"), "perspective sections .*extra"),
         (greeting("Judge by $perspective"), "perspective sections"),
         (greeting(rest="== interest ==\nunused\n"), "perspective sections"),
+        (greeting(rest="== task_search ==\nunused\n"), "tasks without perspectives"),
         (greeting(system="Be kind to $name."), "system part takes no variables.*name"),
         (greeting("It costs $ 5"), "stray"),
     ],

@@ -9,7 +9,7 @@ formula and source:
 | `recall@k`, `ndcg@k`, `mrr@k`, `hit_rate@k` | `accuracy`: means over the cases |
 | `x_random@k` | recall over `accuracy.random_recall` |
 | `gauc` | `accuracy.auc` of whole slates weighted by `accuracy.pairs_of`; by bucket: by history |
-| `ilad@k`, `novelty@k` | `beyond`: means over the cases |
+| `ilad@k`, `novelty@k`, `long_tail@k` | `beyond`: means over the cases |
 | `popularity_shift@k` | from `beyond.popularity` |
 | `coverage@k`, `gini@k` | `beyond`: over all items shown to any user |
 | `topic_similarity@k` | `beyond.similarity` of answers and histories |

@@ -17,6 +17,8 @@ from app.evaluation.metrics.answers import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+_HEAD = 5  # one item of so many is among the most popular ones
+
 
 def ilad(answers: Answers, statistics: CatalogStatistics, k: int) -> Floats:
     """Intra-list average distance: the mean of 1 − cos(i, j) over all pairs of the first k.
@@ -64,6 +66,20 @@ def popularity(answers: Answers, statistics: CatalogStatistics, k: int) -> tuple
     known = _mean_of(share, answers.history_pairs, len(answers))
     both = np.isfinite(answered) & np.isfinite(known)
     return np.where(both, answered, np.nan), np.where(both, known, np.nan)
+
+
+def long_tail(answers: Answers, statistics: CatalogStatistics, k: int) -> Floats:
+    """The share of the first k outside the most popular fifth of the catalogue.
+
+    That fifth holds the items that most training users had; of equals, the earlier ones in the
+    catalogue, and no item that nobody had. nan for an empty answer. `APLT` of Abdollahpouri et
+    al., "Managing popularity bias in recommender systems with personalized re-ranking", 2019.
+    """
+    order = np.argsort(-statistics.users_with, kind="stable")
+    head = order[: round(len(order) / _HEAD)]
+    outside = np.ones(len(order))
+    outside[head[statistics.users_with[head] > 0]] = 0
+    return _mean_of(outside, item_pairs(answers.top(k)), len(answers))
 
 
 def coverage(exposure: npt.NDArray[np.float32]) -> Floats:

@@ -79,6 +79,7 @@ class SystemMetrics:
             table[f"hit_rate@{cutoff}"] = accuracy.hit_rate(given, cutoff)
         table[f"ilad@{k}"] = beyond.ilad(given, statistics, k)
         table[f"novelty@{k}"] = beyond.novelty(given, statistics, k)
+        table[f"long_tail@{k}"] = beyond.long_tail(given, statistics, k)
         means = {name: Mean.of(values) for name, values in table.items()}
 
         table["auc"] = accuracy.auc(given, limit)

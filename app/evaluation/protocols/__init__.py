@@ -9,7 +9,7 @@ from app.evaluation.choices import DomainBy
 from app.evaluation.protocols.coldstart import coldstart
 from app.evaluation.protocols.crossdomain import crossdomain
 from app.evaluation.protocols.known_item import known_item
-from app.evaluation.protocols.last_out import exclusion, leave_last_out, paper
+from app.evaluation.protocols.last_out import complement, exclusion, leave_last_out, paper
 from app.evaluation.protocols.observed import impressions, temporal
 from app.evaluation.protocols.sampling import BUCKETS, Split, bucket_of, training_share
 
@@ -19,6 +19,7 @@ __all__ = [
     "Split",
     "bucket_of",
     "coldstart",
+    "complement",
     "crossdomain",
     "exclusion",
     "impressions",

@@ -8,23 +8,42 @@ from app.evaluation.formats.wishes import Wish
 from app.evaluation.protocols.sampling import Split, non_empty
 
 UNKNOWN_TARGET = "wish for items that the catalogue lacks"
+NO_OWNER = "wish for items that no user had after another one"
 
 
-def known_item(data: Dataset, wishes: Sequence[Wish]) -> Split:
-    """One case per wish, by a user without history, among the whole catalogue.
+def known_item(data: Dataset, wishes: Sequence[Wish], *, with_history: bool = False) -> Split:
+    """One case per wish, among the whole catalogue.
 
-    Targets that the catalogue lacks are left out; a wish without any other is left out and counted
-    in `data.skipped`. All events are training data, as a wish is not one of them.
+    A wish is of a user without history or, `with_history`, of the first user who had one of its
+    targets after something else, with what they had before it. Targets that the catalogue lacks
+    are left out. A wish without any other, or without such a user, is left out and counted in
+    `data.skipped`. All events are training data except those of users with a wish.
 
     Raises DataError where no wish is left.
     """
     known = {item.id for item in data.items}
-    cases = []
+    owners = _owners(data) if with_history else {}
+    cases, asking = [], set()
     for number, wish in enumerate(wishes, 1):
         targets = known.intersection(wish.targets)
-        if targets:
-            query = Query(f"wish {number}", (), wish=wish.words)
-            cases.append(Case(query, frozenset(targets)))
-        else:
+        owned = [owners[one] for one in wish.targets if one in owners]
+        if not targets:
             data.skipped.add(UNKNOWN_TARGET, f"wish {number}")
-    return Training(data.items, data.users), non_empty(cases, data, "no wish is for its items")
+        elif with_history and not owned:
+            data.skipped.add(NO_OWNER, f"wish {number}")
+        else:
+            user, history = owned[0] if owned else (None, ())
+            asking.add(user)
+            query = Query(f"wish {number}", history, wish=wish.words)
+            cases.append(Case(query, frozenset(targets.difference(history))))
+    training = [user for user in data.users if user.id not in asking]
+    return Training(data.items, training), non_empty(cases, data, "no wish is for its items")
+
+
+def _owners(data: Dataset) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """By item: the first user who had something before it, and what they had before it."""
+    owners: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for user in data.users:
+        for place, item in enumerate(user.history[1:], 1):
+            owners.setdefault(item, (user.id, user.history[:place]))
+    return owners

@@ -79,6 +79,32 @@ def exclusion(
     return training_before(data, _ends(eligible)), non_empty(cases, data, lacking)
 
 
+def complement(
+    data: Dataset,
+    groups: Mapping[str, str],
+    *,
+    seed: int = 0,
+    users: int | None = None,
+    newest: int = 5,
+    min_events: int = 5,
+) -> Split:
+    """The last event of users for whom it is in another group than the `newest` ones before it.
+
+    `groups` gives the category of each item. What is chosen next to such a history goes with it,
+    and is not more of the same.
+    """
+    eligible = _eligible(data, min_events)
+    chosen = [
+        user
+        for user in eligible
+        if groups.get(user.history[-1], "")
+        not in {"", *(groups.get(item, "") for item in user.history[-newest - 1 : -1])}
+    ]
+    cases = [_case(user) for user in sample(chosen, users, seed)]
+    lacking = f"no user has {min_events} events, the last of them in another category"
+    return training_before(data, _ends(eligible)), non_empty(cases, data, lacking)
+
+
 def _eligible(data: Dataset, min_events: int) -> list[DatasetUser]:
     return [user for user in data.users if len(user.history) >= max(min_events, 2)]
 

@@ -14,6 +14,7 @@ _NAMES = {
     "hit_rate": "Hit rate",
     "ilad": "ILAD",
     "novelty": "Novelty",
+    "long_tail": "Long tail",
     "x_random": "× random",
     "gauc": "GAUC",
     "popularity_shift": "Popularity shift",
@@ -27,7 +28,9 @@ _NAMES = {
 _ORDER = list(_NAMES)
 _PLACES = ((0.1, 4), (1, 3), (10, 2), (100, 1))  # decimals below each size
 LESS_IS_BETTER = frozenset({"gini", "position_spread"})
-NOT_JUDGED = frozenset({"popularity_shift", "topic_level", "novelty"})  # neither is better
+NOT_JUDGED = frozenset(
+    {"popularity_shift", "topic_level", "novelty", "long_tail"}
+)  # neither is better
 
 
 @dataclass(frozen=True, slots=True)

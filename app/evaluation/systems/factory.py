@@ -15,7 +15,7 @@ from app.evaluation.systems.service_system import OnAnswer, ServiceOptions, Serv
 from app.evaluation.systems.simple_baselines import Bm25, Popular, Random
 from app.evaluation.systems.trained import Architecture, Trained
 from app.llm import Models
-from app.options import EffortName, StrategyName
+from app.options import EffortName, StrategyName, TaskName
 from app.settings import Settings
 from prompts import Perspective
 
@@ -36,6 +36,7 @@ class _Embedded(_Parameters):
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
     fold: bool = True
     exact_words: Annotated[float, Field(ge=0, le=4)] | None = None
+    task: TaskName = "recommend"
 
 
 class _WithModel(_Embedded):

@@ -9,11 +9,12 @@ from app.curate.building import ListSource, build
 from app.embedders import DEFAULT_EMBEDDER, EmbedderCache
 from app.evaluation.blas import one_thread
 from app.evaluation.case import Query, Training
+from app.evaluation.dataset import DataError
 from app.evaluation.protocols import training_share
 from app.evaluation.systems.scoring_baseline import Progress
 from app.jobs import JobReport
 from app.llm import Models
-from app.options import EffortName, StrategyName
+from app.options import EffortName, StrategyName, TaskName
 from app.recommend import (
     PromptConfig,
     Recommendation,
@@ -86,6 +87,7 @@ class ServiceOptions:
     diversity: float | None = None
     fold: bool = True  # whether near-duplicates appear once
     exact_words: float | None = None
+    task: TaskName = "recommend"
     perspective: Perspective | None = None
     k: int | None = None  # items from each leaf, with the strategy `paper`
     signals: bool = False  # whether events of the training users are part of the score
@@ -181,6 +183,8 @@ class ServiceSystem:
 
     def _request(self, query: Query, limit: int) -> RecommendRequest:
         options = self._options
+        if options.task == "search" and not query.wish:
+            raise DataError(f"{self.name}: a search needs wishes; `evaluate wishes` has them")
         newest = query.history[-_MAX_HISTORY:]
         if query.candidates is not None:
             limit = max(1, min(limit, len(query.candidates)))
@@ -193,6 +197,8 @@ class ServiceSystem:
                 "limit": min(limit, _MAX_LIMIT),
                 "diversity": options.diversity,
                 "fold": options.fold and query.candidates is None,
+                "task": options.task,
+                "exclude_history": True,  # no protocol allows these items
                 "perspective": options.perspective,
                 "strategy": options.strategy,
                 "effort": options.effort,

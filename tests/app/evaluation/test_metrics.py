@@ -90,6 +90,15 @@ def test_metrics_equal_the_plain_formulas(run: list[tuple[Case, list[str]]], k: 
     )
     _same(beyond.ilad(found, BACKGROUND, k), [naive.ilad(answer[:k], vectors) for answer in held])
     users_with = Counter(item for user in READERS for item in user.history)
+    ranked = sorted(CATALOGUE, key=lambda item: -users_with[item])
+    head = {item for item in ranked[: round(len(CATALOGUE) / 5)] if users_with[item]}
+    _same(
+        beyond.long_tail(found, BACKGROUND, k),
+        [
+            sum(i not in head for i in shown) / len(shown) if shown else None
+            for shown in ([i for i in answer[:k] if i is not None] for answer in held)
+        ],
+    )
     surprise = {item: -math.log2((1 + users_with[item]) / 8) for item in CATALOGUE}
     _same(
         beyond.novelty(found, BACKGROUND, k),

@@ -17,6 +17,7 @@ from app.evaluation.protocols import (
     Split,
     bucket_of,
     coldstart,
+    complement,
     crossdomain,
     exclusion,
     impressions,
@@ -40,6 +41,7 @@ def item(number: int) -> Item:
 
 
 ITEMS = [item(number) for number in range(200)]
+SORTS = {one.id: one.categories[-1] for one in ITEMS}
 
 
 def dataset(users: Sequence[DatasetUser], items: int = 40) -> Dataset:
@@ -90,6 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "impressions": lambda data, seed: impressions(data, seed=seed, min_history=0),
     "coldstart": lambda data, seed: coldstart(data, seed=seed, users=3, min_users=2),
     "coldstart, natural": lambda data, seed: coldstart(data, seed=seed, users=2, natural=True),
+    "complement": lambda data, seed: complement(data, SORTS, seed=seed, users=3, min_events=2),
     "crossdomain": lambda data, seed: crossdomain(data, seed=seed, users=3, min_history=1),
     "crossdomain, categories": lambda data, seed: crossdomain(
         data, "fact", "fiction", seed=seed, min_history=2, by=DomainBy.CATEGORY
@@ -183,6 +186,22 @@ def test_another_choice_changes_no_candidates(seed: int) -> None:
 
 
 # leave-last-out
+
+
+def test_a_complement_is_of_another_category_than_the_newest_items() -> None:
+    groups = {"1": "a", "2": "b", "3": "a", "4": "c", "5": ""}
+    histories = ["1124", "4124", "2111", "3113", "1215"]
+    data = dataset([user(history, history) for history in histories])
+    chosen = {
+        newest: {
+            case.query.user for case in complement(data, groups, newest=newest, min_events=4)[1]
+        }
+        for newest in (2, 3)
+    }
+    assert chosen == {2: {"1124", "4124"}, 3: {"1124"}}
+    training, [case] = complement(data, groups, newest=3, min_events=4)
+    assert (case.query.history, case.targets) == (("1", "1", "2"), {"4"})
+    assert {len(each.history) for each in training.users} == {3}
 
 
 def test_leave_last_out_samples_by_a_seeded_shuffle() -> None:

@@ -128,6 +128,31 @@ def test_each_wish_is_a_case_with_the_items_of_the_catalogue():
         known_item(data, [Wish("three", ("gone",))])
 
 
+def test_a_wish_may_be_of_a_user_who_had_the_item_later():
+    data = dataset()
+    wishes = [Wish("one", ("a",)), Wish("two", ("b", "c")), Wish("three", ("gone",))]
+    training, cases = known_item(data, wishes, with_history=True)
+    assert [(c.query.wish, c.query.history, c.targets) for c in cases] == [
+        ("two", ("a",), {"b", "c"})
+    ]
+    assert [user.id for user in training.users] == ["v"], "what they had next is the target"
+    assert set(data.skipped.counts) == {
+        "wish for items that no user had after another one",
+        "wish for items that the catalogue lacks",
+    }
+
+
+async def test_a_task_is_a_parameter_and_a_search_needs_a_wish():
+    name = "embedded:task=search"
+    training, cases = known_item(dataset(), [Wish("a teapot", ("b",))])
+    [system] = systems([name], EvalContext(Settings()))
+    await system.fit(training)
+    assert await system.rank([cases[0].query], 1) == [["b"]]
+    with pytest.raises(DataError, match=f"{name}: a search needs wishes"):
+        await system.rank([Query("u", ("a",))], 1)
+    await system.aclose()
+
+
 @pytest.mark.parametrize("name", ["bm25", "semantic", "semantic:embedder=tfidf", "embedded"])
 async def test_systems_read_the_wish(name, demo_items):
     words = "a detective hunts a murderer in Victorian London"

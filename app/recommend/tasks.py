@@ -1,0 +1,53 @@
+"""`TaskWeights`: what an answer is for, as weights that the stages read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from app.options import TaskName
+from app.ranking import Tilt
+from app.recommend.config import ProfileConfig
+from app.recommend.request import RecommendRequest
+from tree.snapshot import SemanticTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskWeights:
+    """How a task differs from a recommendation. A model is asked in words of its own (`prompts`).
+
+    `wish_weight` is the share of the words in what is looked for; without `with_profile`, the
+    profile is none of these words. `popularity` and `cooccurrence` multiply the weights of the
+    settings. An item loses `beside` where the tree has it beside one of the history. None: as the
+    settings say.
+    """
+
+    wish_weight: float | None = None
+    with_profile: bool = True
+    diversity: float | None = None
+    popularity: float = 1.0
+    cooccurrence: float = 1.0
+    beside: float = 0.0
+
+    def narrowed(self, request: RecommendRequest) -> RecommendRequest:
+        """The request with what counts for the task."""
+        if self.with_profile or request.profile is None:
+            return request
+        return request.model_copy(update={"profile": None})
+
+    def profile(self, config: ProfileConfig) -> ProfileConfig:
+        """The weights of a history and of words in the need."""
+        return config if self.wish_weight is None else replace(config, wish_weight=self.wish_weight)
+
+    def tilt(self, tree: SemanticTree, had: Sequence[int]) -> Tilt:
+        """How the scores of items change; `had` are the rows of the history."""
+        leaves = tree.rows.leaf[list(had)] if self.beside else np.zeros(0, np.int32)
+        return Tilt(self.popularity, self.beside, leaves)
+
+
+TASKS: Mapping[TaskName, TaskWeights] = {
+    "recommend": TaskWeights(),
+    "search": TaskWeights(wish_weight=1.0, with_profile=False, diversity=0.0, popularity=0.0),
+    "complement": TaskWeights(beside=0.2),
+    "explore": TaskWeights(popularity=-1.0),
+}
