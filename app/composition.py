@@ -274,6 +274,7 @@ async def _models(
     label_model = _model_of(settings, "label")
     names = {_model_of(settings, stage) for stage in STAGES}
     line_model = _model_of(settings, "enrich")
+    effort = settings.llm_reasoning_effort
     outages = Outages()
     known = {
         name: KnownEndpoint(name, address, documents) for name in {*names, label_model, line_model}
@@ -284,7 +285,7 @@ async def _models(
             client,
             name,
             known[name],
-            reasoning_effort=settings.llm_reasoning_effort,
+            reasoning_effort=effort,
             outages=outages,
             listen=listen,
         )
@@ -299,7 +300,7 @@ async def _models(
         # Labels have their own breaker: their failures do not pause recommendations.
         model: ChatModel = Breaker(chats[name])
         if cache_s:
-            model = Cached(model, documents, cache_s, address)
+            model = Cached(model, documents, cache_s, f"{address} {effort}" if effort else address)
         return StageModel(model, price_of(name))
 
     asked = {name: made(name, settings.slate_cache_ttl_s) for name in names}

@@ -367,7 +367,7 @@ async def _model(settings: "Settings", models: "Models") -> Check:
             name="model", status="ok", finding="none is set: items are ranked by vectors alone"
         )
     try:
-        mode = await models.reply_mode()
+        mode = await models.reply_mode(strict=True)
         unusable = await models.check()
     except ModelError as error:
         return Check(

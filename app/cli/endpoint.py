@@ -53,7 +53,7 @@ async def _asked(*, quiet: bool) -> EndpointReport:
     async with opened_models(settings, listen=report.attempts.append) as models:
         report.endpoint = models.endpoint
         try:
-            report.reply_mode = await models.reply_mode()
+            report.reply_mode = await models.reply_mode(strict=True)
             report.unusable = await models.check()
         except ModelError as error:
             report.error = str(error)

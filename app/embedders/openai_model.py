@@ -17,7 +17,14 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from app.embedders.batches import CHARS_PER_TEXT, batches
-from app.embedders.divided_calls import TRIES, DividedCalls, RateLimited, ServerFault, TextsRefused
+from app.embedders.divided_calls import (
+    HARMLESS,
+    TRIES,
+    DividedCalls,
+    RateLimited,
+    ServerFault,
+    TextsRefused,
+)
 from app.embedders.embedder_store import EmbedderStore
 from app.embedders.embedding_reply import read_embeddings
 from app.embedders.endpoint_limits import EndpointLimits
@@ -198,6 +205,7 @@ class EndpointModel:
         self._limits = limits
         self._quiet_until = 0.0
         self._answers = False  # once it has, a key or a model that it refuses is an outage
+        self._has_tried_plain = False
         self._calls = DividedCalls(name, self._once, limits, tries)
         self._spending = spending
         self._client_thread = client_thread
@@ -235,8 +243,30 @@ class EndpointModel:
         return [rows for found in await together(map(ask, parts)) for rows in found]
 
     async def _once(self, texts: list[str], timeout_s: float) -> FloatArray:
+        """The vectors of one call.
+
+        Some endpoints fail on base64 without a word of it (tabbyAPI): once, before the first
+        answer, a call that fails is made again without it.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            return await self._asked(texts, timeout_s, base64=self._limits.base64)
+        except ServerFault:
+            if self._answers or self._has_tried_plain or not self._limits.base64:
+                raise
+            self._has_tried_plain = True
+        rows = await self._asked(texts, deadline - time.monotonic(), base64=False)
+        try:
+            await self._asked([HARMLESS], deadline - time.monotonic(), base64=True)
+        except (ServerFault, InvalidReply):
+            self._limits.note_no_base64()
+        except ModelError:
+            pass  # it is tried again at the next start
+        return rows
+
+    async def _asked(self, texts: list[str], timeout_s: float, *, base64: bool) -> FloatArray:
         body: dict[str, object] = {"model": self.name, "input": texts}
-        if self._limits.base64:
+        if base64:
             body["encoding_format"] = "base64"
         if timeout_s <= 0:
             raise ModelUnavailable("no time is left to ask it", timed_out=True, asked=False)

@@ -147,8 +147,7 @@ async def _overcoming(context: CallContext, turn: Turn) -> Reply:
 
 
 async def _once(context: CallContext, turn: Turn) -> Reply:
-    longest = turn.max_output_tokens * context.model.room
-    estimate = TokenUsage(estimated_input(turn), longest)
+    estimate = TokenUsage(estimated_input(turn), turn.longest(context.model.room))
     claim = await _claimed(context, estimate)
     timeout_s = min(turn.timeout_s, context.budget.seconds_left)
     try:

@@ -8,6 +8,8 @@ from app.llm.errors import ModelUnavailable
 
 Role = Literal["system", "user", "assistant"]
 
+_THOUGHTS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -96,6 +98,16 @@ class Turn:
         """All pictures of its messages."""
         return tuple(picture for message in self.messages for picture in message.pictures)
 
+    def longest(self, room: int) -> int:
+        """The most tokens that a call may write, with so much room: see `ChatModel.room`.
+
+        A short reply needs as many thoughts as a long one: with more room than 1, a call gets at
+        least that of a reply of 512 tokens.
+        """
+        if room == 1 or isinstance(self.form, Letters | Decisions):  # these think about nothing
+            return self.max_output_tokens
+        return room * max(self.max_output_tokens, _THOUGHTS)
+
     def without_pictures(self) -> "Turn":
         """The same turn with the text alone."""
         return replace(self, messages=tuple(replace(one, pictures=()) for one in self.messages))
@@ -145,7 +157,7 @@ class ChatModel(Protocol):
     def room(self) -> int:
         """How many times `max_output_tokens` a call may take: some models think before they answer.
 
-        It grows when a call raises SpentOnThinking.
+        See `Turn.longest`. It grows when a call raises SpentOnThinking.
         """
         ...
 

@@ -28,7 +28,7 @@ def chat_body(
     body: dict[str, object] = {
         "model": model,
         "messages": conversation(messages),
-        "max_tokens": turn.max_output_tokens * dialect.room,
+        "max_tokens": turn.longest(dialect.room),
         "temperature": 0,
         "seed": turn.seed,
         "stream": False,

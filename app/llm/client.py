@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from http import HTTPStatus
 from typing import NoReturn
 
 import httpx2
@@ -29,6 +31,7 @@ from app.llm.endpoint.refusals import Fault, Refusal
 from app.llm.endpoint.search import Search
 from app.llm.errors import (
     AnsweredWithError,
+    InvalidReply,
     ModelError,
     ModelRejected,
     ModelUnavailable,
@@ -98,6 +101,7 @@ class OpenAIChat:
             found = ModelUnavailable(
                 f"no answer from the model within {turn.timeout_s:.1f} s", timed_out=True
             )
+            self._tell(turn, self._known.dialect, str(found))
             raise self._noted("timeout", found) from error
         except openai.OpenAIError as error:
             raise self._noted("connection", connection_failure(error)) from error
@@ -107,12 +111,15 @@ class OpenAIChat:
         return reply
 
     async def _answer(self, turn: Turn) -> Reply:
-        shape, search = _shape(turn), None
+        shape, search, is_repeated = _shape(turn), None, False
         began = dialect = self._known.dialect
         while not isinstance(answer := await self._once(turn, dialect), Reply):
             if began != self._known.dialect:  # another call has learned meanwhile
                 began = dialect = self._known.dialect
                 search = None
+                continue
+            if answer.fault is Fault.REPLY and not is_repeated:  # a bad reply, and perhaps bad luck
+                turn, is_repeated = replace(turn, seed=turn.seed + 1), True
                 continue
             search = search or self._search(turn, shape)
             if not _goes_on(search, turn, answer):
@@ -146,7 +153,11 @@ class OpenAIChat:
             raise PicturesRefused(said)
         if _has_refusable_form(turn) and refuses_form(refusal, known=shape in self._accepted):
             raise UnsupportedReplyMode(said)
-        works = self._known.works(_route(turn)) and not turn.probe
+        crashed = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR
+        if turn.probe and crashed and _has_refusable_form(turn):
+            raise UnsupportedReplyMode(said, perhaps=True)
+        seen = self._known.works(_route(turn)) or refusal.fault is Fault.PAGE
+        works = seen and not turn.probe
         raise self._noted(str(refusal.status), error_of(refusal, works=works))
 
     async def _refine(self, turn: Turn, search: Search) -> None:
@@ -172,11 +183,18 @@ class OpenAIChat:
             answer = refusal_of(error, self._client.api_key)
         except AnsweredWithError as error:
             answer = Refusal.of_answer(error, self._client.api_key)
+        except _WebPage as page:
+            answer = Refusal.of(HTTPStatus.OK, {}, page.content, key=self._client.api_key)
+        except (InvalidReply, openai.OpenAIError) as error:
+            self._tell(turn, dialect, str(error))
+            raise
+        self._tell(turn, dialect, _shown(answer) if isinstance(answer, Reply) else answer.named)
+        return answer
+
+    def _tell(self, turn: Turn, dialect: Dialect, outcome: str) -> None:
         if self._listen is not None:
             sent = "; ".join([_shape(turn), *dialect.words()])
-            outcome = f"200: {_shown(answer)}" if isinstance(answer, Reply) else answer.named
             self._listen(Attempt(self._name, sent, outcome))
-        return answer
 
     async def _asked(self, turn: Turn, dialect: Dialect) -> Reply:
         if isinstance(turn.form, Decisions):
@@ -184,13 +202,24 @@ class OpenAIChat:
             content = await self._post(_DECISIONS, body, turn.timeout_s)
             return read_decision(content, turn.form)
         body = chat_body(self._name, turn, dialect, self._reasoning_effort)
-        return read_completion(await self._post(_CHAT, body, turn.timeout_s))
+        content = await self._post(_CHAT, body, turn.timeout_s)
+        if content.lstrip()[:1] == b"<":
+            raise _WebPage(content)
+        return read_completion(content)
 
     async def _post(self, path: str, body: Mapping[str, object], timeout_s: float) -> bytes:
         response = await self._client.post(
             path, cast_to=httpx2.Response, body=body, options={"timeout": timeout_s}
         )
         return response.content
+
+
+class _WebPage(Exception):
+    """The endpoint answers with a page for people."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
 
 
 def _goes_on(search: Search, turn: Turn, refusal: Refusal) -> bool:
@@ -228,5 +257,5 @@ def _shape(turn: Turn) -> str:
 def _shown(reply: Reply) -> str:
     """What a reply is, in words; its text may be long."""
     if reply.only_thinking:
-        return "thoughts and no answer"
-    return "an answer" if reply.complete else "an answer that was cut off"
+        return "200: thoughts and no answer"
+    return "200: an answer" if reply.complete else "200: an answer that was cut off"

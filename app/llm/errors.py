@@ -88,7 +88,14 @@ class ModelRejected(ModelError):
 
 
 class UnsupportedReplyMode(ModelRejected):
-    """The endpoint does not support this form of reply."""
+    """The endpoint does not support this form of reply.
+
+    `perhaps`: it failed without saying why, which may be an outage.
+    """
+
+    def __init__(self, reason: str, *, perhaps: bool = False) -> None:
+        super().__init__(reason)
+        self.perhaps = perhaps
 
 
 class NoBatchApi(ModelRejected):

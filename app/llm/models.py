@@ -61,7 +61,6 @@ class Models:
     known: Mapping[str, KnownEndpoint] = field(default_factory=dict)  # by the name of the model
     _probe: SingleFlight[ReplyMode] = field(init=False)
     _probe_at: float = 0.0  # a probe that found no mode is repeated after this time
-    _has_replied: bool = False  # then the settings are right
 
     def __post_init__(self) -> None:
         self.probes = self.mode is None
@@ -76,6 +75,11 @@ class Models:
         """No models: every call fails, as in an outage."""
         return cls(dict.fromkeys(STAGES, StageModel(OfflineChat())), documents)
 
+    @property
+    def room(self) -> int:
+        """The largest room of a model: see ChatModel."""
+        return max(found.model.room for found in self.of.values())
+
     def learned(self) -> dict[str, list[str]]:
         """What the endpoint accepts from each model that it restricts, in words."""
         told = {name: known.dialect.words() for name, known in self.known.items()}
@@ -85,11 +89,12 @@ class Models:
     def configured(self) -> bool:
         return not isinstance(self.of["recall"].model, OfflineChat)
 
-    async def reply_mode(self, timeout_s: float = math.inf) -> ReplyMode:
+    async def reply_mode(self, timeout_s: float = math.inf, *, strict: bool = False) -> ReplyMode:
         """The mode in which slates are asked.
 
         All callers share one probe, which continues when a caller has waited `timeout_s`. Raises
-        ModelUnavailable, also as NoReplyMode, and ModelRejected.
+        ModelUnavailable, also as NoReplyMode; ModelRejected, unless the model has answered before:
+        then what its endpoint refuses is an outage, except to a `strict` caller.
         """
         if self.mode is None:
             probe = self._probe.begin(anew=time.monotonic() > self._probe_at)
@@ -97,8 +102,16 @@ class Models:
                 self.mode = await result_of(probe, min(timeout_s, self.timeout_s))
             except TimeoutError as error:
                 raise ModelUnavailable("the model has not answered yet", timed_out=True) from error
-            self._has_replied = True
+            except ModelRejected as error:
+                if strict or not self._has_replied():
+                    raise
+                raise ModelUnavailable(str(error)) from error
         return self.mode
+
+    def _has_replied(self) -> bool:
+        """Whether the model has answered, to this or another process: the settings are right."""
+        known = self.known.get(self.of["recall"].model.name)
+        return known is not None and known.has_answered
 
     async def forget_mode(self) -> None:
         """Make the next request probe again: the endpoint has refused the probed mode."""
@@ -115,10 +128,6 @@ class Models:
         except InvalidReply as error:
             self._probe_at = time.monotonic() + _PROBE_PAUSE_S
             raise NoReplyMode from error
-        except ModelRejected as error:
-            if self._has_replied:
-                raise ModelUnavailable(str(error)) from error
-            raise
         await self.documents.put("mode", self._mode_key(), mode.encode(), _MODE_TTL_S)
         logger.info("%s answers in the reply mode %s", model.name, mode)
         return mode
@@ -132,7 +141,7 @@ class Models:
 
         Raises ModelUnavailable, and ModelRejected for a mistake in the settings.
         """
-        mode = await self.reply_mode()
+        mode = await self.reply_mode(strict=True)
         asked = {
             (found.model.name, mode.for_text if stage == "profile" else mode): found.model
             for stage, found in self.of.items()
@@ -157,16 +166,34 @@ async def probed(model: ChatModel, timeout_s: float) -> ReplyMode:
 
     Raises InvalidReply when there is none; ModelUnavailable, ModelRejected.
     """
+    doubtful: list[ReplyMode] = []
     for mode in _PROBED:
-        if await works(model, mode, timeout_s, _TRIES):
-            return mode
-    raise InvalidReply("the model gives no usable answer in any reply mode")
+        try:
+            if await _usable(model, mode, timeout_s, _TRIES):
+                break
+        except UnsupportedReplyMode as error:
+            if error.perhaps:
+                doubtful.append(mode)
+    else:
+        raise InvalidReply("the model gives no usable answer in any reply mode")
+    for better in doubtful:  # an outage may have passed
+        if await works(model, better, timeout_s):
+            return better
+    return mode
 
 
-async def works(model: ChatModel, mode: ReplyMode, timeout_s: float, tries: int = 1) -> bool:
-    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected.
+async def works(model: ChatModel, mode: ReplyMode, timeout_s: float) -> bool:
+    """Whether a model answers a tiny slate in this mode. Raises ModelUnavailable, ModelRejected."""
+    try:
+        return await _usable(model, mode, timeout_s, 1)
+    except UnsupportedReplyMode:
+        return False
 
-    A reply that cannot be used is asked for again until there are so many `tries`.
+
+async def _usable(model: ChatModel, mode: ReplyMode, timeout_s: float, tries: int) -> bool:
+    """Whether one of so many answers to a tiny slate can be used.
+
+    Raises ModelUnavailable, ModelRejected, UnsupportedReplyMode.
     """
     slate = Slate(load("recall"), ["Red paint", "Green tea"], "Something to drink", (), 2)
     turn = replace(turn_of(slate, mode, timeout_s=timeout_s, seed=0), probe=True)
@@ -180,7 +207,5 @@ async def works(model: ChatModel, mode: ReplyMode, timeout_s: float, tries: int 
             if (tries := tries - 1) <= 0:
                 return False
             turn = replace(turn, seed=turn.seed + 1)
-        except UnsupportedReplyMode:
-            return False
         else:
             return True

@@ -85,7 +85,7 @@ class Sighted:
         stored = await self._documents.get("mode", self._key)
         if stored in (_SEES, _BLIND):
             return stored == _SEES
-        probe = Turn((_QUESTION,), Text(), 20, self._timeout_s, probe=True)
+        probe = Turn((_QUESTION,), Text(), 100, self._timeout_s, probe=True)
         try:
             await self._model.complete(probe)
             sees = True

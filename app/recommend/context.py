@@ -171,7 +171,7 @@ def open_ledger(
     costs = (request.max_cost_usd, models.max_cost_usd)
     budget = Budget(
         limits.calls,
-        min(models.max_tokens, limits.tokens),
+        min(models.max_tokens, limits.tokens * models.room),
         min((cost for cost in costs if cost is not None), default=math.inf),
         time.monotonic() + timeout_s - min(_RESERVED_S, _RESERVED * timeout_s) - seconds_spent,
     )

@@ -106,7 +106,9 @@ class LineBatches:
         async for question in self._questions(task, only):
             shown = [shown for shown, _ in question]
             turn = turn_of(LineQuestion(shown, task.language, task.guidance), mode, 0.0)
-            usage = TokenUsage(estimated_input(turn), usual_output_tokens(len(question)))
+            usage = TokenUsage(
+                estimated_input(turn), usual_output_tokens(len(question)) * task.context.model.room
+            )
             left_usd -= price.of(usage)
             if left_usd < 0:
                 return

@@ -74,7 +74,7 @@ def error_of(refusal: Refusal, *, works: bool) -> ModelError:
     if fault in _OF_ONE_PROMPT or (fault is Fault.PARAMETERS and works):
         told = "the reply has not the form asked for" if fault is Fault.REPLY else _THIS_PROMPT
         return InvalidReply(f"the endpoint answers {refusal.brief}: {told}")
-    if fault is Fault.BUSY:
+    if fault is Fault.BUSY or (fault is Fault.PAGE and works):
         wait_s = refusal.retry_after_s
         return ModelUnavailable(reason, retry_after_s=_BACKOFF_S if wait_s is None else wait_s)
     if fault is Fault.MONEY:
@@ -88,6 +88,8 @@ def _advice(refusal: Refusal) -> str:
     if refusal.fault is Fault.MOVED:
         where = f" to {refusal.moved_to}" if refusal.moved_to else ""
         return f"it has moved{where}: set its new address, redirects are not followed"
+    if refusal.fault is Fault.PAGE:
+        return "that is a page for people: check the address, most end with /v1"
     if refusal.fault is Fault.MODEL:
         return "check the name of the model"
     for status, hint in _HINTS.items():

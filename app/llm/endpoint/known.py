@@ -38,6 +38,11 @@ class KnownEndpoint:
         """What it accepts."""
         return self._found.dialect
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether any call has been answered."""
+        return bool(self._found.routes)
+
     def works(self, route: str) -> bool:
         """Whether a call to this route has been answered: then the settings are right."""
         return route in self._found.routes

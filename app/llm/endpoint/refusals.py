@@ -85,13 +85,15 @@ class Fault(StrEnum):
     MODEL = auto()
     MONEY = auto()
     MOVED = auto()
+    PAGE = auto()
+    """A page for people, of status 200."""
     BUSY = auto()
     OTHER = auto()
 
     @property
     def is_of_call(self) -> bool:
         """Whether another call may be accepted: the key, the model and the account are right."""
-        return self not in {Fault.KEY, Fault.MODEL, Fault.MONEY, Fault.MOVED}
+        return self not in {Fault.KEY, Fault.MODEL, Fault.MONEY, Fault.MOVED, Fault.PAGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ def _is_about_parameters(one: Refusal) -> bool:
 
 # The first that holds.
 _FAULTS = (
+    (Fault.PAGE, lambda one: one.status == HTTPStatus.OK),
     (Fault.MOVED, _is_moved),
     (Fault.MONEY, _is_about_money),
     (Fault.KEY, lambda one: one.status == HTTPStatus.UNAUTHORIZED),

@@ -79,8 +79,8 @@ class Search:
         if self._known or (self._formed and hints_at_form(refusal.text)):
             return False
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            # SGLang answers so to a message of the system, without words.
-            return self._probe and self._guess((Change.SYSTEM_ROLE,))
+            # SGLang fails so on a message of the system, vLLM on Gaudi on a seed.
+            return self._probe and self._guess(_PLAINER[0])
         while self._plainer:
             if self._guess(self._plainer.pop(0)):
                 return True

@@ -73,7 +73,7 @@ def test_an_outage_refuses_no_text(hostile_server):
         with pytest.raises(EmbedderUnavailable, match="answers 500") as failure:
             endpoint.open(MODEL).vectors(TEXTS[:100])
         assert not isinstance(failure.value, EmbedderUnusable)
-        assert calls(hostile_server) == [100] * 3  # then a harmless text is asked for
+        assert calls(hostile_server) == [100] * 4  # once without base64; then a harmless text
         hostile_server.play(repeat(Behaviour.BROKEN, 4))  # it ends within the tries
         assert endpoint.open(MODEL).vectors(TEXTS[:100]).any(axis=1).all()
 

@@ -76,7 +76,7 @@ async def test_names_may_change_places_but_not_collide_with_one_that_stays(demo,
 NONSENSE = [
     Behaviour.INVENTED_NUMBERS, Behaviour.WRONG_SHAPE, Behaviour.EMPTY, Behaviour.NULL,
     Behaviour.REFUSAL, Behaviour.FOREIGN_PROSE, Behaviour.HUGE, Behaviour.NO_CHOICES,
-    Behaviour.HALF_BODY, Behaviour.HTML, Behaviour.CUT_BY_LENGTH,
+    Behaviour.HALF_BODY, Behaviour.CUT_BY_LENGTH,
 ]  # fmt: skip
 
 
@@ -95,7 +95,9 @@ async def test_nonsense_leaves_the_offline_labels(
     assert mended.labelled == len(top)
 
 
-@pytest.mark.parametrize("behaviour", [Behaviour.BROKEN, Behaviour.BUSY, Behaviour.RESET])
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour.BROKEN, Behaviour.BUSY, Behaviour.RESET, Behaviour.HTML]
+)
 async def test_an_outage_is_waited_out_and_one_that_lasts_ends_the_work(
     demo, demo_tree, chat, hostile_server, behaviour: Behaviour
 ):

@@ -230,6 +230,8 @@ KINDS: dict[str, tuple[Rule, set[Change]]] = {
                         {Change.OUTPUT_LIMIT}),
     "sglang without words": (in_order((system, 500, "Internal Server Error")),
                              {Change.SYSTEM_ROLE}),
+    "gaudi without words": (without("seed", status=500, said="Internal Server Error"),
+                            {Change.SEED}),
 }  # fmt: skip
 
 
@@ -349,7 +351,8 @@ async def test_a_refusal_of_a_prompt_is_taken_at_its_word(
     picky.rule = lambda body: refused(status, said)
     with pytest.raises(InvalidReply):
         await chat.complete(SCHEMA)
-    assert len(picky.requests) == asked + 1
+    is_about_reply = "json_validate_failed" in str(said)
+    assert len(picky.requests) == asked + 1 + is_about_reply
 
 
 async def test_a_refusal_without_a_hint_after_an_answer_is_about_the_prompt(
@@ -400,6 +403,44 @@ async def test_a_schema_with_other_keywords_is_learned_when_it_comes(
     picky.rule = in_order((lambda body: has(body, "maxLength"), 400, {"error": "no"}))
     await chat.complete(labels)
     assert Change.BOUNDS in chat.dialect.changes
+
+
+async def test_a_crash_on_a_form_leads_to_the_next_one(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    crash = refused(500, "Internal Server Error")
+    picky.rule = lambda body: crash if has(body, "json_schema") else None
+    assert await probed(chat, 10.0) is ReplyMode.JSON_OBJECT
+    left = [crash] * 2
+    picky.rule = lambda body: left.pop() if left else None
+    assert await probed(chat, 10.0) is ReplyMode.JSON_SCHEMA, "an outage that has passed"
+    picky.rule = lambda body: crash
+    with pytest.raises(ModelUnavailable):
+        await probed(chat, 10.0)
+
+
+async def test_a_generation_that_fails_now_and_then_is_asked_for_again(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    status, said = PROMPTS[-1]
+    failing = refused(status, said)
+    picky.rule = lambda body: failing if body["seed"] % 2 == 0 else None
+    await chat.complete(SCHEMA)
+    assert [body["seed"] for body in picky.requests] == [0, 1]
+
+
+async def test_a_page_is_the_wrong_address_or_an_outage(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    page = Response("<!doctype html><title>Open WebUI</title>", media_type="text/html")
+    picky.rule = lambda body: page
+    with pytest.raises(ModelRejected, match="200: Open WebUI; that is a page for people"):
+        await probed(chat, 10.0)
+    picky.rule = lambda body: None
+    await chat.complete(TEXT)
+    picky.rule = lambda body: page
+    with pytest.raises(ModelUnavailable, match="Open WebUI"):
+        await chat.complete(TEXT)
 
 
 # -- passing states

@@ -1,6 +1,7 @@
 """Models that spend all tokens of a reply on thinking are asked again with more."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from starlette.responses import Response
@@ -16,8 +17,8 @@ from app.llm.slates import ReplyMode
 from app.storage.documents import MemoryDocuments
 from tests.app.llm.endpoint.picky import PICKS, Body, PickyServer, Rule, completion, refused
 
-TURN = Turn((Message("user", "Hi"),), Text(), 50, 10.0)
-SPENT = 50 + 200
+TURN = Turn((Message("user", "Hi"),), Text(), 600, 10.0)
+SPENT = 600 + 2_400
 
 
 def thinks(needed: int, words: str = "") -> Rule:
@@ -42,13 +43,13 @@ def text(reply: Reply) -> str:
 
 @pytest.mark.parametrize("words", ["", "<think>Let me see: the tea is"])
 async def test_a_model_that_thinks_gets_room_and_keeps_it(picky: PickyServer, words: str) -> None:
-    picky.rule = thinks(600, words)
+    picky.rule = thinks(3_000, words)
     documents = MemoryDocuments()
     async with connect(picky.base_url, "key") as client:
         chat = OpenAIChat(client, "m", KnownEndpoint("m", "here", documents))
         context = context_of(chat)
         assert await ask(context, TURN, text) == PICKS
-        assert [body["max_tokens"] for body in picky.requests] == [50, 200, 800]
+        assert [body["max_tokens"] for body in picky.requests] == [600, 2_400, 9_600]
         totals = context.totals
         assert (totals.calls, totals.output_tokens) == (3, SPENT + 20)
         assert context.budget.tokens_left == 100_000 - 3 * 40 - SPENT - 20
@@ -72,7 +73,7 @@ async def test_a_model_that_never_ends_is_asked_three_times(
 
 
 async def test_a_claim_is_as_large_as_the_room(picky: PickyServer, chat: OpenAIChat) -> None:
-    picky.rule = thinks(180)
+    picky.rule = thinks(2_000)
     assert await ask(context_of(chat), TURN, text) == PICKS
     assert chat.room == 4
     claimed: list[int] = []
@@ -82,33 +83,43 @@ async def test_a_claim_is_as_large_as_the_room(picky: PickyServer, chat: OpenAIC
             claimed.append(tokens)
             return super().claim(tokens, cost_usd, seconds=seconds)
 
-    context = CallContext(chat, FREE, Watched(20, 1_000, math.inf), UsageTotals())
+    context = CallContext(chat, FREE, Watched(20, 10_000, math.inf), UsageTotals())
     await ask(context, TURN, text)
-    assert claimed == [estimated_input(TURN) + 4 * 50]
+    assert claimed == [estimated_input(TURN) + 4 * 600]
 
 
 async def test_a_room_that_is_too_large_for_the_model_is_made_smaller(
     picky: PickyServer, chat: OpenAIChat
 ) -> None:
-    picky.rule = thinks(180)
+    picky.rule = thinks(2_000)
     await ask(context_of(chat), TURN, text)
     picky.rule = lambda body: (
-        refused(400, {"error": {"message": "max_tokens is too large: 200. This model supports at "
-                                "most 128 completion tokens"}})
-        if body["max_tokens"] > 128
+        refused(400, {"error": {"message": "max_tokens is too large: 2400. This model supports at "
+                                "most 1024 completion tokens"}})
+        if body["max_tokens"] > 1024
         else None
     )  # fmt: skip
     assert await ask(context_of(chat), TURN, text) == PICKS
     assert chat.room == 1
-    picky.rule = thinks(180)
+    picky.rule = thinks(2_000)
     with pytest.raises(SpentOnThinking):
         await ask(context_of(chat), TURN, text)
 
 
 async def test_a_probe_finds_the_room(picky: PickyServer, chat: OpenAIChat) -> None:
-    picky.rule = thinks(900)
-    assert await probed(chat, 10.0) is ReplyMode.JSON_SCHEMA
-    assert chat.room == 16
+    for needed, room in ((900, 4), (4_000, 16)):
+        picky.rule = thinks(needed)
+        assert await probed(chat, 10.0) is ReplyMode.JSON_SCHEMA
+        assert chat.room == room
+
+
+async def test_a_short_reply_gets_room_for_as_many_thoughts(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    picky.rule = thinks(2_000)
+    short = replace(TURN, max_output_tokens=20)
+    assert await ask(context_of(chat), short, text) == PICKS
+    assert [body["max_tokens"] for body in picky.requests] == [20, 2_048]
 
 
 async def test_the_effort_is_passed_on_and_left_out_where_it_is_refused(

@@ -24,18 +24,6 @@ MISSING = {
         draft-aloud said-twice trailing-comma comments prose-around wrapped schema-echo
         tool-call-text draft-then-answer
     """,
-    "a budget that reckons with thinking": """
-        open-think-at-limit all-thinking-4x all-thinking-16x
-    """,
-    "a failed generation that comes again": """
-        groq-generation-fails
-    """,
-    "a crash on a part of the call": """
-        seed-crashes schema-crashes
-    """,
-    "a page in place of a reply": """
-        page-later
-    """,
 }
 
 
