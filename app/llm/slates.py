@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from string import ascii_uppercase
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,9 +28,8 @@ from app.llm.chat import (
     Turn,
 )
 from app.llm.errors import InvalidReply, ReplyFlaw
+from app.llm.json_reply import JsonReply, ListForm, in_either_form
 from prompts import Prompt, numbered, phrase
-
-Entry = TypeVar("Entry")
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -113,9 +112,9 @@ def read(slate: Slate, mode: ReplyMode, reply: Reply) -> Scored:
     """
     match mode:
         case ReplyMode.JSON_SCHEMA | ReplyMode.JSON_OBJECT:
-            picks, flaws = picks_in_json(reply.text)
+            picks, flaws = _read_picks(reply.text, json=True)
         case ReplyMode.TEXT:
-            picks, flaws = _picks_in_text(reply.text)
+            picks, flaws = _read_picks(reply.text, json=False)
         case ReplyMode.LOGPROBS:
             return _from_letters(slate, reply)
         case ReplyMode.DECISIONS | ReplyMode.PREDICATES:
@@ -197,14 +196,14 @@ class Pick(msgspec.Struct):
     interest: int | None = msgspec.field(default=1, name="for")
 
 
-class _Picks(msgspec.Struct):
-    picks: list[Pick]
-
-
-_picks = msgspec.json.Decoder(_Picks)
-_pick = msgspec.json.Decoder(Pick, strict=False)
-_OBJECT = re.compile(r"\{[^{}]{1,200}\}")
-UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+_PICKS = ListForm(
+    "picks",
+    Pick,
+    "n",
+    "score",
+    {"number": "n", "option": "n", "id": "n", "index": "n", "rating": "score",
+     "relevance": "score", "interest": "for", "topic": "for"},
+)  # fmt: skip
 # "7: 85 (1)", and variants that models write: bullets, bold, table rows, "85 %", "85/100", commas.
 # Repetitions are bounded, so no text takes quadratic time.
 _LINE = re.compile(
@@ -215,42 +214,55 @@ _LINE = re.compile(
 _NUMBER = re.compile(r"\b\d{1,4}\b")
 
 
-def whole_objects(
-    text: str, form: re.Pattern[str], decoder: msgspec.json.Decoder[Entry]
-) -> list[Entry]:
-    """The entries of a broken or unfinished JSON reply that are whole; `form` finds the objects."""
-    found = []
-    for part in form.findall(text):
-        try:
-            found.append(decoder.decode(part))
-        except UNREADABLE:
-            continue
-    return found
-
-
-def picks_in_json(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+def picks_in_json(reply: JsonReply) -> tuple[list[Pick], Counter[ReplyFlaw]]:
     """The picks in a reply; from broken JSON, the whole picks. Raises InvalidReply."""
-    try:
-        return _picks.decode(text).picks, Counter()
-    except UNREADABLE:
-        found = whole_objects(text, _OBJECT, _pick)
-    if not found:
-        raise InvalidReply("no picks in the reply")
-    return found, _flaw("wrong_format")
+    picks = reply.entries(_PICKS)
+    of_one = any(0 < pick.score < 1 for pick in picks) and all(pick.score <= 1 for pick in picks)
+    for pick in picks if of_one else ():  # "score": 0.85
+        pick.score *= _MAX_SCORE
+    return picks, _flaw("wrong_format", of_one or not reply.is_well_formed)
 
 
-def _picks_in_text(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+def _read_picks(text: str, *, json: bool) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+    """The picks in a reply in either form, and whether it is the wrong one. Raises InvalidReply."""
+
+    def from_json(reply: JsonReply) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+        picks, flaws = picks_in_json(reply)
+        return picks, flaws if json else _flaw("wrong_format")
+
+    def from_lines(text: str) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+        return _picks_in_lines(text, asked=not json)
+
+    return in_either_form(text, from_json, from_lines, json=json)
+
+
+def _picks_in_lines(text: str, *, asked: bool) -> tuple[list[Pick], Counter[ReplyFlaw]]:
+    """The picks in lines. Numbers of any kind count where lines were `asked` for."""
     lines = [
         Pick(int(number), float(score), int(interest or 1))
-        for number, score, interest in _LINE.findall(text)
+        for number, score, interest in _LINE.findall(_last_lines(text))
     ]
     if lines:
-        return lines, Counter()
+        return lines, _flaw("wrong_format", not asked)
     named = list(dict.fromkeys(map(int, _NUMBER.findall(text))))[:SLATE_WIDTH]
-    if not named:
-        raise InvalidReply("no numbers in the reply")
+    if not named or not asked:
+        raise InvalidReply("no numbers in the reply" if asked else "no picks in the reply")
     ranked = [Pick(number, _MAX_SCORE * (1 - at / len(named))) for at, number in enumerate(named)]
     return ranked, _flaw("wrong_format")
+
+
+def _last_lines(text: str) -> str:
+    """The lines of the last answer in a text that gives one more than once, with words between."""
+    answers: list[list[tuple[str, str]]] = [[]]  # the option and the whole line
+    for line in text.splitlines():
+        if found := _LINE.search(line):
+            answers[-1].append((found[1], line))
+        elif answers[-1] and any(map(str.isalpha, line)):
+            answers.append([])
+    *drafts, last = filter(None, answers) if any(answers) else [[]]
+    numbers = {number for number, _ in last}
+    repeated = numbers & {number for draft in drafts for number, _ in draft}
+    return "\n".join(line for _, line in last) if 2 * len(repeated) > len(numbers) else text
 
 
 def scored(picks: Sequence[Pick], flaws: Counter[ReplyFlaw], options: int, columns: int) -> Scored:

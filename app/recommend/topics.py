@@ -11,6 +11,7 @@ import numpy as np
 
 from app.llm.chat import Form, JsonObject, JsonSchema, Message, Reply, Text, Turn
 from app.llm.errors import InvalidReply
+from app.llm.json_reply import JsonReply, ListForm, in_either_form
 from app.llm.slates import (
     SLATE_WIDTH,
     ReplyMode,
@@ -41,6 +42,15 @@ class Topic(msgspec.Struct, frozen=True):
     topic: str
     weight: float = 50.0
     choices: tuple[int, ...] = ()
+
+
+_TOPICS = ListForm(
+    "topics",
+    Topic,
+    "topic",
+    "weight",
+    {"name": "topic", "importance": "weight", "items": "choices"},
+)
 
 
 class Topics(msgspec.Struct, frozen=True):
@@ -111,9 +121,8 @@ def topics_turn(
 
 def read_topics(mode: ReplyMode, reply: Reply) -> Topics:
     """The topics in a reply. Raises InvalidReply when there are none."""
-    if mode is ReplyMode.TEXT:
-        return _checked(_from_lines(reply.text))
-    return _checked(_decoded(reply.text))
+    json = mode is not ReplyMode.TEXT
+    return _checked(in_either_form(reply.text, _in_json, _from_lines, json=json))
 
 
 def opening_turn(
@@ -141,10 +150,11 @@ def opening_turn(
 
 def read_opening(options: int, reply: Reply) -> tuple[Topics, Scored]:
     """The topics, and float32[options, topics]. Raises InvalidReply unless both can be used."""
-    decoded = _decoded(reply.text)
-    topics = _checked(decoded)
-    picks, flaws = picks_in_json(reply.text)
-    place = {number: at for at, number in enumerate(_usable(decoded), 1)}  # without blank topics
+    said = JsonReply(reply.text)
+    named = _in_json(said)
+    topics = _checked(named)
+    picks, flaws = picks_in_json(said)
+    place = {number: at for at, number in enumerate(_usable(named), 1)}  # without blank topics
     for pick in picks:
         pick.interest = place.get(pick.interest or 1, MAX_TOPICS)
     return topics, scored(picks, flaws, options, len(topics.topics))
@@ -256,12 +266,9 @@ def _topic_fields() -> dict[str, object]:
     }
 
 
-def _decoded(text: str) -> Topics:
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        return msgspec.json.decode(text[start : end + 1], type=Topics, strict=False)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidReply(f"no topics in the reply: {error}") from error
+def _in_json(reply: JsonReply) -> Topics:
+    """The topics as they were said. Raises InvalidReply."""
+    return Topics(tuple(reply.entries(_TOPICS)), tuple(reply.strings("avoid")))
 
 
 def _from_lines(text: str) -> Topics:

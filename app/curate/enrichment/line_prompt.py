@@ -10,7 +10,8 @@ import msgspec
 
 from app.llm import InvalidReply, Message, Picture, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
-from app.llm.slates import UNREADABLE, closed, whole_objects
+from app.llm.json_reply import JsonReply, ListForm, in_either_form
+from app.llm.slates import closed
 from prompts import GUIDANCE_CHARS, load, numbered, one_line, phrase
 from tree.item import Item
 
@@ -20,7 +21,6 @@ _ITEM_CHARS = 420
 _TITLE_CHARS, _PATH_CHARS = 160, 100
 _TOKENS_PER_LINE, _USUAL_TOKENS_PER_LINE = 160, 50
 
-_OBJECT = re.compile(r"\{[^{}]{1,2000}\}")
 # "7 [slow film]: A line", also with bullets, in bold, or without brackets.
 _LINE = re.compile(
     r"^[^\w\n\[]{0,8}(\d{1,3})[^\w\n\[]{0,4}\[([^\]\n]{1,200})\][^\w\n]{0,6}[:\u2013-]"
@@ -54,6 +54,9 @@ class SaidLine(msgspec.Struct, frozen=True):
     n: int
     tag: str
     line: str
+
+
+_LINES = ListForm("lines", SaidLine, "n", aliases={"number": "n", "text": "line"})
 
 
 def shown_text(item: Item) -> str:
@@ -109,25 +112,15 @@ def read(mode: ReplyMode, reply: Reply) -> list[SaidLine]:
 
     Raises InvalidReply when there are none.
     """
-    said = _in_text(reply) if mode is ReplyMode.TEXT else _in_json(reply.text)
+    json = mode is not ReplyMode.TEXT
+    said = in_either_form(reply.text, _in_json, lambda _: _in_text(reply), json=json)
     if not said:
         raise InvalidReply("no lines in the reply")
     return said
 
 
-class _LineReply(msgspec.Struct):
-    lines: list[SaidLine]
-
-
-_reply = msgspec.json.Decoder(_LineReply)
-_entry = msgspec.json.Decoder(SaidLine, strict=False)
-
-
-def _in_json(text: str) -> list[SaidLine]:
-    try:
-        return _reply.decode(text).lines
-    except UNREADABLE:
-        return whole_objects(text, _OBJECT, _entry)
+def _in_json(reply: JsonReply) -> list[SaidLine]:
+    return reply.entries(_LINES)
 
 
 def _in_text(reply: Reply) -> list[SaidLine]:

@@ -10,7 +10,8 @@ import msgspec
 
 from app.llm import InvalidReply, Message, Reply, ReplyMode, Turn
 from app.llm.chat import Form, JsonObject, JsonSchema, Text
-from app.llm.slates import UNREADABLE, closed, whole_objects
+from app.llm.json_reply import JsonReply, ListForm, in_either_form
+from app.llm.slates import closed
 from prompts import load, numbered, one_line, owner_note, phrase
 
 GROUPS = 20  # of one question: siblings of the usual fan-out are one question
@@ -22,7 +23,6 @@ _TOKENS_PER_LABEL, _USUAL_TOKENS_PER_LABEL = 100, 45
 _WRITTEN_AS_WORDS = 0.7  # least share of letters, digits and blanks in readable text
 _NO_PLAIN_TEXT = re.compile(r"[<>{}|\\`]|://|\bwww\.", re.IGNORECASE)
 _QUOTES = ('""', "''", "“”", "„“", "«»", "‘’", "「」")
-_OBJECT = re.compile(r"\{[^{}]{1,800}\}")
 # "7: Title | Signpost", also with bullets, in bold, or as the row of a table.
 _LINE = re.compile(
     r"^[^\w\n]{0,8}(\d{1,3})[^\w\n]{0,3}[:.)|]([^|\n]{1,300}+)\|([^|\n]{1,600}+)\|?[ \t]*$",
@@ -98,7 +98,8 @@ def read(wanted: int, mode: ReplyMode, reply: Reply) -> dict[int, NodeLabel | No
     """
     if not reply.complete:
         raise InvalidReply("the reply was cut off")
-    entries = _in_text(reply.text) if mode is ReplyMode.TEXT else _in_json(reply.text)
+    json = mode is not ReplyMode.TEXT
+    entries = in_either_form(reply.text, _in_json, _in_text, json=json)
     labels: dict[int, NodeLabel | None] = {}
     for entry in entries:
         if 1 <= entry.n <= wanted:
@@ -114,20 +115,13 @@ class _ReplyEntry(msgspec.Struct):
     signpost: str = ""
 
 
-class _LabelReply(msgspec.Struct):
-    signs: list[_ReplyEntry]
+_SIGNS = ListForm(
+    "signs", _ReplyEntry, "n", "title", {"number": "n", "name": "title", "description": "signpost"}
+)
 
 
-_reply = msgspec.json.Decoder(_LabelReply)
-_entry = msgspec.json.Decoder(_ReplyEntry, strict=False)
-
-
-def _in_json(text: str) -> list[_ReplyEntry]:
-    """All entries; those that are complete of a broken reply."""
-    try:
-        return _reply.decode(text).signs
-    except UNREADABLE:
-        return whole_objects(text, _OBJECT, _entry)
+def _in_json(reply: JsonReply) -> list[_ReplyEntry]:
+    return reply.entries(_SIGNS)
 
 
 def _in_text(text: str) -> list[_ReplyEntry]:

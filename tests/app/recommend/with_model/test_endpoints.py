@@ -18,23 +18,6 @@ from tree.store.memory import MemoryTreeStore
 EFFORTS = [effort for effort in get_args(EffortName) if effort != "quality"]
 HISTORY = ["book-dune", "film-solaris", "film-alien", "film-cabaret"]
 
-# What is not there yet, and the kinds that wait for it.
-MISSING = {
-    "one reader of JSON": """
-        draft-aloud said-twice trailing-comma comments prose-around wrapped schema-echo
-        tool-call-text draft-then-answer
-    """,
-}
-
-
-def kinds() -> Iterator[object]:
-    missing = {name: reason for reason, names in MISSING.items() for name in names.split()}
-    assert missing.keys() <= {kind.name for kind in KINDS}
-    for kind in KINDS:
-        reason = missing.get(kind.name)
-        marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-        yield pytest.param(kind, id=kind.name, marks=marks)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EndpointServer]:
@@ -54,7 +37,7 @@ def shelf(demo_items: list[Item], demo_tree: SemanticTree) -> MemoryTreeStore:
     return store
 
 
-@pytest.mark.parametrize("kind", list(kinds()))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 async def test_every_kind_is_answered_by_its_model(
     server: EndpointServer, shelf: MemoryTreeStore, kind: Kind
 ) -> None:
