@@ -16,13 +16,11 @@ Container = dict[str, object] | list[object]
 
 _LEVELS = 3  # of JSON in strings of JSON
 _DEEPEST = 32  # containers in each other; deeper ones are not read
-# A quote ends a string where a sign of JSON follows; others belong to the words.
 _TOKEN = re.compile(
     r"""
-    (?P<blank>\s+|//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)
+    (?P<blank>\s+|//[^\n]*|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)
     |(?P<sign>[{}\[\],:])
-    |"(?P<double>(?:[^"\\]|\\.|"(?!\s{0,9}(?:[,:}\]/]|\Z)))*+)"
-    |'(?P<single>(?:[^'\\]|\\.|'(?!\s{0,9}(?:[,:}\]/]|\Z)))*+)'
+    |(?P<quote>["'])
     |[“”„](?P<curly>[^“”"\n]{0,2000})[“”"]
     |(?P<word>(?:[^\s{}\[\],:"'“”„/]|/(?![/*]))++)
     |(?P<other>.)
@@ -30,6 +28,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _APOSTROPHE = "'"
+# A quote ends a string where a sign of JSON follows; others belong to the words.
+_ENDS = {
+    quote: re.compile(rf"\\.|{quote}(?=\s{{0,9}}(?:[,:}}\]/]|\Z))", re.DOTALL) for quote in "\"'"
+}
 _OPENING = re.compile(r"[{\[]")
 _FIRST_QUOTE = re.compile(r"[{\[]\s{0,9}(\\{0,3})\"")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -117,9 +119,6 @@ class _Parser:
 
     def run(self) -> Iterator[Found]:
         while self.at < len(self._text):
-            if self._text[self.at] == _APOSTROPHE and self.at >= self._quotes.no_end_from:
-                self.at += 1
-                continue
             token = _TOKEN.match(self._text, self.at)
             assert token is not None  # `other` matches anything
             self.at = token.end()
@@ -130,13 +129,10 @@ class _Parser:
                     return
             elif kind == "word":
                 self._stack[-1].said.append(_word(token[0]))
-            elif token[0] == '"':  # the string does not end
-                self.at = len(self._text)
-                self._stack[-1].said = []
-            elif token[0] == _APOSTROPHE:
-                self._quotes.no_end_from = self.at
-            elif kind not in ("blank", "other"):
-                yield from self._string(kind or "", token[0])
+            elif kind == "quote":
+                yield from self._quoted(token[0])
+            elif kind == "curly":
+                yield from self._string(token["curly"])
         yield from self._unfinished()
 
     def _sign(self, sign: str) -> Iterator[Found]:
@@ -167,8 +163,24 @@ class _Parser:
             self._stack[-1].said.append(closed.value)
         return Found(closed.value, len(self._stack) + self._level)
 
-    def _string(self, kind: str, token: str) -> Iterator[Found]:
-        said = _decoded(token) if kind == "double" else _unescaped(token[1:-1])
+    def _quoted(self, quote: str) -> Iterator[Found]:
+        """A string. One without an end is cut off; an apostrophe without an end is none."""
+        start = self.at
+        if quote == _APOSTROPHE and start >= self._quotes.no_end_from:
+            return
+        for end in _ENDS[quote].finditer(self._text, start):
+            if end[0] == quote:
+                self.at = end.end()
+                inner = self._text[start : end.start()]
+                yield from self._string(_decoded(inner) if quote == '"' else _unescaped(inner))
+                return
+        if quote == _APOSTROPHE:
+            self._quotes.no_end_from = start
+        else:
+            self.at = len(self._text)
+            self._stack[-1].said = []
+
+    def _string(self, said: str) -> Iterator[Found]:
         opened = self._stack[-1]
         opened.said.append(said)
         start = said.lstrip()[:1]
@@ -216,12 +228,14 @@ def _joined(said: list[object]) -> object:
     return said[0] if len(said) == 1 else " ".join(map(str, said))
 
 
-def _decoded(token: str) -> str:
+def _decoded(inner: str) -> str:
+    """What stands between two quotes, without its escapes."""
+    if "\\" not in inner:
+        return inner
     try:
-        found = json.loads(token, strict=False)
+        return str(json.loads(f'"{inner}"', strict=False))
     except UNREADABLE:
-        return _unescaped(token[1:-1])
-    return str(found)
+        return _unescaped(inner)
 
 
 def _unescaped(text: str) -> str:
