@@ -2,8 +2,8 @@
 
 from typing import Literal, TypeAlias
 
-StrategyName: TypeAlias = Literal["beam", "paper", "flat", "embedded"]
+StrategyName: TypeAlias = Literal["beam", "walk", "paper", "flat", "embedded"]
 TaskName: TypeAlias = Literal["recommend", "search", "complement", "explore"]
-EffortName: TypeAlias = Literal["economy", "balanced", "quality"]
+EffortName: TypeAlias = Literal["auto", "economy", "balanced"]
 BranchChoice: TypeAlias = Literal["model", "embedded", "union"]
 """Who chooses the branches of a tree search."""

@@ -36,7 +36,7 @@ def recommend(
     group_by: Annotated[
         str | None, typer.Option(help="An attribute: at most one item for each of its values.")
     ] = None,
-    effort: Annotated[EffortName, typer.Option(help="What a model may cost.")] = "balanced",
+    effort: Annotated[EffortName, typer.Option(help="What a model may cost.")] = "auto",
     strategy: Annotated[
         StrategyName,
         typer.Option(help="How items are found; embedded asks no model."),

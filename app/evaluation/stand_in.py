@@ -47,6 +47,10 @@ def _answer(turn: Turn) -> Reply:
     if "topics" in fields:
         listed = person if "picks" in fields else contents[-1]
         reply |= {"topics": _topics(listed), "avoid": []}
+    if "titles" in fields:
+        lines = contents[-1].splitlines()
+        found = [line[2:].strip() for line in lines if line.startswith(("- ", "1. "))]
+        reply["titles"] = [found[-1] if found else "anything"]
     if "picks" in fields:
         most = fields["picks"]["maxItems"]
         items = cast(Mapping[str, Mapping[str, object]], fields["picks"]["items"])

@@ -25,7 +25,7 @@ from app.evaluation.systems import UnknownSystem
 from app.evaluation.trials import Trial
 from prompts import PERSPECTIVES
 
-_EFFORTS = ("economy", "balanced", "quality")
+_EFFORTS = ("economy", "balanced")
 _TOKEN_USERS = 20
 _TOKEN_FEWEST = 5
 _TOKEN_HISTORY = 10  # as many as the service shows to a model

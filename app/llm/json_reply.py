@@ -152,13 +152,19 @@ class JsonReply:
         return alone
 
     def strings(self, name: str) -> list[str]:
-        """The texts of the last list, or the text, under a name; none if there is none."""
+        """The texts of the last list, or the text, under a name; none if there is none.
+
+        A list of texts that stands by itself counts where nothing has that name.
+        """
         if not self._is_loose and (asked := self._decoded(_strings_decoder(name))) is not None:
             return cast("list[str]", asked)
         for found in reversed(self._found):
             if isinstance(found.value, dict) and (said := found.value.get(name)) is not None:
                 values = said if isinstance(said, list) else [said]
                 return [value for value in values if isinstance(value, str)]
+        for found in reversed(self._found):
+            if isinstance(found.value, list) and found.whole and not found.depth:
+                return [value for value in found.value if isinstance(value, str)]
         return []
 
 

@@ -7,7 +7,7 @@ from app.ranking.embedded import (
     diversified,
     strongest,
 )
-from app.ranking.fusion import calibrated, reciprocal_rank
+from app.ranking.fusion import calibrated, fused_by_rank, reciprocal_rank
 from app.ranking.model_ranker import ModelRanker, Question
 from app.ranking.need import Direction, Interest, Need
 from app.ranking.tilt import Tilt
@@ -27,6 +27,7 @@ __all__ = [
     "Words",
     "calibrated",
     "diversified",
+    "fused_by_rank",
     "reciprocal_rank",
     "strongest",
     "words_of",

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int64]
+IntArray: TypeAlias = npt.NDArray[np.int32]
 
 RANK_OFFSET = 60  # of reciprocal rank fusion, as published
+_LIST_OFFSET = 20  # of lists of candidates: a smaller one lets each list bring its first
 _NOT_MENTIONED = 0.1  # prompts tell models to leave out options with a lower score
 
 
@@ -65,6 +67,27 @@ def reciprocal_rank(
         total[order] += weight / (RANK_OFFSET + np.arange(1, len(order) + 1))
     best = sum(weights) / (RANK_OFFSET + 1)
     return (total / best).astype(np.float32)
+
+
+def fused_by_rank(
+    rankings: Sequence[IntArray], weights: Sequence[float], offset: float = _LIST_OFFSET
+) -> tuple[IntArray, FloatArray]:
+    """Distinct rows of several rankings, best first, with their sums of weight / (offset + rank).
+
+    Of equals, that of the earlier ranking comes first.
+    """
+    every = np.concatenate([np.zeros(0, np.int32), *rankings])
+    shares = np.concatenate(
+        [np.zeros(0)]
+        + [
+            weight / (offset + np.arange(len(ranking)))
+            for ranking, weight in zip(rankings, weights, strict=True)
+        ]
+    )
+    rows, first, place = np.unique(every, return_index=True, return_inverse=True)
+    sums = np.bincount(place, shares, len(rows))
+    order = np.lexsort((first, -sums))
+    return rows[order].astype(np.int32), sums[order].astype(np.float32)
 
 
 def _filled(values: FloatArray) -> FloatArray:

@@ -14,12 +14,12 @@ from app.budget import Budget, SharedBudget
 from app.llm import Degraded, Models, ReplyMode, RequestLedger
 from app.ranking import ModelRanker, Need
 from app.recommend.columns import Mask
-from app.recommend.effort import EFFORTS, CallLimits, Effort
+from app.recommend.effort import Effort
+from app.recommend.history import History
 from app.recommend.request import RecommendRequest
 from app.recommend.resolve import ResolvedRequest, path_name
 from app.recommend.response import AnswerWarning
 from app.recommend.standing.standing import Standing
-from app.recommend.topics import History
 from app.registry import RegistryEntry
 from app.storage.documents import Documents
 from prompts import Perspective, Prompt, load, owner_note
@@ -61,6 +61,7 @@ class ChainRecord:
     """What the stages have done so far, for the trace."""
 
     need: Need
+    expected: Sequence[str] = ()
     nodes: list[dict[str, object]] = field(default_factory=list)
     candidates: int = 0
 
@@ -125,7 +126,7 @@ class ModelContext(RequestContext):
     def prompt(self, name: str) -> Prompt:
         """The prompt of that name in words for the task, with those of the catalogue's owner."""
         # What a user looks for is no question of what the owner wants.
-        objective = "" if name == "profile" else self.objective
+        objective = "" if name.startswith("expect_") else self.objective
         return load(name, self.perspective, self.request.task).with_note(
             owner_note(self.guidance, objective)
         )
@@ -159,19 +160,19 @@ def open_ledger(
     request: RecommendRequest,
     models: Models,
     *,
-    limits: CallLimits,
+    effort: Effort,
     seconds_spent: float,
     shared_budget: SharedBudget | None = None,
 ) -> RequestLedger:
-    """A ledger with the limits of the request, at most those of the settings.
+    """A ledger with the limits of the request, at most those of the settings and of the effort.
 
     `shared_budget` is the budget of the caller for all their requests.
     """
     timeout_s = request.timeout_ms / 1000
     costs = (request.max_cost_usd, models.max_cost_usd)
     budget = Budget(
-        limits.calls,
-        min(models.max_tokens, limits.tokens * models.room),
+        effort.limits.calls,
+        min(models.max_tokens, effort.limits.tokens * models.room),
         min((cost for cost in costs if cost is not None), default=math.inf),
         time.monotonic() + timeout_s - min(_RESERVED_S, _RESERVED * timeout_s) - seconds_spent,
     )
@@ -189,6 +190,7 @@ def with_model(
     context: RequestContext,
     config: PromptConfig,
     history: History,
+    effort: Effort,
     ledger: RequestLedger,
     model_weight: float,
 ) -> ModelContext:
@@ -200,7 +202,7 @@ def with_model(
     return ModelContext(
         **known,
         history=history,
-        effort=EFFORTS[request.effort],
+        effort=effort,
         perspective=request.perspective or config.perspective,
         language=config.language,
         items_per_leaf=config.items_per_leaf,

@@ -1,6 +1,7 @@
-"""The first stage: what a user looks for, in the words of a model where there is one."""
+"""The first stage: what a user looks for, and what a model expects such items to be called."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,168 +11,157 @@ import numpy as np
 
 from app.budget import BudgetExceeded
 from app.llm import InvalidReply, ModelRejected, ModelUnavailable, ReplyMode, ask
-from app.ranking import Need, calibrated
-from app.ranking.fusion import FloatArray, SlateScores
+from app.ranking import Need
 from app.recommend.candidates import CandidatePool
+from app.recommend.config import ProfileConfig
 from app.recommend.context import ModelContext
+from app.recommend.expected import (
+    Expected,
+    expected_key,
+    expected_turn,
+    prompt_name,
+    read_expected,
+)
+from app.recommend.history import History
 from app.recommend.prompt_lines import need_lines
 from app.recommend.query_encoder import QueryEncoder
-from app.recommend.resolve import TextVectors
-from app.recommend.topics import (
-    MAX_TOPICS,
-    History,
-    Topics,
-    opening_turn,
-    profile_key,
-    read_opening,
-    read_topics,
-    regrouped,
-    topics_turn,
-    topics_without_directions,
-)
-from tree.errors import EmbedderUnavailable, StoreUnavailable
-from tree.node import Node
+from app.recommend.request import HistoryEntry
+from app.recommend.resolve import resolve_request
+from tree.errors import StoreUnavailable
 
-WANTED_BRANCHES = 24  # branches worth a score
-_RECENT = 5  # titles repeated in every prompt: the last few do as well as fifty (LLMRank)
+MAX_INTERESTS = 5
+_EXAMPLES = 10  # titles that show how a catalogue words things
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a user looks for: the need, grouped by the topics of a model where it named some."""
+    """What a user looks for.
+
+    `expected` is the need of the titles that a model expects, and of the wish; None where no model
+    was asked or it gave none.
+    """
 
     need: Need
-    topics: Topics | None = None
+    expected: Need | None = None
+    titles: Sequence[str] = ()
 
     def interest_names(self) -> list[str]:
-        """The interests for which options are scored separately.
-
-        A single one is named, too, so that the words that ask for it are the same for all users.
-        """
-        return [interest.name for interest in self.need.interests]
+        """The interests for which options are scored separately; none for a single one."""
+        names = [interest.name for interest in self.need.interests]
+        return names if len(names) > 1 else []
 
     def text(self, history: History) -> str:
         """The description of the person, for the end of a prompt."""
-        interests = [(interest.name, interest.weight) for interest in self.need.interests]
-        avoid = [*self.need.dislikes, *(self.topics.avoid if self.topics else ())]
-        return need_lines(interests, history.choices[:_RECENT], history.wishes, avoid)
+        interests = [
+            (interest.name, interest.weight)
+            for interest in self.need.interests
+            if interest.origin != "wish" or len(self.need.interests) > 1
+        ]
+        return need_lines(interests, history.choices, history.wishes, self.need.dislikes)
 
 
 def announced(context: ModelContext, profile: Profile) -> Profile:
     """The same profile, after the listener has heard of it."""
     context.record.need = profile.need
+    context.record.expected = tuple(profile.titles)
     interests = [
         {"name": interest.name, "weight": round(interest.weight, 4)}
         for interest in profile.need.interests
     ]
-    by = "embedded" if profile.topics is None else "model"
-    context.notify("profile", {"interests": interests, "by": by})
+    told = {"interests": interests, "expected": list(profile.titles)}
+    context.notify("profile", {**told, "by": "model" if profile.titles else "embedded"})
     return profile
 
 
 class ProfileStage:
-    """Asks a model for the topics of users, and remembers them for `ttl_s`."""
+    """Asks a model what items users may want are called, and remembers it."""
 
-    def __init__(self, pool: CandidatePool, encoder: QueryEncoder, ttl_s: int) -> None:
+    def __init__(self, pool: CandidatePool, encoder: QueryEncoder, config: ProfileConfig) -> None:
         self._pool = pool
         self._encoder = encoder
-        self._ttl_s = ttl_s
+        self._config = config
 
-    async def run(
-        self, context: ModelContext, branches: Sequence[Node]
-    ) -> tuple[Profile, FloatArray | None]:
-        """The profile, and the scores of the branches where the same call gave them."""
-        profile, scores = Profile(context.need), None
-        if not context.history.is_empty:
-            key = _key(context)
-            stored = await context.documents.get("profile", key)
-            if stored is not None:
-                topics = msgspec.json.decode(stored, type=Topics)
-                profile = await self._apply_topics(context, topics)
-            else:
-                profile, scores = await self._profile_with_model(context, branches, key)
-        return announced(context, replace(profile, need=narrowed(profile.need))), scores
+    async def run(self, context: ModelContext) -> Profile:
+        """The profile. Raises ModelRejected, StoreUnavailable."""
+        profile = Profile(narrowed(context.need))
+        if context.effort.expects and not context.history.is_empty:
+            expected = await self._expected(context)
+            if expected is not None:
+                need = await self._need_of(context, expected)
+                if need is not None:
+                    profile = replace(profile, expected=need, titles=expected.titles)
+        return announced(context, profile)
 
-    async def _profile_with_model(
-        self, context: ModelContext, branches: Sequence[Node], key: str
-    ) -> tuple[Profile, FloatArray | None]:
-        """The profile of a new user and, where the form allows it, the scores of the branches."""
+    async def _expected(self, context: ModelContext) -> Expected | None:
+        """The titles that are stored for this user and wish, or those of a model."""
         mode = context.mode.for_text
+        prompt = context.prompt(prompt_name(context.history))
+        model = (context.ledger.endpoint, context.ledger.models["profile"].model.name)
+        key = expected_key(context.history, model, mode, prompt)
+        if (stored := await context.documents.get("profile", key)) is not None:
+            return msgspec.json.decode(stored, type=Expected)
+        turn = expected_turn(
+            context.history,
+            await self._examples(context),
+            mode,
+            prompt,
+            timeout_s=context.ledger.timeout_s,
+        )
         context.ledger.begin_round("profile")
         try:
-            if mode is not context.mode or mode is ReplyMode.TEXT:
-                topics, scores = await _topics(context, mode), None
-            else:
-                topics, scores = await self._topics_and_scores(context, branches, mode)
+            expected = await ask(
+                context.ledger.call_context("profile"),
+                turn,
+                lambda reply: read_expected(mode, reply),
+                # The same again would be the same answer.
+                again=lambda: replace(turn, seed=turn.seed + 1),
+            )
         except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
             context.ledger.fall_back("profile", error)
-            return Profile(context.need), None
+            return None
         except ModelRejected as error:
             # An endpoint for decisions may write no text; the slates will tell of a wrong key.
             if context.mode not in (ReplyMode.DECISIONS, ReplyMode.PREDICATES):
                 raise
             context.ledger.fall_back("profile", error)
-            return Profile(context.need), None
+            return None
         with suppress(StoreUnavailable):  # the next request asks again
-            await context.documents.put("profile", key, msgspec.json.encode(topics), self._ttl_s)
-        return await self._apply_topics(context, topics), scores
+            data = msgspec.json.encode(expected)
+            await context.documents.put("profile", key, data, self._config.model_profile_ttl_s)
+        return expected
 
-    async def _topics_and_scores(
-        self, context: ModelContext, branches: Sequence[Node], mode: ReplyMode
-    ) -> tuple[Topics, FloatArray]:
-        """The topics, and float32[branches, topics]."""
-        turn = opening_turn(
-            context.history,
-            [self._pool.branch(context.tree, branch) for branch in branches],
-            mode,
-            context.prompt("opening"),
-            language=context.language,
-            wanted=WANTED_BRANCHES,
-            timeout_s=context.ledger.timeout_s,
-        )
-        topics, scored = await ask(
-            context.ledger.call_context("profile"),
-            turn,
-            lambda reply: read_opening(len(branches), reply),
-            again=lambda: replace(turn, seed=turn.seed + 1),
-        )
-        context.ledger.totals["profile"].flaws.update(scored.flaws)
-        every = np.arange(len(branches))
-        return topics, calibrated([SlateScores(every, scored.values)], len(branches), every[:0])
+    async def _examples(self, context: ModelContext) -> list[str]:
+        """Some items' lines; the same for all requests of a version with the same domains."""
+        if not context.history.wishes:
+            return []
+        tree = context.tree
+        rows = np.flatnonzero(tree.allowed(time.time()))
+        if context.request.domains is not None:
+            rows = np.flatnonzero(context.allowed)
+        if len(rows) > _EXAMPLES:
+            rows = rows[np.linspace(0, len(rows) - 1, _EXAMPLES).astype(np.int64)]
+        return list((await self._pool.lines(tree, rows.tolist())).values())
 
-    async def _apply_topics(self, context: ModelContext, topics: Topics) -> Profile:
-        """The need under the topics. A topic without a direction is encoded by its words."""
-        vectors: TextVectors = {}
+    async def _need_of(self, context: ModelContext, expected: Expected) -> Need | None:
+        """The need of a user whose history are these titles and who says the same.
+
+        None where the words have no vectors: then those of the request have to do.
+        """
+        latest_last = [HistoryEntry(title=title) for title in reversed(expected.titles)]
+        request = context.request.model_copy(update={"history": latest_last})
         try:
             async with asyncio.timeout(max(0.0, context.ledger.budget.seconds_left)):
-                texts = topics_without_directions(context.need, topics)
-                vectors = await self._encoder.encode(context.tree, context.request, texts)
-        except (EmbedderUnavailable, TimeoutError):
-            # Topics that stand on the user's own choices are enough.
-            context.ledger.degrade("embedder_unavailable")
-        return Profile(regrouped(context.need, topics, vectors), topics)
+                vectors, failed = await self._encoder.encode_request(context.tree, request)
+        except TimeoutError:
+            failed = "embedder_unavailable"
+        if failed:
+            context.ledger.degrade(failed)
+            return None
+        need = resolve_request(context.tree, request, vectors, self._config).need
+        return None if need.is_empty else replace(need, tilt=context.need.tilt)
 
 
-async def _topics(context: ModelContext, mode: ReplyMode) -> Topics:
-    turn = topics_turn(
-        context.history,
-        mode,
-        context.prompt("profile"),
-        language=context.language,
-        timeout_s=context.ledger.timeout_s,
-    )
-    call = context.ledger.call_context("profile")
-    again = replace(turn, seed=turn.seed + 1)  # the same again would be the same answer
-    return await ask(call, turn, lambda reply: read_topics(mode, reply), again=lambda: again)
-
-
-def _key(context: ModelContext) -> str:
-    model = (context.ledger.endpoint, context.ledger.models["profile"].model.name)
-    prompts = [context.prompt(name).fingerprint for name in ("profile", "opening")]
-    return profile_key(context.history, model, context.mode, prompts, context.language)
-
-
-def narrowed(need: Need, most: int = MAX_TOPICS) -> Need:
+def narrowed(need: Need, most: int = MAX_INTERESTS) -> Need:
     """The need with at most `most` interests; the weakest are folded into the last that stays.
 
     A wish of the user is never folded away: it outweighs the past.

@@ -60,7 +60,7 @@ def need_lines(
         )
         lines.append(phrase("need_interests", interests="\n".join(numbered)))
     if recent:
-        titles = ", ".join(f"“{one_line(title, 60)}”" for title in recent)
+        titles = "\n".join(f"- {one_line(title, LINE_CHARS)}" for title in recent)
         lines.append(phrase("need_recent", titles=titles))
     lines += [phrase("need_wish", wish=one_line(wish, 500)) for wish in wishes]
     if avoid:

@@ -1,11 +1,11 @@
-"""The third stage: candidates from all sources, scored by a model."""
+"""The third stage: candidates from all sources, fused by rank and scored by a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from app.ranking import Question, reciprocal_rank
+from app.ranking import Question, fused_by_rank, reciprocal_rank
 from app.ranking.fusion import FloatArray
 from app.recommend.candidates import CandidatePool
 from app.recommend.config import SlateConfig
@@ -14,22 +14,21 @@ from app.recommend.profile import Profile
 from app.recommend.prompt_lines import LINE_CHARS
 from app.recommend.retrievers import Retriever
 from tree.rows import IntArray
+from tree.worker import together
 
-WANTED_ITEMS = 32  # items worth a score
+_SPARE = 2  # times as many rows as a slate holds: some have the same line
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
     """Candidates and their scores: by the model float32[rows, interests], else float32[rows].
 
-    `lines` is how a prompt shows each row, `twins` the other candidates with the same line.
+    `twins` are the other candidates with the same line in prompts.
     """
 
     rows: IntArray
-    lines: Mapping[int, str]
     twins: Mapping[int, Sequence[int]]
     by_model: FloatArray
-    by_vectors: FloatArray
     fused: FloatArray
 
 
@@ -40,35 +39,36 @@ async def recall(
     profile: Profile,
     retrievers: Sequence[Retriever],
 ) -> Recalled:
-    """The candidates of the retrievers, in their order, scored in modest slates.
+    """The candidates of the retrievers, scored by the model in modest slates.
 
-    If the model fails, the embedded ranker scores the slate, and the ledger notes it. Raises
+    If the model fails, their own ranks are the scores of the slate, and the ledger notes it. Raises
     ModelRejected, StoreUnavailable.
     """
-    tree, effort = context.tree, context.effort
-    rows = np.zeros(0, np.int32)
-    for retriever in retrievers:
-        rows = np.concatenate([rows, await retriever.retrieve(context, profile, rows)])
-    lines = await pool.lines(tree, rows.tolist())
-    rows, twins = _with_distinct_lines(rows, lines)
+    effort = context.effort
+    wanted = _SPARE * effort.candidates
+    found = await together(one.retrieve(context, wanted) for one in retrievers)
+    rows, _ = fused_by_rank(found, [one.weight for one in retrievers])
+    lines = await pool.lines(context.tree, rows[:wanted].tolist())
+    rows, twins = _with_distinct_lines(rows[:wanted], lines)
+    rows = rows[: effort.candidates]
+    by_rank = np.linspace(1, 0, len(rows), endpoint=False, dtype=np.float32)
     context.notify_candidates(len(rows))
-    by_vectors = pool.ranker.scores(tree, profile.need, rows)
     names = profile.interest_names()
     question = Question(
         context.prompt("recall"),
         [lines[row] for row in rows.tolist()],
-        np.repeat(by_vectors[:, None], max(1, len(names)), axis=1),
+        np.repeat(by_rank[:, None], max(1, len(names)), axis=1),
         profile.text(context.history),
         names,
-        WANTED_ITEMS,
+        effort.wanted,
         context.seed,
         LINE_CHARS,
         config.anchors,
     )
-    by_model = await context.model_ranker.score("recall", question, effort.recall_passes)
-    shares = [context.model_weight, 1 - context.model_weight]
-    fused = reciprocal_rank([by_model.max(axis=1), by_vectors], shares)
-    return Recalled(rows, lines, twins, by_model, by_vectors, fused)
+    by_model = await context.model_ranker.score("recall", question)
+    weight = context.model_weight
+    fused = reciprocal_rank([by_model.max(axis=1), by_rank], [weight, 1 - weight])
+    return Recalled(rows, twins, by_model, fused)
 
 
 def _with_distinct_lines(

@@ -25,7 +25,7 @@ from app.recommend.context import (
     open_ledger,
     with_model,
 )
-from app.recommend.effort import EFFORTS
+from app.recommend.effort import effort_of
 from app.recommend.fields import ColumnMemory, Fields
 from app.recommend.opening import ContextOpener
 from app.recommend.query_encoder import QueryEncoder
@@ -206,17 +206,18 @@ class Recommender:
         self, context: RequestContext, strategy: ModelStrategy, shared_budget: SharedBudget | None
     ) -> ModelContext:
         request = context.request
+        effort = strategy.effort or effort_of(request.effort, has_words=request.has_words)
         ledger = open_ledger(
             request,
             self._models,
-            limits=strategy.limits or EFFORTS[request.effort].limits,
+            effort=effort,
             seconds_spent=context.clock.timing()["total"] / 1000,
             shared_budget=shared_budget,
         )
         history = await history_of(request, context.tree, context.resolved, self._store)
         earned = 1.0 if context.standing is None else context.standing.factor
         weight = earned * self._config.slates.model_weight
-        return with_model(context, self._prompt_config, history, ledger, weight)
+        return with_model(context, self._prompt_config, history, effort, ledger, weight)
 
     async def _with_reply_mode(self, context: ModelContext) -> ModelContext:
         """The context with the form in which the model replies."""

@@ -96,11 +96,14 @@ class RecommendRequest(StrictModel):
     )
     strategy: StrategyName = Field(
         default="beam",
-        description="beam: the tree search; paper: Algorithm 1 as published; flat: the catalogue "
-        "in prompts; embedded: no model. Without a model all are the embedded ranker.",
+        description="beam: a model ranks the best of what vectors find; embedded: no model. For "
+        "comparison: walk: a model chooses branches down the tree; paper: Algorithm 1 as "
+        "published; flat: the catalogue in prompts. Without a model all are the embedded ranker.",
     )
     effort: EffortName = Field(
-        default="balanced", description="What a model may cost; without one it changes nothing."
+        default="auto",
+        description="What a model may cost; without one it changes nothing. auto: what earns its "
+        "tokens for this request.",
     )
     fields: Annotated[list[_Name], Field(max_length=50)] = Field(
         default=["title"], description="Item fields and attributes to answer with."
@@ -109,6 +112,11 @@ class RecommendRequest(StrictModel):
     timeout_ms: Annotated[int, Field(ge=1, le=600_000), WHOLE] = 10_000
     max_cost_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     on_degraded: Literal["allow", "error"] = "allow"
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the user says what they want or like."""
+        return bool(self.instruction or self.profile)
 
     model_config = ConfigDict(
         json_schema_extra={

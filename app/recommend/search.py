@@ -1,5 +1,6 @@
 """The second stage: the branches of the tree to take candidates from."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +10,17 @@ from app.ranking.fusion import FloatArray
 from app.recommend.candidates import CandidatePool
 from app.recommend.config import SearchConfig
 from app.recommend.context import ModelContext
-from app.recommend.profile import WANTED_BRANCHES, Profile
+from app.recommend.profile import Profile
 from tree.beam_search import beam, cut, rows_below
 from tree.node import Node
 from tree.snapshot import SemanticTree
 
+_LEVELS = 3  # slates of branches, one after the other, at most
+_WIDTH = 40  # branches in such a slate
+_KEPT = 8  # branches that go on
+_FEW_ITEMS = 200  # below them: no further level
+_FILL = 0.7  # of a leaf, on average
+_WANTED = 24  # branches worth a score
 _FIRST_WIDTH = 64
 _LEAVES_PER_BRANCH = (
     3  # least number in the first slate, so that a small catalogue has a narrow one
@@ -38,31 +45,22 @@ class TreeSearch:
         self._profile = Profile(context.need)
         self._allowed: dict[int, int] = {}  # items under a branch, where many are not allowed
 
-    def first_branches(self) -> list[Node]:
+    def _first_branches(self) -> list[Node]:
         """The branches of the first slate."""
         tree = self._context.tree
         return self._with_allowed_items(cut(tree, _first_width(tree)))
 
-    async def run(
-        self, profile: Profile, branches: list[Node], scores: FloatArray | None
-    ) -> list[Node]:
-        """The branches to take candidates from, best first.
-
-        It begins with `branches`; `scores` are their scores, if known.
-        """
+    async def run(self, profile: Profile) -> list[Node]:
+        """The branches to take candidates from, best first."""
         self._profile = profile
-        if scores is not None:
-            self._record(branches, scores)
-        effort = self._context.effort
-        levels = effort.levels_of(self._context.tree)
+        branches = self._first_branches()
+        levels = _levels(self._context.tree)
         similarity = self._similarity(branches)
         for level in range(1, levels + 1):
-            if scores is None:
-                scores = await self._scores(branches, similarity, level)
+            scores = await self._scores(branches, similarity, level)
             branches = [branches[at] for at in self._chosen(scores, similarity)]
-            scores = None
             items = sum(self._allowed.get(branch.id, branch.count) for branch in branches)
-            if items <= effort.max_items_below or all(branch.is_leaf for branch in branches):
+            if items <= _FEW_ITEMS or all(branch.is_leaf for branch in branches):
                 break
             if level < levels:
                 branches, similarity = self._below(branches)
@@ -82,7 +80,7 @@ class TreeSearch:
             similarity,
             profile.text(context.history),
             profile.interest_names(),
-            WANTED_BRANCHES,
+            _WANTED,
             context.tree.version if static else context.seed + level,
             anchors=self._config.anchors,
         )
@@ -96,7 +94,7 @@ class TreeSearch:
         By the model, or half by the embedded ranker, as the settings say.
         Branches that a model does not mention are equal to it: similarity decides among them.
         """
-        width = self._context.effort.branches_kept
+        width = _KEPT
         order = beam(scores + _TIE * similarity.max(axis=1, keepdims=True), width)
         if self._config.branches == "union":
             both = zip(order, beam(similarity, width), strict=True)
@@ -109,7 +107,7 @@ class TreeSearch:
         Leaves among them compete once more. If there are more branches than a slate holds, the
         embedded ranker chooses: it leaves out weak branches as well as a model does, at no cost.
         """
-        context, width = self._context, self._context.effort.width
+        context, width = self._context, _WIDTH
         finer = self._with_allowed_items(cut(context.tree, _FINER * width, chosen))
         similarity = self._similarity(finer)
         if len(finer) <= width:
@@ -118,9 +116,13 @@ class TreeSearch:
         return [finer[at] for at in best], similarity[best]
 
     def _similarity(self, branches: Sequence[Node]) -> FloatArray:
-        """float32[branches, interests]."""
-        ranker = self._pool.ranker
-        return ranker.node_similarity(self._context.tree, self._profile.need, branches)
+        """float32[branches, interests]: to the need, or to what is expected if that is nearer."""
+        ranker, tree, profile = self._pool.ranker, self._context.tree, self._profile
+        similarity = ranker.node_similarity(tree, profile.need, branches)
+        if profile.expected is None:
+            return similarity
+        expected = ranker.node_similarity(tree, profile.expected, branches)
+        return np.maximum(similarity, expected.max(axis=1, keepdims=True))
 
     def _with_allowed_items(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes with an allowed item below them. Only counted if many items are not allowed."""
@@ -135,7 +137,7 @@ class TreeSearch:
     def _record(self, branches: Sequence[Node], scores: FloatArray) -> None:
         """Put the best branches into the trace, and notify the listener."""
         best = np.nan_to_num(scores, nan=-np.inf).max(axis=1)
-        for at in np.argsort(-best, kind="stable")[: self._context.effort.branches_kept].tolist():
+        for at in np.argsort(-best, kind="stable")[:_KEPT].tolist():
             node: dict[str, object] = {
                 "node": branches[at].id,
                 "label": branches[at].label,
@@ -144,6 +146,13 @@ class TreeSearch:
             }
             self._context.record.nodes.append(node)
             self._context.notify("node", node)
+
+
+def _levels(tree: SemanticTree) -> int:
+    """Slates of branches for a tree: the first covers its two upper levels."""
+    leaves = max(2.0, len(tree) / (_FILL * tree.settings.leaf_capacity))
+    height = math.ceil(math.log(leaves, tree.settings.fan_out))
+    return min(_LEVELS, max(1, height - 1))
 
 
 def _first_width(tree: SemanticTree) -> int:

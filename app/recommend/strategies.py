@@ -1,6 +1,6 @@
 """The strategies: named compositions of the stages over one request context."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.options import StrategyName
@@ -8,10 +8,10 @@ from app.ranking import Need
 from app.recommend.candidates import CandidatePool, Candidates
 from app.recommend.config import RecommendConfig
 from app.recommend.context import ModelContext, RequestContext
-from app.recommend.effort import CallLimits
+from app.recommend.effort import CallLimits, Effort
 from app.recommend.flat import rank_everything
 from app.recommend.paper import PaperChain
-from app.recommend.profile import Profile, ProfileStage, announced, narrowed
+from app.recommend.profile import Profile, ProfileStage
 from app.recommend.query_encoder import QueryEncoder
 from app.recommend.recall import recall
 from app.recommend.rerank import rerank
@@ -19,7 +19,9 @@ from app.recommend.retrievers import BranchRetriever, Retriever, VectorRetriever
 from app.recommend.search import TreeSearch
 from tree.node import Node
 
-_BASELINE_LIMITS = CallLimits(calls=200, tokens=2_000_000)
+_BESIDE_HISTORY = 0.5
+_WALK = Effort(CallLimits(calls=12, tokens=24_000), expects=True)
+_BASELINE = Effort(CallLimits(calls=200, tokens=2_000_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ModelStrategy:
-    """A strategy that asks a model, and its limits where they are not those of the effort.
+    """A strategy that asks a model, and its effort where it is not the request's.
 
     `run` raises ModelRejected, AnswerDegraded, UnsupportedReplyMode, StoreUnavailable.
     """
 
     run: Callable[[ModelContext, ChainParts], Awaitable[Outcome]]
-    limits: CallLimits | None = None
+    effort: Effort | None = None
     is_examined: bool = False  # whether it asks a model only as far as its standing allows
 
 
@@ -62,27 +64,64 @@ async def embedded(context: RequestContext, parts: ChainParts) -> Outcome:
 
 
 async def beam(context: ModelContext, parts: ChainParts) -> Outcome:
-    """Profile → search → recall → re-rank, each by a model and by vectors together."""
-    pool, config, clock = parts.pool, parts.config, context.clock
+    """Profile → recall → re-rank: a model ranks the best of what vectors find in the tree."""
+    return await _ranked(context, parts, await _profile(context, parts), [])
+
+
+async def walk(context: ModelContext, parts: ChainParts) -> Outcome:
+    """Profile → search → recall → re-rank: a model also chooses branches, down the tree.
+
+    For comparison: it finds no more than `beam` does, for two to three times the tokens.
+    """
+    profile = await _profile(context, parts)
     branches: list[Node] = []
-    if context.effort.levels and not context.tree.root.is_leaf:
-        search = TreeSearch(context, pool, config.search)
-        first = search.first_branches()
-        stage = ProfileStage(pool, parts.encoder, config.profile.model_profile_ttl_s)
-        with clock.stage("profile"):
-            profile, scores = await stage.run(context, first)
-        with clock.stage("search"):
-            branches = await search.run(profile, first, scores)
-    else:
-        profile = announced(context, Profile(narrowed(context.need)))
+    if not context.tree.root.is_leaf:
+        with context.clock.stage("search"):
+            branches = await TreeSearch(context, parts.pool, parts.config.search).run(profile)
+    return await _ranked(context, parts, profile, branches)
+
+
+async def _profile(context: ModelContext, parts: ChainParts) -> Profile:
+    with context.clock.stage("profile"):
+        stage = ProfileStage(parts.pool, parts.encoder, parts.config.profile)
+        return await stage.run(context)
+
+
+async def _ranked(
+    context: ModelContext, parts: ChainParts, profile: Profile, branches: Sequence[Node]
+) -> Outcome:
+    """Candidates from vectors and branches, ranked by the model."""
+    pool, clock = parts.pool, context.clock
     with clock.stage("recall"):
-        wanted = max(context.wanted, context.effort.vector_candidates)
-        best = await pool.best(context.tree, profile.need, context.allowed, wanted)
-        retrievers: list[Retriever] = [VectorRetriever(best), BranchRetriever(pool, branches)]
-        recalled = await recall(context, pool, config.slates, profile, retrievers)
+        sources, best = await _sources(context, pool, profile, branches)
+        recalled = await recall(context, pool, parts.config.slates, profile, sources)
     with clock.stage("rerank"):
-        candidates = await rerank(context, config.slates, profile, recalled, best)
+        candidates = rerank(context, recalled, best)
     return Outcome(profile.need, candidates)
+
+
+async def _sources(
+    context: ModelContext, pool: CandidatePool, profile: Profile, branches: Sequence[Node]
+) -> tuple[list[Retriever], Candidates]:
+    """Where the candidates come from, and the embedded ranker's answer.
+
+    What a model expects weighs as much as its judgement, so that a weak one fills no slate, and
+    half of that beside a history.
+    """
+    needs, weights = [profile.need], [1.0]
+    if profile.expected is not None:
+        needs.append(profile.expected)
+        only_words = all(interest.origin == "wish" for interest in profile.need.interests)
+        share = context.model_weight * (1.0 if only_words else _BESIDE_HISTORY)
+        weights = [1 - share, share]
+    wanted = max(context.wanted, 2 * context.effort.candidates)
+    found = [await pool.best(context.tree, need, context.allowed, wanted) for need in needs]
+    sources: list[Retriever] = [
+        VectorRetriever(one, weight) for one, weight in zip(found, weights, strict=True)
+    ]
+    if branches:
+        sources.append(BranchRetriever(pool, needs[-1], branches, weights[-1]))
+    return sources, found[0]
 
 
 async def paper(context: ModelContext, parts: ChainParts) -> Outcome:
@@ -109,6 +148,7 @@ async def _by_vectors(context: RequestContext, parts: ChainParts, need: Need) ->
 
 MODEL_STRATEGIES: Mapping[StrategyName, ModelStrategy] = {
     "beam": ModelStrategy(beam, is_examined=True),
-    "paper": ModelStrategy(paper, _BASELINE_LIMITS),
-    "flat": ModelStrategy(flat, _BASELINE_LIMITS),
+    "walk": ModelStrategy(walk, _WALK, is_examined=True),
+    "paper": ModelStrategy(paper, _BASELINE),
+    "flat": ModelStrategy(flat, _BASELINE),
 }

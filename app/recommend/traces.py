@@ -61,12 +61,13 @@ def trace_of(
             "reply_mode": asking.mode,
             "perspective": asking.perspective,
             "degraded_reason": answered.degraded_reason if answered else asking.ledger.degraded,
+            "expected": list(asking.record.expected),
             "nodes": asking.record.nodes,
             "candidates": asking.record.candidates,
             "calls": asking.ledger.calls,
             "prompts": {
                 name: asking.prompt(name).fingerprint
-                for name in ("profile", "opening", "search", "recall", "rerank")
+                for name in ("expect_wish", "expect_next", "search", "recall")
             },
         }
     return msgspec.json.encode(trace)

@@ -20,7 +20,8 @@ VARIABLES = {
     "predicate": {"number"},
     "topics_json": set(),
     "topics_text": set(),
-    "opening_json": {"wanted"},
+    "titles_json": {"wanted"},
+    "titles_text": {"wanted"},
     "need_interests": {"interests"},
     "need_recent": {"titles"},
     "need_wish": {"wish"},
@@ -72,10 +73,10 @@ def test_an_extra_variable_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "title", ["$titles", "${titles}", "{titles}", "$need", "$", "$$", "%s", "\\1", "== letter =="]
+    "title", ["$wish", "${wish}", "{wish}", "$need", "$", "$$", "%s", "\\1", "== letter =="]
 )
 def test_a_title_that_looks_like_a_template_stays_inert(title: str) -> None:
-    assert phrase("need_recent", titles=f"{title}; Dune") == f"Lately chosen: {title}; Dune"
+    assert phrase("need_wish", wish=f"{title}; Dune") == f"Asks for: {title}; Dune"
 
 
 def test_a_number_is_taken_as_it_is() -> None:

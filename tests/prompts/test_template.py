@@ -10,8 +10,8 @@ from prompts import PERSPECTIVES, Perspective, Prompt, PromptError, load
 
 _ITEMS = {"options", "need"}
 VARIABLES = {
-    "profile": {"history", "wish", "language"},
-    "opening": {"options", "history", "wish", "language"},
+    "expect_wish": {"examples", "history", "wish"},
+    "expect_next": {"history"},
     **dict.fromkeys(["search", "recall", "rerank"], _ITEMS),
     "paper_profile": {"history", "wish", "language"},
     **dict.fromkeys(["paper_search", "paper_recall", "paper_rerank"], _ITEMS),
@@ -19,7 +19,9 @@ VARIABLES = {
     "enrich": {"guidance", "language", "items"},
 }
 INERT = ["$need", "${need}", "{need}", "{0}", "$$", "$", "%(need)s", "{{ need }}", "\\1"]
-WORDED = sorted(VARIABLES.keys() - {"label", "enrich"})  # asks in the words of a perspective
+WORDED = sorted(
+    VARIABLES.keys() - {"label", "enrich", "expect_wish"}
+)  # asks in the words of a perspective
 
 
 def greeting(user: str = "Hello $name", system: str = "Be kind.", rest: str = "") -> str:
@@ -51,7 +53,7 @@ def test_a_value_never_lands_in_the_system_part(name: str) -> None:
     assert hostile == plain == prompt.system
 
 
-@pytest.mark.parametrize("name", ["search", "recall", "rerank", "opening"])
+@pytest.mark.parametrize("name", ["search", "recall", "rerank"])
 def test_the_slate_stands_before_the_person(name: str) -> None:
     person = dict.fromkeys(VARIABLES[name] - {"options"}, "THE PERSON")
     _, user = load(name).render(options="THE SLATE", **person)

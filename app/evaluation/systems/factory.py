@@ -40,7 +40,7 @@ class _Embedded(_Parameters):
 
 
 class _WithModel(_Embedded):
-    effort: EffortName = "balanced"
+    effort: EffortName = "auto"
     perspective: Perspective | None = None
 
 
@@ -78,6 +78,7 @@ class _Trained(_Learned):
 _PARAMETERS: dict[str, type[_Parameters]] = {
     "embedded": _Embedded,
     "beam": _WithModel,
+    "walk": _WithModel,
     "paper": _Paper,
     "flat": _WithModel,
     "semantic": _Semantic,
@@ -155,7 +156,7 @@ def _service_system(text: str, name: str, parameters: _Embedded, context: EvalCo
     [strategy] = [one for one in get_args(StrategyName) if one == name]
     configured = context.models is not None and context.models.configured
     chosen = {"effort", "perspective"} & parameters.model_fields_set
-    needs_model = strategy in ("paper", "flat") or chosen
+    needs_model = strategy in ("walk", "paper", "flat") or chosen
     if needs_model and not configured:
         raise UnknownSystem(
             f"{text!r} needs a model, and none is configured: set UNILLMREC_LLM_MODEL"

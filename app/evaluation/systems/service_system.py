@@ -83,7 +83,7 @@ class ServiceOptions:
 
     strategy: StrategyName
     embedder: str = DEFAULT_EMBEDDER
-    effort: EffortName = "balanced"
+    effort: EffortName = "auto"
     diversity: float | None = None
     fold: bool = True  # whether near-duplicates appear once
     exact_words: float | None = None

@@ -3,16 +3,17 @@
 from typing import Protocol
 
 from app.recommend.context import ModelContext
-from app.recommend.profile import Profile
 from tree.rows import IntArray
 
 
 class Retriever(Protocol):
-    """A source of candidates."""
+    """A source of candidates, which `app.recommend.recall` fuses with others by rank."""
 
-    async def retrieve(self, context: ModelContext, profile: Profile, known: IntArray) -> IntArray:
-        """Allowed rows that are not among the known ones, best first.
+    @property
+    def weight(self) -> float:
+        """What a rank of this source counts beside those of others."""
+        ...
 
-        How many is the effort's choice. Raises StoreUnavailable.
-        """
+    async def retrieve(self, context: ModelContext, wanted: int) -> IntArray:
+        """Distinct allowed rows, best first, at most `wanted`. Raises StoreUnavailable."""
         ...

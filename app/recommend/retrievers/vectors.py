@@ -1,28 +1,22 @@
-"""`VectorRetriever`: the best items by the embedded ranker."""
+"""`VectorRetriever`: the best items for a need by the embedded ranker."""
 
-import numpy as np
+from dataclasses import dataclass
 
 from app.recommend.candidates import Candidates
 from app.recommend.context import ModelContext
-from app.recommend.profile import Profile
 from tree.rows import IntArray
 
 
+@dataclass(frozen=True, slots=True)
 class VectorRetriever:
-    """The first of the embedded ranker's candidates of the whole tree.
+    """The first of the embedded ranker's candidates of the whole tree, for one need.
 
-    Its score blends similarity to the history and the words with popularity and co-occurrence.
+    Its score blends similarity and common words with popularity and co-occurrence.
     """
 
-    def __init__(self, best: Candidates) -> None:
-        self._best = best
+    found: Candidates
+    weight: float = 1.0
 
-    async def retrieve(
-        self,
-        context: ModelContext,
-        profile: Profile,  # noqa: ARG002
-        known: IntArray,
-    ) -> IntArray:
+    async def retrieve(self, context: ModelContext, wanted: int) -> IntArray:  # noqa: ARG002
         """See Retriever."""
-        rows = self._best.rows[: context.effort.vector_candidates]
-        return rows[~np.isin(rows, known)]
+        return self.found.rows[:wanted]

@@ -19,6 +19,7 @@ from app.recommend.context import (
     history_of,
     with_model,
 )
+from app.recommend.effort import ECONOMY
 from app.recommend.opening import ContextOpener
 from app.recommend.profile import Profile, narrowed
 from app.recommend.recall import recall
@@ -55,6 +56,7 @@ class _Offered:
     """See Retriever: the rows of a slate."""
 
     rows: IntArray
+    weight: float = 1.0
 
     async def retrieve(self, *_: object) -> IntArray:
         """See Retriever."""
@@ -143,13 +145,14 @@ class Examiner:
         history = await history_of(slate.request, tree, opened.resolved, self._store)
         models = self._models
         ledger = RequestLedger(models.of, models.timeout_s, budget, models.endpoint)
-        context = with_model(opened, self._prompts, history, ledger, 1.0).in_mode(mode)
+        context = with_model(opened, self._prompts, history, ECONOMY, ledger, 1.0).in_mode(mode)
         profile = Profile(narrowed(opened.need))
         offered = _Offered(slate.rows)
         found = await recall(context, self._pool, self._config.slates, profile, [offered])
         _add(spent, ledger.totals["recall"])
         right = np.isin(found.rows, list(slate.right))
-        by_vectors = pairs_in_order(found.by_vectors, right)
+        similarity = self._pool.ranker.scores(tree, opened.need, found.rows)
+        by_vectors = pairs_in_order(similarity, right)
         match ledger.degraded:
             case None:
                 return Mark(pairs_in_order(found.by_model.max(axis=1), right), by_vectors)

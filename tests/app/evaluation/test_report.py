@@ -98,7 +98,7 @@ _TEXT = re.compile(r'<text[^>]*?(?:transform="translate\(| x=")([\d.]+)[^>]*>([^
 
 
 def test_a_legend_ends_within_its_plot() -> None:
-    names = [f"beam:effort=quality,perspective={n}" for n in range(7)]
+    names = [f"beam:effort=balanced,perspective={n}" for n in range(7)]
     rows = [
         row(name, tokens=900 * size, study="tokens", parameters={"catalogue_size": size})
         for name in names

@@ -29,7 +29,7 @@ async def recommender(items: list[Item], tree: SemanticTree) -> Recommender:
     [
         {"effort": "economy"},
         {"effort": "balanced"},
-        {"effort": "quality"},
+        {"strategy": "walk"},
         {"strategy": "paper"},
         {"strategy": "flat"},
     ],

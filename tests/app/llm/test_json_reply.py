@@ -18,7 +18,8 @@ from app.llm.errors import InvalidReply
 from app.llm.json_reply import JsonReply, ListForm
 from app.llm.loose_json import containers
 from app.llm.slates import ReplyMode, Slate, read
-from app.recommend.topics import Topic, Topics, read_opening, read_topics
+from app.recommend.expected import read_expected
+from app.recommend.topics import Topic, Topics, read_topics
 from prompts import load
 
 SLATE = Slate(load("recall"), ["Dune", "Emma", "Alien"], "Asks for: space", ["space"], 3)
@@ -142,21 +143,21 @@ def test_topics_may_be_words_or_a_map():
     ]
 
 
-def test_an_opening_may_come_in_two_objects():
-    picks = '{"picks": [{"n": 2, "score": 80, "for": 1}]}'
-    for text in (f"{SAID[:-1]}, {picks[1:]}", f"{SAID}\n{picks}", f"{picks} {SAID}"):
-        topics, scored = read_opening(3, Reply(text))
-        assert topics == TOPICS
-        assert round(float(scored.values[1, 0]), 2) == 0.8
-    with pytest.raises(InvalidReply):
-        read_opening(3, Reply(SAID))  # the choices of a topic are no picks
-
-
-def test_a_well_formed_opening_has_no_flaw():
-    picks = ', "picks": [{"n": 2, "score": 80, "for": 1}]}'
-    assert not read_opening(3, Reply(SAID[:-1] + picks))[1].flaws
-    bare = '{"topics": [{"topic": "tea"}]' + picks
-    assert not read_opening(3, Reply(bare))[1].flaws  # it says nothing of what to avoid
+@pytest.mark.parametrize("mode", [ReplyMode.JSON_OBJECT, ReplyMode.TEXT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"titles": ["Green tea", "Black tea"]}',
+        '["Green tea", "Black tea"]',
+        '{"titles": [{"title": "Green tea"}, {"name": "Black tea"}]}',
+        '<draft>{"titles": ["Red paint"]}</draft> {"titles": ["Green tea", "Black tea",]}',
+        "1. Green tea\n2. Black tea",
+    ],
+)
+def test_titles_are_read_however_they_are_written(text, mode):
+    if text.startswith("1") and mode is not ReplyMode.TEXT:
+        return
+    assert read_expected(mode, Reply(text)).titles == ("Green tea", "Black tea")
 
 
 @pytest.mark.parametrize("mode", [ReplyMode.JSON_OBJECT, ReplyMode.TEXT])

@@ -18,7 +18,9 @@ from app.llm.chat import (
     Text,
 )
 from app.llm.slates import ReplyMode, Slate, picks_schema, read, turn_of
-from app.recommend.topics import History, opening_turn, topics_turn
+from app.recommend.expected import expected_turn
+from app.recommend.history import History
+from app.recommend.topics import topics_turn
 from prompts import load, phrase
 
 FILMS = ["Dune", "Emma", "Alien"]
@@ -134,12 +136,10 @@ def test_every_schema_is_strict() -> None:
     history = History(("Dune",))
     mode = ReplyMode.JSON_SCHEMA
     topics = topics_turn(
-        history, mode, load("profile"), language="English", timeout_s=3.0
+        history, mode, load("paper_profile"), language="English", timeout_s=3.0
     ).form  # fmt: skip
-    opening = opening_turn(
-        history, FILMS, mode, load("opening"), language="English", wanted=9, timeout_s=3.0
-    ).form  # fmt: skip
-    forms = [picks_schema(0, 5), picks_schema(3, 5), topics, opening]
+    titles = expected_turn(history, FILMS, mode, load("expect_next"), timeout_s=3.0).form
+    forms = [picks_schema(0, 5), picks_schema(3, 5), topics, titles]
     for form in forms:
         assert isinstance(form, JsonSchema)
         assert strict(form.schema) > 2

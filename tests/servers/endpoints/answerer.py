@@ -41,13 +41,15 @@ def answer_to(body: Json) -> Answer:
     """The answer to a request for a chat."""
     prompt = "\n\n".join(_text(message) for message in body["messages"])
     lists = list(_lists(prompt))
-    if '{"n"' not in prompt and '"topics"' not in prompt:
+    if not any(form in prompt for form in ('{"n"', '"topics"', '{"titles"')):
         return _in_lines(prompt, lists)
     good: Json = {}
     bad: Json = {}
     if '"topics"' in prompt:
         good |= _topics(lists[-1] if lists else [])
         bad |= {"topics": [{"topic": "draft", "weight": 1, "choices": []}], "avoid": []}
+    if '{"titles"' in prompt:
+        good["titles"], bad["titles"] = ["More of what they chose before"], ["draft"]
     if '"picks"' in prompt:
         picks = _picks(prompt, lists[0])
         good["picks"], bad["picks"] = picks, _reversed(picks)
@@ -63,6 +65,8 @@ def _in_lines(prompt: str, lists: Sequence[Sequence[str]]) -> Answer:
         found = _topics(lists[-1] if lists else [])["topics"]
         rows = [f"{t['weight']}: {t['topic']} ({', '.join(map(str, t['choices']))})" for t in found]
         return Answer("\n".join(rows), "1: draft", None, None)
+    if "titles of" in prompt and "one on each line" in prompt:
+        return Answer("More of what they chose before", "draft", None, None)
     if "vertical bar" in prompt:
         rows = [f"{s['n']}: {s['title']} | {s['signpost']}" for s in _signs(lists[0])]
         return Answer("\n".join(rows), "", None, None)

@@ -80,7 +80,7 @@ async def test_strategies_for_comparison_ask_any_model(demo, strategy):
     await recommender.aclose()
 
 
-@pytest.mark.parametrize(("factor", "weight"), [(1.0, 0.7), (0.5, 0.35), (None, 0.7)])
+@pytest.mark.parametrize(("factor", "weight"), [(1.0, 0.85), (0.5, 0.425), (None, 0.85)])
 async def test_a_model_weighs_what_it_has_earned(demo, factor, weight):
     recommender = examined(demo, ScriptedModel())
     standings = standings_of(recommender)

@@ -24,6 +24,7 @@ HISTORY = [
     {"item_id": "book-dune"}, {"item_id": "film-solaris"}, {"item_id": "film-alien"},
     {"item_id": "film-cabaret"}, {"title": "The Sound of Music"}, {"item_id": "nowhere"},
 ]  # fmt: skip
+TITLES = ["Stalker, slow science fiction", "Singin' in the Rain, a musical"]
 SEEN = {"book-dune", "film-solaris", "film-alien", "film-cabaret"}
 
 
@@ -102,13 +103,13 @@ def assert_answer(
 
 
 def sensible(prompt: str) -> str:
-    """What a model that does as it is told says: ten picks and, where asked for, two topics."""
+    """What a model that does as it is told says: titles, ten picks and, if asked for, topics."""
     options = prompt.split("\n\n", maxsplit=1)[0]
     numbers = re.findall(r"^(\d+)\. ", options, re.MULTILINE)
     picks = [
         {"n": int(number), "score": 90 - at, "for": 1} for at, number in enumerate(numbers[:10])
     ]
-    said: dict[str, object] = {"picks": picks}
+    said: dict[str, object] = {"picks": picks, "titles": TITLES}
     if "Write the topics" in prompt:
         topics = ("slow science fiction", 70, [1, 2, 3]), ("musicals", 30, [4, 5])
         said["topics"] = [

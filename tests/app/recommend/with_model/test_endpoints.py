@@ -15,7 +15,7 @@ from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.store.memory import MemoryTreeStore
 
-EFFORTS = [effort for effort in get_args(EffortName) if effort != "quality"]
+EFFORTS = get_args(EffortName)
 HISTORY = ["book-dune", "film-solaris", "film-alien", "film-cabaret"]
 
 

@@ -15,6 +15,7 @@ from app.llm.client import OpenAIChat
 from tests.app.recommend.with_model.support import (
     HISTORY,
     SEEN,
+    TITLES,
     Shelf,
     ask,
     assert_answer,
@@ -56,7 +57,7 @@ def allowed(demo_items: list[Item]) -> Callable[[bool], set[str]]:
     script=st.lists(st.sampled_from([b for b in Behaviour if b not in REJECTED]), max_size=10),
     mode=st.sampled_from([ReplyMode.TEXT, ReplyMode.JSON_SCHEMA, ReplyMode.LOGPROBS]),
     strategy=st.sampled_from(["beam", "beam", "paper", "flat"]),
-    effort=st.sampled_from(["economy", "balanced", "quality"]),
+    effort=st.sampled_from(["auto", "economy", "balanced"]),
     user=st.integers(0, 3),
     old=st.booleans(),
 )
@@ -95,7 +96,7 @@ async def test_whatever_the_server_does_an_answer_is_full_allowed_and_on_time(
 
 @pytest.mark.parametrize("behaviour", REJECTED)
 @pytest.mark.parametrize(
-    ("strategy", "effort"), [("beam", "quality"), ("paper", "balanced"), ("flat", "balanced")]
+    ("strategy", "effort"), [("walk", "balanced"), ("paper", "balanced"), ("flat", "balanced")]
 )
 async def test_our_own_mistakes_never_degrade_an_answer(
     demo: Shelf,
@@ -115,7 +116,7 @@ async def test_our_own_mistakes_never_degrade_an_answer(
 
 @pytest.mark.parametrize("behaviour", REJECTED)
 @pytest.mark.parametrize(
-    ("strategy", "effort"), [("beam", "quality"), ("paper", "balanced"), ("flat", "balanced")]
+    ("strategy", "effort"), [("walk", "balanced"), ("paper", "balanced"), ("flat", "balanced")]
 )
 async def test_what_an_endpoint_that_has_answered_refuses_degrades_loudly(
     demo: Shelf,
@@ -265,23 +266,20 @@ async def test_a_reader_is_profiled_once(
 ) -> None:
     hostile_server.content = sensible
     recommender = over(demo, hostile, ReplyMode.JSON_SCHEMA)
-    request = ask(history=HISTORY, limit=15)
+    request = ask(history=HISTORY, limit=15, effort="balanced")
     cold, warm = [await recommender.recommend(request) for _ in range(2)]
     for answer in (cold, warm):
         assert_answer(answer, request, wanted)
         assert not answer.degraded
-    assert cold.usage.stages["profile"].calls == warm.usage.stages["search"].calls == 1
-    assert cold.usage.stages["search"].calls == warm.usage.stages["profile"].calls == 0
+    assert cold.usage.stages["profile"].calls == 1
+    assert warm.usage.stages["profile"].calls == 0
     assert hostile_server.counts.total() == cold.usage.calls + warm.usage.calls
     for answer in (cold, warm):
         trace: Any = await recommender.trace(answer.recommendation_id)
-        assert [interest["name"] for interest in trace["interests"]] == [
-            "slow science fiction",
-            "musicals",
-        ]
-    await recommender.recommend(ask(history=HISTORY[:2]))
+        assert trace["expected"] == TITLES
+    await recommender.recommend(ask(history=HISTORY[:2], effort="balanced"))
     prompts = [body["messages"][-1]["content"] for body in hostile_server.requests]
-    assert sum("Write the topics" in prompt for prompt in prompts) == 2
+    assert sum(prompt.startswith("Chosen, latest first:") for prompt in prompts) == 2
 
 
 @pytest.mark.parametrize("strategy", ["beam", "paper", "flat"])

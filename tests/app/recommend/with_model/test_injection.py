@@ -82,7 +82,13 @@ def disobedient(turn: Turn) -> Reply:
         return Reply(decisions=(chances,) * len(turn.form.questions), usage=usage)
     picks = [{"n": n, "score": 100, "for": 1} for n in (9_999, 0, -1, 65, 2, 2)]
     topics = [{"topic": attack, "weight": 50, "choices": [1, 99]} for attack in ATTACKS[1:5]]
-    said = {"picks": picks, "topics": topics, "avoid": ATTACKS[:3], "id": "title-0"}
+    said = {
+        "picks": picks,
+        "topics": topics,
+        "avoid": ATTACKS[:3],
+        "titles": ATTACKS,
+        "id": "title-0",
+    }
     return Reply(json.dumps(said), usage=usage)
 
 
@@ -118,6 +124,7 @@ def assert_harmless(turn: Turn) -> None:
     ("mode", "strategy"),
     [
         (ReplyMode.JSON_SCHEMA, "beam"),
+        (ReplyMode.JSON_SCHEMA, "walk"),
         (ReplyMode.LOGPROBS, "beam"),
         (ReplyMode.DECISIONS, "beam"),
         (ReplyMode.PREDICATES, "beam"),
@@ -142,7 +149,6 @@ async def test_text_that_attacks_stays_text(shop: Shop, mode: ReplyMode, strateg
             profile=f"{attack} {at}",
             instruction=attack * 2,
             strategy=strategy,
-            effort="quality" if at % 2 else "balanced",
             limit=100,
             timeout_ms=30_000,
         )

@@ -23,7 +23,7 @@ class _Model:
         self.turns.append(turn)
         user = turn.messages[-1].content
         if isinstance(turn.form, Text):
-            return Reply("70: slow science fiction (1)" if "topics" in user else "1: 90\n2: 80")
+            return Reply("1: 90\n2: 80" if "\nItems:\n" in f"\n{user}" else "Stalker")
         first, _, rest = user.partition("\n\n")
         return Reply(sensible(rest if first.startswith("The owner ") else user))
 
@@ -50,15 +50,16 @@ async def test_prompts_differ_by_the_owners_lines_alone(demo: Shelf, effort: str
         silent = PromptConfig("shop", guidance=" ", objective="")
         assert await _asked(demo, silent, ReplyMode.JSON_SCHEMA, effort=effort) == plain
     noted = await _asked(demo, OWNER, ReplyMode.JSON_SCHEMA, effort=effort)
-    note = owner_note(OWNER.guidance, OWNER.objective)
+    both, guidance = owner_note(OWNER.guidance, OWNER.objective), owner_note(OWNER.guidance)
+    notes = {user: both if "Items:" in user else guidance for _, user in plain}
     assert len(noted) == len(plain)
-    assert {(system, f"{note}\n\n{user}") for system, user in plain} == set(noted)
+    assert {(system, f"{notes[user]}\n\n{user}") for system, user in plain} == set(noted)
 
 
 async def test_a_profile_is_about_the_user_and_not_about_what_the_owner_wants(demo: Shelf) -> None:
-    noted = await _asked(demo, OWNER, ReplyMode.TEXT)
-    [profile] = [user for _, user in noted if "Write the topics" in user]
-    assert profile.startswith(owner_note(OWNER.guidance) + "\n\nChosen by the person")
+    noted = await _asked(demo, OWNER, ReplyMode.TEXT, effort="balanced")
+    [profile] = [user for _, user in noted if "Chosen, latest first:" in user]
+    assert profile.startswith(owner_note(OWNER.guidance) + "\n\nChosen, latest first:")
     assert all("Prefer old ones." in user for _, user in noted if user != profile)
     assert all(user.count(OWNER.guidance) == 1 for _, user in noted)
 
@@ -68,8 +69,8 @@ async def test_other_guidance_is_another_profile(demo: Shelf) -> None:
     recommender = over(demo, ScriptedChat(model), ReplyMode.TEXT)
     for guidance, asked in (("A", 1), ("A", 1), ("B", 2), ("", 3), ("B", 3)):
         recommender.reword(PromptConfig("shop", guidance=guidance))
-        await recommender.recommend(ask(history=HISTORY))
-        assert sum("Write the topics" in user for _, user in model.prompts()) == asked
+        await recommender.recommend(ask(history=HISTORY, effort="balanced"))
+        assert sum("Chosen, latest first:" in user for _, user in model.prompts()) == asked
     await recommender.aclose()
 
 

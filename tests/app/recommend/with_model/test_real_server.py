@@ -55,7 +55,7 @@ def wanted(demo_items: list[Item]) -> set[str]:
         ("beam", "balanced", ReplyMode.JSON_OBJECT),
         ("beam", "balanced", ReplyMode.TEXT),
         ("beam", "balanced", ReplyMode.LOGPROBS),
-        ("beam", "quality", ReplyMode.JSON_SCHEMA),
+        ("walk", "auto", ReplyMode.JSON_SCHEMA),
         ("paper", "balanced", ReplyMode.JSON_SCHEMA),
         ("paper", "balanced", ReplyMode.LOGPROBS),
         ("flat", "balanced", ReplyMode.JSON_SCHEMA),
@@ -78,8 +78,9 @@ async def test_every_way_through_the_chain(
     assert answer.usage.input_tokens > 500 * answer.usage.calls
     assert answer.usage.output_tokens >= answer.usage.calls
     stages = {stage for stage, spent in answer.usage.stages.items() if spent.calls}
-    walks = effort != "economy" and strategy == "beam"
-    assert stages >= ({"profile", "search", "recall", "rerank"} if walks else set())
+    expected = {"walk": {"profile", "search", "recall"}, "beam": {"recall"}}
+    assert stages >= expected.get(strategy, set())
+    assert ("profile" in stages) >= (effort == "balanced" and strategy == "beam")
     trace: Any = await recommender.trace(answer.recommendation_id)
     assert len(trace["calls"]) == answer.usage.calls
     assert {call["model"] for call in trace["calls"]} == {MODEL}

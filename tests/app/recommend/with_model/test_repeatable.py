@@ -43,8 +43,14 @@ async def asked(shelf: Shelf, *requests: RecommendRequest) -> tuple[Recorder, Se
 
 
 async def test_prompts_are_the_same_to_the_last_bit(demo: Shelf) -> None:
-    for effort in ("economy", "balanced", "quality"):
-        request = ask(history=HISTORY, user_id="u1", effort=effort, instruction="no musicals")
+    for effort, strategy in (("economy", "beam"), ("balanced", "beam"), ("auto", "walk")):
+        request = ask(
+            history=HISTORY,
+            user_id="u1",
+            effort=effort,
+            strategy=strategy,
+            instruction="no musicals",
+        )
         once, first = await asked(demo, request)
         again, second = await asked(demo, request)
         assert once.turns == again.turns
@@ -55,7 +61,7 @@ async def test_prompts_are_the_same_to_the_last_bit(demo: Shelf) -> None:
 async def test_another_reader_sees_items_in_another_order_and_the_same_branches(
     demo: Shelf,
 ) -> None:
-    requests = [ask(history=HISTORY, user_id=user) for user in ("u1", "u2")]
+    requests = [ask(history=HISTORY, user_id=user, strategy="walk") for user in ("u1", "u2")]
     one, _ = await asked(demo, requests[0])
     other, _ = await asked(demo, requests[1])
     assert one.slates(BRANCHES)[0] == other.slates(BRANCHES)[0]
@@ -67,9 +73,9 @@ async def test_another_reader_sees_items_in_another_order_and_the_same_branches(
 async def test_the_first_slate_is_a_prefix_that_all_readers_share(demo: Shelf) -> None:
     recorder, _ = await asked(
         demo,
-        ask(history=HISTORY, user_id="u1"),
-        ask(history=[{"item_id": "book-rebecca"}], user_id="u2"),
-        ask(profile="likes nature writing"),
+        ask(history=HISTORY, user_id="u1", strategy="walk"),
+        ask(history=HISTORY[:3], user_id="u2", strategy="walk"),
+        ask(history=HISTORY[2:5], profile="likes nature writing", strategy="walk"),
     )
     first = [turn for turn in recorder.turns if turn.messages[1].content.startswith(BRANCHES)]
     assert len(first) == 3
@@ -83,8 +89,8 @@ async def test_warm_readers_share_the_prefix_of_the_first_slate_too(demo: Shelf)
     recorder = Recorder()
     recommender = over(demo, recorder.chat, ReplyMode.JSON_SCHEMA)
     requests = [
-        ask(history=history, user_id=user)
-        for user, history in (("u1", HISTORY), ("u2", [{"item_id": "book-rebecca"}]))
+        ask(history=history, user_id=user, strategy="walk")
+        for user, history in (("u1", HISTORY), ("u2", HISTORY[1:4]))
     ]
     for request in (*requests, *requests):
         await recommender.recommend(request)

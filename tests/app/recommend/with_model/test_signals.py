@@ -11,7 +11,7 @@ from app.signals import erase
 from app.storage.feedback import Event, Feedback, MemoryFeedback
 from tests.app.recommend.with_model.support import Shelf, ask, ids, sensible
 
-PROFILE = "Write the topics"
+PROFILE = "Chosen, latest first:"
 
 
 class Clerk:
@@ -64,7 +64,7 @@ async def test_a_cached_profile_goes_with_the_user(demo, demo_items):
     async def asked(user: str | None) -> int:
         """How many questions for a profile it took."""
         clerk = Clerk()
-        request = ask(user_id=user, history=history)
+        request = ask(user_id=user, history=history, effort="balanced")
         await over(demo, clerk, feedback).recommend(request)
         return sum(PROFILE in prompt for prompt in clerk.prompts)
 
