@@ -42,6 +42,7 @@ from app.llm.errors import (
 
 __all__ = ["OpenAIChat", "connect"]
 
+_MOST_REFUSED = 3
 _CHAT, _DECISIONS = "/chat/completions", "/decisions"
 
 
@@ -69,7 +70,7 @@ class OpenAIChat:
         self._reasoning_effort = reasoning_effort
         self._outages = outages or Outages()
         self._listen = listen
-        self._accepted: set[str] = set()  # forms in which it has answered
+        self._refused: dict[str, int] = {}  # forms that were accepted; refusals since then
 
     @property
     def name(self) -> str:
@@ -126,7 +127,7 @@ class OpenAIChat:
                 await self._fail(answer, turn, shape)
             dialect = search.dialect
         await self._known.learn(_route(turn), began, dialect)
-        self._accepted.add(shape)
+        self._refused[shape] = 0
         if turn.probe and search is not None:
             await self._refine(turn, search)
         if answer.only_thinking and not isinstance(turn.form, Letters | Decisions):
@@ -139,10 +140,17 @@ class OpenAIChat:
         return Search(
             dialect,
             () if decides else possible_changes(turn, dialect, self._reasoning_effort),
-            known=decides or shape in self._accepted,
+            known=decides or self._knows(shape),
             formed=not isinstance(turn.form, Text),
             probe=turn.probe,
         )
+
+    def _knows(self, shape: str) -> bool:
+        """Whether the endpoint accepts calls of this form: what it refuses now is a prompt.
+
+        After some refusals in a row without an answer it may not be so any more.
+        """
+        return self._refused.get(shape, _MOST_REFUSED) < _MOST_REFUSED
 
     async def _fail(self, refusal: Refusal, turn: Turn, shape: str) -> NoReturn:
         """Raise the error of this package for a call that no change makes acceptable."""
@@ -151,7 +159,10 @@ class OpenAIChat:
             await self._give_room(self._known.dialect, None)
         if turn.pictures and about_pictures(refusal):
             raise PicturesRefused(said)
-        if _has_refusable_form(turn) and refuses_form(refusal, known=shape in self._accepted):
+        known = self._knows(shape)
+        if refusal.fault is Fault.PARAMETERS and known:
+            self._refused[shape] += 1
+        if _has_refusable_form(turn) and refuses_form(refusal, known=known):
             raise UnsupportedReplyMode(said)
         crashed = refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR
         if turn.probe and crashed and _has_refusable_form(turn):
@@ -161,9 +172,11 @@ class OpenAIChat:
         raise self._noted(str(refusal.status), error_of(refusal, works=works))
 
     async def _refine(self, turn: Turn, search: Search) -> None:
-        """Undo changes that were made by guess, where the endpoint accepts the call without."""
-        for change in search.by_guess:
-            dialect = self._known.dialect.without(change)
+        """Undo changes without which the endpoint accepts the call, too."""
+        for undone in search.undoings():
+            dialect = undone(self._known.dialect)
+            if dialect == self._known.dialect:
+                continue
             if isinstance(await self._once(turn, dialect), Reply):
                 await self._known.restore(dialect)
 

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 _ROUTE = re.compile(r"/(?:chat/completions|completions|embeddings|responses|models)$")
+_AZURES = "api-version"  # whose deployments take keys in a header of their own
 _READ_S = 60.0
 
 
@@ -20,11 +21,13 @@ def connect(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
     send keys and prompts to any address.
     """
     address, query = (None, {}) if base_url is None else _parts(base_url)
+    # Local servers accept any key, and the client requires one.
+    key = (api_key or "").strip() or "none"
     return AsyncOpenAI(
         base_url=address,
-        # Local servers accept any key, and the client requires one.
-        api_key=(api_key or "").strip() or "none",
+        api_key=key,
         default_query=query,
+        default_headers={"api-key": key} if _AZURES in query else {},
         max_retries=0,
         timeout=_READ_S,
         http_client=DefaultAioHttpClient(follow_redirects=False),

@@ -54,7 +54,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
     def changed(self, *changes: Change) -> "Dialect":
         """The same with more changes."""
-        return msgspec.structs.replace(self, changes=self.changes.union(changes))
+        return msgspec.structs.replace(self, changes=_needed(self.changes.union(changes)))
 
     def without(self, change: Change) -> "Dialect":
         """The same without one of its changes."""
@@ -68,7 +68,7 @@ class Dialect(msgspec.Struct, frozen=True):
         """This dialect with what a call that began with `before` has found to be accepted."""
         room = found.room if found.room != before.room else self.room
         return Dialect(
-            self.changes | (found.changes - before.changes),
+            _needed(self.changes | (found.changes - before.changes)),
             room,
             min(self.most_room, found.most_room),
         )
@@ -77,6 +77,11 @@ class Dialect(msgspec.Struct, frozen=True):
         """What is changed in every call, in words."""
         told = [change.done for change in Change if change in self.changes]
         return [*told, f"{self.room} times the output tokens"] if self.room > 1 else told
+
+
+def _needed(changes: frozenset[Change]) -> frozenset[Change]:
+    """The changes that make a difference: a limit that is not sent has no name."""
+    return changes - {Change.MAX_TOKENS} if Change.OUTPUT_LIMIT in changes else changes
 
 
 _HINTS: Mapping[Change, re.Pattern[str]] = {

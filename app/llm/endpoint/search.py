@@ -1,6 +1,7 @@
 """`Search`: what to change of a call that an endpoint refuses, until it is accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 
 import msgspec
@@ -25,8 +26,7 @@ class Search:
 
     Changes that the endpoint's words point to come first, one by one; a change after which it says
     the same again is undone. Then everything that can be left out is left out at once, the
-    limit of tokens last: at most three calls more. `by_guess` are the changes that no words have
-    asked for.
+    limit of tokens last: at most three calls more.
 
     `possible` are the changes that make a difference for the call. `known`: the endpoint has
     accepted such a call before, so a refusal that points to nothing is about the prompt. `formed`:
@@ -44,7 +44,7 @@ class Search:
         probe: bool = False,
     ) -> None:
         self.began = self.dialect = dialect
-        self.by_guess: list[Change] = []
+        self._has_guessed = False
         self._possible = list(possible)
         self._known = known
         self._formed = formed
@@ -75,6 +75,23 @@ class Search:
                 return True
         return self._guesses(refusal)
 
+    def undoings(self) -> list[Callable[[Dialect], Dialect]]:
+        """What may be undone after the call was accepted, one after the other.
+
+        A single change that the endpoint's words pointed to is taken at their word.
+        """
+        made = [change for change in Change if change in self.dialect.changes - self.began.changes]
+        if len(made) < 2 and not self._has_guessed:
+            return []
+        undoings: list[Callable[[Dialect], Dialect]] = [
+            partial(Dialect.without, change=change) for change in made if change not in _LIMITS
+        ]
+        if set(made) & set(_LIMITS):
+            undoings.append(_with_max_tokens)
+        if Change.OUTPUT_LIMIT in made:
+            undoings.append(_with_max_completion_tokens)
+        return undoings
+
     def _guesses(self, refusal: Refusal) -> bool:
         if self._known or (self._formed and hints_at_form(refusal.text)):
             return False
@@ -91,6 +108,16 @@ class Search:
         new = [change for change in wanted if change in possible]
         if not new:
             return False
-        self.by_guess += new
+        self._has_guessed = True
         self.dialect = self.dialect.changed(*new)
         return True
+
+
+def _with_max_tokens(dialect: Dialect) -> Dialect:
+    return dialect.without(Change.OUTPUT_LIMIT).without(Change.MAX_TOKENS)
+
+
+def _with_max_completion_tokens(dialect: Dialect) -> Dialect:
+    if Change.OUTPUT_LIMIT not in dialect.changes:
+        return dialect
+    return dialect.without(Change.OUTPUT_LIMIT).changed(Change.MAX_TOKENS)

@@ -4,6 +4,7 @@ import json
 from itertools import repeat
 from pathlib import Path
 
+from tests.app.llm.endpoint.picky import picky_server, refused
 from tests.commands import command, model
 from tests.servers.hostile import Behaviour, HostileServer
 
@@ -36,3 +37,16 @@ def test_without_a_model_there_is_nothing_to_ask(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "UNILLMREC_LLM_MODEL" in done.stderr
     assert command(tmp_path, "doctor", "--endpoint", "--deep").returncode == 2
+
+
+def test_it_says_what_is_left_out(tmp_path: Path) -> None:
+    with picky_server() as server:
+        server.rule = lambda body: refused(400, "no seed") if "seed" in body else None
+        done = command(tmp_path, "doctor", "--endpoint", "--json", **model(server.base_url, "m"))
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert report["learned"] == {"m": ["no seed"]}
+    assert [one["sent"] for one in report["attempts"][:2]] == [
+        "json_schema picks",
+        "json_schema picks; no seed",
+    ]

@@ -33,6 +33,7 @@ class PickyServer:
         self.requests: list[Body] = []
         self.urls: list[str] = []
         self.keys: list[str] = []
+        self.azure_keys: list[str | None] = []
 
     def stop(self) -> None:
         self._loopback.stop()
@@ -42,6 +43,7 @@ class PickyServer:
         self.requests.append(body)
         self.urls.append(str(request.url))
         self.keys.append(request.headers.get("authorization", ""))
+        self.azure_keys.append(request.headers.get("api-key"))
         return self.rule(body) or completion(self.content(body))
 
 

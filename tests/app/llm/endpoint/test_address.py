@@ -36,6 +36,7 @@ async def test_an_address_leads_to_the_route(picky: PickyServer, ending: str, ca
     async with connect(f"{root}{ending}", "key") as client:
         await OpenAIChat(client, "m").complete(TURN)
     assert picky.urls == [f"{root}{called}"]
+    assert picky.azure_keys == ["key" if "api-version" in ending else None]
 
 
 @pytest.mark.parametrize("key", ["secret\n", " secret", "\tsecret\r\n"])

@@ -219,6 +219,14 @@ KINDS: dict[str, tuple[Rule, set[Change]]] = {
     ),
     "html": (without("temperature", said="<html><h1>400</h1>Bad request</html>"),
              {Change.TEMPERATURE}),
+    "a list of what is allowed": (
+        lambda body: (
+            refused(400, f"Allowed: model, messages, temperature, max_tokens. Got: {extra}")
+            if (extra := sorted(body.keys() & {"seed", "stream", "max_completion_tokens"}))
+            else None
+        ),
+        {Change.SEED, Change.STREAM},
+    ),
     "plain text": (without("seed", said="Bad Request"), {Change.SEED}),
     "a string": (without("temperature", "seed", said={"error": "rejected"}),
                  {Change.TEMPERATURE, Change.SEED}),
@@ -242,7 +250,7 @@ async def test_a_probe_finds_what_an_endpoint_accepts(
     picky.rule, changes = KINDS[kind]
     assert await probed(chat, 10.0) is ReplyMode.JSON_SCHEMA
     assert chat.dialect.changes == changes
-    assert len(picky.requests) <= 13
+    assert len(picky.requests) <= 16
     asked = len(picky.requests)
     await chat.complete(SCHEMA)
     assert len(picky.requests) == asked + 1, "later calls are made so at once"
@@ -363,6 +371,25 @@ async def test_a_refusal_without_a_hint_after_an_answer_is_about_the_prompt(
     with pytest.raises(InvalidReply):
         await chat.complete(SCHEMA)
     assert len(picky.requests) == 2
+
+
+async def test_an_endpoint_that_has_changed_is_learned_anew(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    """It refuses what it has accepted, and does not say what."""
+    await chat.complete(SCHEMA)
+    picky.rule = without("seed", said="Bad Request")
+    for _ in range(3):
+        with pytest.raises(InvalidReply):
+            await chat.complete(SCHEMA)
+    await chat.complete(SCHEMA)
+    assert Change.SEED in chat.dialect.changes
+    picky.rule = without("response_format", said="Bad Request")
+    for _ in range(3):
+        with pytest.raises(InvalidReply):
+            await chat.complete(SCHEMA)
+    with pytest.raises(UnsupportedReplyMode):
+        await chat.complete(SCHEMA)
 
 
 async def test_an_endpoint_that_takes_nothing_is_told_in_its_own_words(
