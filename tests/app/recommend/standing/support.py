@@ -24,6 +24,7 @@ def examined(
     chat: ChatModel | ScriptedModel,
     feedback: Feedback | None = None,
     perspective: Perspective = "interest",
+    timeout_s: float = 20.0,
 ) -> Recommender:
     """A recommender whose model has the weight that it has earned."""
     model = ScriptedChat(chat) if isinstance(chat, ScriptedModel) else chat
@@ -34,7 +35,7 @@ def examined(
         shop.documents,
         EmbedderCache(),
         RecommendConfig.of(Settings()),
-        Models(stages, shop.documents, ReplyMode.JSON_SCHEMA, 20.0, "here"),
+        Models(stages, shop.documents, ReplyMode.JSON_SCHEMA, timeout_s, "here"),
         PromptConfig("shop", perspective),
         feedback,
         examines=True,
