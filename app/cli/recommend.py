@@ -88,6 +88,8 @@ def _show(answer: "Recommendation") -> None:
         out.print(f"Not in the catalogue: {', '.join(answer.absent_items)}", markup=False)
     if answer.degraded:
         out.print(f"Partly or wholly without the model: {answer.degraded_reason}", style="yellow")
+    for warning in answer.warnings:
+        out.print(warning.message, style="yellow", markup=False)
     usage = answer.usage
     if usage.calls:
         out.print(

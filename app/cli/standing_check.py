@@ -28,7 +28,7 @@ async def standing_check(catalog: "Catalog") -> AsyncIterator[Check]:
         yield Check(name=name, status="ok", finding=finding)
         return
     hours = (time.time() - standing.at) / _HOUR_S
-    result = f"examined {hours:,.0f} hours ago: {standing.line()}"
+    result = f"examined {hours:,.0f} hours ago for {standing.tokens:,} tokens: {standing.line()}"
     if standing.is_asked:
         finding = f"{standing.model} ranks with {standing.factor:.0%} of its weight; {result}"
         yield Check(name=name, status="ok", finding=finding)
