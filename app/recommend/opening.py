@@ -133,7 +133,8 @@ class ContextOpener:
 
         Co-occurrence with the history has the weight that the history has in the need. The less is
         known of the user, the more counts weigh: a profile or few items fit much of a catalogue. A
-        wish says what is wanted now, whatever others had.
+        wish says what is wanted now, whatever others had. Where popularity counts against an item,
+        it does so alike for all users.
         """
         newest = [entry.item_id for entry in reversed(request.history) if entry.item_id]
         need = replace(resolved.need, tilt=task.tilt(tree, resolved.seen))
@@ -147,8 +148,10 @@ class ContextOpener:
             [one.source == request.instruction for one in need.directions], bool
         )
         unknown = (1 - float(need.weights[is_instruction].sum())) / (1 + int((~is_wish).sum()))
+        share = 1 - float(need.weights[is_wish].sum())
+        prior = 1 + (self._config.profile.cold_start_prior - 1) * unknown
         event_scores = event_scores.weighed(
-            history=task.cooccurrence * (1 - float(need.weights[is_wish].sum())),
-            prior=1 + (self._config.profile.cold_start_prior - 1) * unknown,
+            history=share if task.cooccurrence is None else task.cooccurrence,
+            prior=prior if task.popularity > 0 else 1.0,
         )
         return replace(resolved, need=replace(need, event_scores=event_scores))

@@ -1,4 +1,7 @@
-"""`TaskWeights`: what an answer is for, as weights that the stages read."""
+"""`TaskWeights`: what an answer is for, as weights that the stages read.
+
+They were chosen in December 2026 on other users than `docs/tasks.md` reports.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,22 +14,25 @@ from app.recommend.config import ProfileConfig
 from app.recommend.request import RecommendRequest
 from tree.snapshot import SemanticTree
 
+_SEEDS = 5  # newest items of a history; with all of a long one, most leaves would be beside it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskWeights:
     """How a task differs from a recommendation. A model is asked in words of its own (`prompts`).
 
     `wish_weight` is the share of the words in what is looked for; without `with_profile`, the
-    profile is none of these words. `popularity` and `cooccurrence` multiply the weights of the
-    settings. An item loses `beside` where the tree has it beside one of the history. None: as the
-    settings say.
+    profile is none of these words. `cooccurrence` is what events with the history weigh, by
+    default the share that the history has. `popularity` multiplies the weight of the settings. An
+    item loses `beside` where the tree has it in one leaf with a new item of the history. None: as
+    the settings say.
     """
 
     wish_weight: float | None = None
     with_profile: bool = True
+    cooccurrence: float | None = None
     diversity: float | None = None
     popularity: float = 1.0
-    cooccurrence: float = 1.0
     beside: float = 0.0
 
     def narrowed(self, request: RecommendRequest) -> RecommendRequest:
@@ -39,15 +45,16 @@ class TaskWeights:
         """The weights of a history and of words in the need."""
         return config if self.wish_weight is None else replace(config, wish_weight=self.wish_weight)
 
-    def tilt(self, tree: SemanticTree, had: Sequence[int]) -> Tilt:
-        """How the scores of items change; `had` are the rows of the history."""
-        leaves = tree.rows.leaf[list(had)] if self.beside else np.zeros(0, np.int32)
+    def tilt(self, tree: SemanticTree, history: Sequence[int]) -> Tilt:
+        """How the scores of items change; `history` are rows, oldest first."""
+        leaves = tree.rows.leaf[list(history[-_SEEDS:])] if self.beside else np.zeros(0, np.int32)
         return Tilt(self.popularity, self.beside, leaves)
 
 
 TASKS: Mapping[TaskName, TaskWeights] = {
     "recommend": TaskWeights(),
-    "search": TaskWeights(wish_weight=1.0, with_profile=False, diversity=0.0, popularity=0.0),
-    "complement": TaskWeights(beside=0.2),
-    "explore": TaskWeights(popularity=-1.0),
+    # Directions of a history would find its own items first, whatever the words are.
+    "search": TaskWeights(wish_weight=1.0, with_profile=False, cooccurrence=0.25, diversity=0.0),
+    "complement": TaskWeights(beside=0.1),
+    "explore": TaskWeights(popularity=-4.0),
 }

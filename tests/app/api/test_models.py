@@ -109,6 +109,7 @@ def test_a_stream_tells_what_happens_in_its_order(
     by_name = dict(told)
     done, start = by_name["done"], by_name["start"]
     assert start["recommendation_id"] == done["recommendation_id"]
+    assert start["task"] == "recommend"
     assert by_name["profile"]["by"] == "model"
     assert by_name["profile"]["interests"][0]["name"] == "slow science fiction"
     assert all(data["label"] and data["items"] for name, data in told if name == "node")

@@ -156,6 +156,9 @@ def test_a_field_to_group_by_that_no_item_has_is_a_warning(api, films):
         ({"filter": {"all": [{"field": "year"}]}}, "/filter/all/0"),
         ({"filter": {"every": []}}, "/filter/every"),
         ({"strategy": "magic"}, "/strategy"),
+        ({"task": "magic"}, "/task"),
+        ({"task": "search", "profile": "likes tea"}, "/task"),
+        ({"task": "search", "instruction": "  "}, "/instruction"),
         ({"timeout_ms": 0}, "/timeout_ms"),
     ],
 )

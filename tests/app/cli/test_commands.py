@@ -258,6 +258,7 @@ KEY = ("keys", "create", "name", "--scope", "events", "--catalog", "X Y")
         (("recommend", "--limit", "0"), {}, 2, "--limit"),
         (("recommend", "--catalog", "nowhere"), {}, 1, "there is no catalogue 'nowhere'"),
         (("recommend", "--profile", ""), {}, 1, "profile"),
+        (("recommend", "--task", "search"), {}, 1, "a search needs an instruction"),
         (("import", "nowhere.jsonl"), {}, 2, "nowhere.jsonl"),
         (("frobnicate",), {}, 2, "frobnicate"),
         (("tree",), {"UNILLMREC_HISTORY_DECAY": "7"}, 1, "UNILLMREC_HISTORY_DECAY: "),
