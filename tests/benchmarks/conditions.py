@@ -24,20 +24,19 @@ async def biases(catalogue: Catalogue) -> list[Figure]:
     """Quality by offset per slate, with anchors that put slates on one scale, and without."""
     figures = []
     users = catalogue.users[:_BIAS_USERS]
-    for effort in ("quality", "balanced"):
-        for anchors in (None, 0):
-            settings = {} if anchors is None else {"llm_anchors": anchors}
-            how = f"{catalogue.name}, {effort}, {'no anchors' if anchors == 0 else 'anchors'}"
-            shares = []
-            for bias in _BIASES:
-                bench = await catalogue.bench(Flaws(bias=bias), settings=settings)
-                shares.append(Means.of(await ask_all(bench, users, effort=effort)).share)
-                figures.append(Figure(f"{how}: share at a slate bias of ± {bias:g}", shares[-1]))
-            target = 0.95 if anchors is None and effort == "quality" else None
-            figures.append(
-                Figure(f"{how}: share at ± {_BIASES[-1]:g} over share at 0",
-                       shares[-1] / shares[0], "", "≥", target)
-            )  # fmt: skip
+    for anchors in (None, 0):
+        settings = {} if anchors is None else {"llm_anchors": anchors}
+        how = f"{catalogue.name}, walk, {'no anchors' if anchors == 0 else 'anchors'}"
+        shares = []
+        for bias in _BIASES:
+            bench = await catalogue.bench(Flaws(bias=bias), settings=settings)
+            shares.append(Means.of(await ask_all(bench, users, strategy="walk")).share)
+            figures.append(Figure(f"{how}: share at a slate bias of ± {bias:g}", shares[-1]))
+        target = 0.95 if anchors is None else None
+        figures.append(
+            Figure(f"{how}: share at ± {_BIASES[-1]:g} over share at 0",
+                   shares[-1] / shares[0], "", "≥", target)
+        )  # fmt: skip
     return figures
 
 
@@ -47,9 +46,8 @@ async def interests(catalogue: Catalogue) -> list[Figure]:
     bench = await catalogue.bench()
     figures = []
     for way, request, target in (
-        ("balanced", {}, 0.9),
-        ("quality", {"effort": "quality"}, None),
-        ("economy", {"effort": "economy"}, None),
+        ("economy", {"effort": "economy"}, 0.9),
+        ("walk", {"strategy": "walk"}, None),
         ("embedded", {"strategy": "embedded"}, None),
         ("the paper's search", {"strategy": "paper"}, None),
     ):
@@ -107,7 +105,7 @@ async def settings(catalogue: Catalogue) -> list[Figure]:
     ):
         for value in values:
             bench = await catalogue.bench(settings={name: value})
-            means = Means.of(await ask_all(bench, users))
+            means = Means.of(await ask_all(bench, users, strategy="walk"))
             what = f"{catalogue.name}, {name}={value}: share ({means.tokens:,.0f} tokens)"
             figures.append(Figure(what, means.share))
     return figures

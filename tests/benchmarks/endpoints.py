@@ -20,7 +20,7 @@ from tests.servers.endpoints.trial import Trial, tried
 from tree.item import Item
 from tree.store.memory import MemoryTreeStore
 
-_EFFORTS = [effort for effort in get_args(EffortName) if effort != "quality"]
+_EFFORTS = get_args(EffortName)
 _HISTORY = ["book-dune", "film-solaris", "film-alien", "film-cabaret"]
 _RIGHT: dict[Outcome, str] = {
     "model": "answered by the model",

@@ -34,7 +34,7 @@ _USERS_WITH_MODEL = 6
 _WITH_MODEL: tuple[dict[str, object], ...] = (
     {"effort": "economy"},
     {"effort": "balanced"},
-    {"effort": "quality"},
+    {"strategy": "walk"},
     {"strategy": "paper"},
     {"strategy": "flat"},
 )
@@ -95,6 +95,8 @@ def _reply(system: str, user: str) -> dict[str, object]:
             {"n": n, "title": f"Sign {_drawn(line) % 9999}", "signpost": f"about {line[:30]}"}
             for n, line in options
         ]
+    if '"titles"' in system:
+        said["titles"] = [line for _, line in _OPTION.findall(user)[-6:]] or ["anything"]
     if '"topics"' in system:
         topics: list[dict[str, Any]] = [
             {"topic": f"topic {_drawn(line) % 50}", "weight": 50, "choices": [n]}

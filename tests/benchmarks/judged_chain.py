@@ -126,26 +126,12 @@ class JudgeModel:
             await asyncio.sleep(self.flaws.latency_s + tokens * self.flaws.latency_per_token_s)
         reply: dict[str, object] = {}
         groups = _listed_groups(user_part, user.columns.shape[1])
-        if '"topics"' in system:
-            groups, reply = self._topics(user, user_part)
+        if '"titles"' in system:  # it judges, and knows of nothing beyond the history
+            reply["titles"] = list(_options(user_part).values())
         if '"picks"' in system:
             reply["picks"] = self._picks(user, slate, groups, system, user_part)
         text = json.dumps(reply)
         return Reply(text, usage=TokenUsage(tokens, estimated_tokens(text)))
-
-    def _topics(self, user: _JudgedUser, user_part: str) -> tuple[list[int], dict[str, object]]:
-        """The user's interests in the order of the reply, and the reply."""
-        chosen = _options(
-            user_part.split("Chosen by the person")[1].split("What the person", maxsplit=1)[0]
-        )
-        topics: dict[int, list[int]] = {}
-        for number, title in chosen.items():
-            topics.setdefault(user.groups.get(title, 0), []).append(number)
-        listed = [
-            {"topic": f"line {group}", "weight": 100 // len(topics), "choices": numbers}
-            for group, numbers in sorted(topics.items())
-        ]
-        return sorted(topics), {"topics": listed, "avoid": []}
 
     def _picks(
         self, user: _JudgedUser, slate: str, groups: Sequence[int], system: str, user_part: str

@@ -29,7 +29,7 @@ _SIZE_USERS = 20
 Limits = tuple[float | None, float | None, float | None]  # input tokens, calls, rounds
 
 _UNLIMITED: Limits = (None, None, None)
-_BALANCED: dict[str, Limits] = {
+_WALK: dict[str, Limits] = {
     "mind": (4_000, 5, 3),
     "amazon_games, 6,000 items": (5_500, 5, 4),
     "amazon_cds": (7_000, 7, 5),
@@ -38,12 +38,11 @@ _BALANCED: dict[str, Limits] = {
 _ECONOMY: Limits = (2_000, 1, 1)
 _WAYS: dict[str, dict[str, object]] = {
     "economy": {"effort": "economy"},
-    "balanced": {"effort": "balanced"},
-    "quality": {"effort": "quality"},
+    "walk": {"strategy": "walk"},
     "embedded": {"strategy": "embedded"},
     "paper": {"strategy": "paper"},
 }
-_OURS = ("economy", "balanced", "quality")
+_OURS = ("economy", "walk")
 _LATENCY = Flaws(latency_s=0.3, latency_per_token_s=0.0001)
 _CONCURRENT = 6
 _TIMED = ("mind", "amazon_cds")
@@ -71,7 +70,7 @@ def real() -> Iterator[Figure]:
 
 
 def million() -> Iterator[Figure]:
-    """The cost of a balanced request over a million made-up items."""
+    """The cost of a walk over a million made-up items."""
     yield _token_counting(_SIZE_USERS)
     items = list(data.synthetic_items(_SIZE))
     tree = tree_of(items)
@@ -82,8 +81,8 @@ def million() -> Iterator[Figure]:
         return Means.of(await ask_all(await catalogue.bench(), users))
 
     means = asyncio.run(ask())
-    yield from _costs(f"{_SIZE:,} made-up items", "balanced", means, _BALANCED["synthetic"])
-    yield _share(f"{_SIZE:,} made-up items", "balanced", means, None)
+    yield from _costs(f"{_SIZE:,} made-up items", "walk", means, _WALK["synthetic"])
+    yield _share(f"{_SIZE:,} made-up items", "walk", means, None)
 
 
 def _token_counting(users: int) -> Figure:
@@ -125,16 +124,15 @@ async def _compared(catalogue: Catalogue) -> Iterable[Figure]:
     }
     name, paper = catalogue.name, means["paper"]
     figures = [
-        *_costs(name, "balanced", means["balanced"], _BALANCED.get(name, _UNLIMITED)),
+        *_costs(name, "walk", means["walk"], _WALK.get(name, _UNLIMITED)),
         *_costs(name, "economy", means["economy"], _ECONOMY),
-        *_costs(name, "quality", means["quality"], _UNLIMITED),
         *_costs(name, "the paper's search", paper, _UNLIMITED),
         Figure(f"{name}: tokens saved against the paper's search",
-               100 * (1 - means["balanced"].tokens / paper.tokens), "%", "≥", 60),
+               100 * (1 - means["walk"].tokens / paper.tokens), "%", "≥", 60),
         Figure(f"{name}: rounds of the paper's search, over ours",
-               paper.rounds / means["balanced"].rounds, "×", "≥", 3),
+               paper.rounds / means["walk"].rounds, "×", "≥", 3),
     ]  # fmt: skip
-    targets = {"balanced": 0.55, "quality": 0.80}
+    targets = {"walk": 0.55}
     figures += [_share(name, way, means[way], targets.get(way)) for way in _WAYS]
     cheap = [means[way] for way in _OURS if means[way].tokens <= 0.4 * paper.tokens]
     best = max((way.share for way in cheap), default=0.0)
@@ -167,14 +165,14 @@ async def _waiting(catalogue: Catalogue) -> list[Figure]:
     bench = await catalogue.bench(_LATENCY)
     users = catalogue.users[:_CONCURRENT]
     waits: dict[str, float] = {}
-    for way in ("balanced", "paper"):
+    for way in ("walk", "paper"):
         together = (ask_all(bench, [user], **_WAYS[way]) for user in users)
         asked = [one for part in await asyncio.gather(*together) for one in part]
         waits[way] = float(np.mean([one.answer.timing_ms["total"] for one in asked])) / 1000
     return [
-        Figure(f"{catalogue.name}: wait for a model of 300 ms + .1 ms/token", waits["balanced"],
+        Figure(f"{catalogue.name}: wait for a model of 300 ms + .1 ms/token", waits["walk"],
                "s"),
         Figure(f"{catalogue.name}: the same by the paper's search", waits["paper"], "s"),
         Figure(f"{catalogue.name}: wait of the paper's search, over ours",
-               waits["paper"] / waits["balanced"], "×", "≥", 3),
+               waits["paper"] / waits["walk"], "×", "≥", 3),
     ]  # fmt: skip

@@ -40,6 +40,7 @@ _MAX_HISTORY = 10_000  # of a request
 _MAX_LIMIT = 100  # of a request
 _TIMEOUT_MS = 600_000  # an evaluation waits for its answers
 _CACHED_EXCLUSIONS = 64
+_PATIENCE_S = 600.0
 _PROGRESS_EVERY = 1_000  # users
 
 
@@ -117,7 +118,8 @@ class ServiceSystem:
         self.degraded = 0
         self._options = options
         words = {} if options.exact_words is None else {"exact_words": options.exact_words}
-        self._settings = settings.model_copy(update=words)
+        # A busy machine must not change the figures: an evaluation waits for its vectors.
+        self._settings = settings.model_copy(update={"embedder_timeout_s": _PATIENCE_S, **words})
         self._trees = trees
         self._models = models
         self._heard = on_answer
