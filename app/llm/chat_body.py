@@ -54,6 +54,8 @@ def chat_body(
     if Change.OUTPUT_LIMIT in changes:
         body.pop("max_tokens", None)
         body.pop("max_completion_tokens", None)
+    if Change.STREAMED in changes:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     if Change.THINKING in changes:
         body["enable_thinking"] = False
     return body

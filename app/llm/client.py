@@ -89,8 +89,7 @@ class OpenAIChat:
     def body_of(self, turn: Turn) -> dict[str, object]:
         """What a turn sends in a batch, in the dialect that is known so far."""
         body = chat_body(self._name, turn, self._known.dialect, self._reasoning_effort)
-        body.pop("stream", None)
-        return body
+        return {name: value for name, value in body.items() if not name.startswith("stream")}
 
     async def complete(self, turn: Turn) -> Reply:
         """See ChatModel. Learns what the endpoint accepts. Raises SpentOnThinking too."""

@@ -13,6 +13,7 @@ MOST_ROOM = 16
 class Change(StrEnum):
     """A change of a call that an endpoint refuses. Their order is that in which they are tried."""
 
+    STREAMED = "streamed"
     STREAM = "stream"
     SEED = "seed"
     TEMPERATURE = "temperature"
@@ -35,6 +36,8 @@ class Change(StrEnum):
                 return "max_completion_tokens in place of max_tokens"
             case Change.OUTPUT_LIMIT:
                 return "no limit of output tokens"
+            case Change.STREAMED:
+                return "the reply is streamed"
             case Change.THINKING:
                 return "enable_thinking is false"
             case _:
@@ -85,6 +88,11 @@ def _needed(changes: frozenset[Change]) -> frozenset[Change]:
 
 
 _HINTS: Mapping[Change, re.Pattern[str]] = {
+    Change.STREAMED: re.compile(
+        r"only supports? stream|only stream|streaming (?:is|mode is) required|stream mode"
+        r"|(?:set|enable)[^\n]{0,20}\bstream\b"
+        r"|\bstream\W{0,3}(?:must|has to|should) be[^\n]{0,12}true"
+    ),
     Change.STREAM: re.compile(r"\bstream\b"),
     Change.SEED: re.compile(r"\b(?:random_)?seed\b"),
     Change.TEMPERATURE: re.compile(r"temperature|sampling param"),

@@ -1,5 +1,6 @@
 """Endpoints that refuse a part of a call, in their own words, and calls that are changed for it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from app.llm.chat import JsonObject, JsonSchema, Message, Text, Turn
+from app.llm.chat import JsonObject, JsonSchema, Message, Text, TokenUsage, Turn
 from app.llm.client import OpenAIChat, connect
 from app.llm.endpoint.dialect import Change
 from app.llm.endpoint.known import KnownEndpoint
@@ -15,7 +16,7 @@ from app.llm.errors import InvalidReply, ModelRejected, ModelUnavailable, Unsupp
 from app.llm.models import probed
 from app.llm.slates import ReplyMode, picks_schema
 from app.storage.documents import MemoryDocuments
-from tests.app.llm.endpoint.picky import Body, PickyServer, Rule, refused
+from tests.app.llm.endpoint.picky import PICKS, Body, PickyServer, Rule, refused
 
 KEY = "sk-secret-key"
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
@@ -50,6 +51,17 @@ def in_order(*steps: tuple[Callable[[Body], bool], int, object]) -> Rule:
 
 def openai_error(message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", **more}}
+
+
+def streamed() -> Response:
+    """The reply as server-sent events."""
+    pieces = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": PICKS[:9]}}]},
+        {"choices": [{"index": 0, "delta": {"content": PICKS[9:]}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 20}},
+    ]
+    events = [f"data: {json.dumps(piece)}\n\n" for piece in pieces]
+    return Response("".join(events) + "data: [DONE]\n\n", media_type="text/event-stream")
 
 
 # As people who run such servers have reported them.
@@ -200,6 +212,23 @@ KINDS: dict[str, tuple[Rule, set[Change]]] = {
         ),
         {Change.THINKING},
     ),
+    "qwq": (
+        lambda body: (
+            streamed()
+            if body.get("stream")
+            else refused(400, openai_error("This model only support stream mode, please enable "
+                                           "the stream parameter to access the model. "))
+        ),
+        {Change.STREAMED},
+    ),
+    "a proxy that streams": (
+        lambda body: (
+            streamed()
+            if body.get("stream")
+            else refused(400, {"detail": "Stream must be set to true"})
+        ),
+        {Change.STREAMED},
+    ),
     "openrouter": (
         without(
             "seed",
@@ -252,9 +281,9 @@ async def test_a_probe_finds_what_an_endpoint_accepts(
     assert chat.dialect.changes == changes
     assert len(picky.requests) <= 16
     asked = len(picky.requests)
-    await chat.complete(SCHEMA)
+    reply = await chat.complete(SCHEMA)
+    assert (reply.text, reply.usage) == (PICKS, TokenUsage(40, 20))
     assert len(picky.requests) == asked + 1, "later calls are made so at once"
-    assert picky.rule(picky.requests[-1]) is None
 
 
 @pytest.mark.parametrize(
