@@ -46,12 +46,8 @@ class ModelRanker:
         self._ledger = ledger
         self._mode = mode
 
-    async def score(self, stage: Stage, question: Question, passes: int = 1) -> FloatArray:
+    async def score(self, stage: Stage, question: Question) -> FloatArray:
         """float32[options, interests]: comparable scores, also when the model fails.
-
-        The model is asked `passes` times at once, each time in another order. The scores are the
-        mean, which evens out the effect of the place in a slate (permutation self-consistency, Tang
-        et al. 2023).
 
         The options are in as few slates as possible; anchors make the slates comparable. A slate
         that fails twice, the second time with half of its options, gets the embedded scores, on the
@@ -60,22 +56,12 @@ class ModelRanker:
         if not len(question.options):
             return np.zeros((0, max(1, len(question.interests))), np.float32)
         self._ledger.begin_round(stage)
-        views = (replace(question, seed=question.seed + number) for number in range(passes))
-        scores = await together(self._pass(stage, view) for view in views)
-        answered = [one for one in scores if one is not None]
-        # Embedded scores are on another scale, so they are not averaged with the model's.
-        return (
-            np.mean(answered, axis=0, dtype=np.float32) if answered else question.similarity.copy()
-        )
-
-    async def _pass(self, stage: Stage, question: Question) -> FloatArray | None:
-        """One order's scores; None when every slate has failed."""
         shown, line_of = distinct_lines(question)
         parts, anchors = packed(shown, self._mode.width)
         judged = await together(self._judge(stage, shown, part) for part in parts)
         answered = [part for part in judged if part is not None]
         if not answered:
-            return None
+            return question.similarity.copy()
         for part in answered:  # a slate that was halved may lack some
             anchors = np.intersect1d(anchors, part.indices)
         values = calibrated(answered, len(shown.options), anchors)

@@ -18,6 +18,7 @@ from app.recommend.rerank import rerank
 from app.recommend.retrievers import BranchRetriever, Retriever, VectorRetriever
 from app.recommend.search import TreeSearch
 from tree.node import Node
+from tree.worker import together
 
 _BESIDE_HISTORY = 0.5
 _WALK = Effort(CallLimits(calls=12, tokens=24_000), expects=True)
@@ -115,7 +116,7 @@ async def _sources(
         share = context.model_weight * (1.0 if only_words else _BESIDE_HISTORY)
         weights = [1 - share, share]
     wanted = max(context.wanted, 2 * context.effort.candidates)
-    found = [await pool.best(context.tree, need, context.allowed, wanted) for need in needs]
+    found = await together(pool.best(context.tree, need, context.allowed, wanted) for need in needs)
     sources: list[Retriever] = [
         VectorRetriever(one, weight) for one, weight in zip(found, weights, strict=True)
     ]
