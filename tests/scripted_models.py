@@ -43,7 +43,7 @@ class ScriptedModel:
     calls: int = 0
 
     def __call__(self, turn: Turn) -> Reply:
-        """The reply to a prompt for a slate, for topics, or for both."""
+        """The reply to a prompt for a slate, for topics or for titles."""
         self.calls += 1
         contents = [message.content for message in turn.messages]
         system, user = contents[-2:]
@@ -58,6 +58,8 @@ class ScriptedModel:
             topics = _topics(user, known, chance)
             reply |= {"topics": topics, "avoid": []}
             interests = len(topics)
+        if '"titles"' in system:
+            reply["titles"] = sorted(known) or _by_chance(user, chance)
         if '"picks"' in system:
             order, scores = self._order(options, person, known, chance)
             wanted = int(_WANTED.search(system)[1])  # type: ignore[index]
@@ -119,13 +121,16 @@ _HABITS: Mapping[Habit, Callable[[Mapping[int, str], str, Random], Order]] = {
 
 def _topics(user: str, known: frozenset[str], chance: Random) -> list[dict[str, object]]:
     """What is right in words where it is known, else words of the prompt by chance."""
-    words = _WORD.findall(user)
-    by_chance = [" ".join(chance.sample(words, min(3, len(words)))) for _ in range(3)]
-    named = [line[:60] for line in sorted(known)[:1]] or by_chance
+    named = [line[:60] for line in sorted(known)[:1]] or _by_chance(user, chance)
     return [
         {"topic": topic, "weight": chance.randint(20, 100), "choices": [at]}
         for at, topic in enumerate(named, 1)
     ]
+
+
+def _by_chance(user: str, chance: Random) -> list[str]:
+    words = _WORD.findall(user)
+    return [" ".join(chance.sample(words, min(3, len(words)))) for _ in range(3)]
 
 
 def _words(text: str) -> frozenset[str]:
