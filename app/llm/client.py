@@ -129,8 +129,8 @@ class OpenAIChat:
         self._refused[shape] = 0
         if turn.probe and search is not None:
             await self._refine(turn, search)
-        if answer.only_thinking and not isinstance(turn.form, Letters | Decisions):
-            await self._give_room(dialect, answer.usage)
+        if _is_starved(answer) and not isinstance(turn.form, Letters | Decisions):
+            await self._give_room(dialect, answer)
         return answer
 
     def _search(self, turn: Turn, shape: str) -> Search:
@@ -155,7 +155,7 @@ class OpenAIChat:
         """Raise the error of this package for a call that no change makes acceptable."""
         said = f"the endpoint answers {refusal.named}"
         if refusal.fault is Fault.ROOM:
-            await self._give_room(self._known.dialect, None)
+            await self._give_room(self._known.dialect, Reply(only_thinking=True))
         if turn.pictures and about_pictures(refusal):
             raise PicturesRefused(said)
         known = self._knows(shape)
@@ -179,9 +179,11 @@ class OpenAIChat:
             if isinstance(await self._once(turn, dialect), Reply):
                 await self._known.restore(dialect)
 
-    async def _give_room(self, dialect: Dialect, usage: TokenUsage | None) -> NoReturn:
+    async def _give_room(self, dialect: Dialect, reply: Reply) -> None:
+        """Raise SpentOnThinking, unless the reply is all that this model has room for."""
         more = await self._known.grow(dialect.room)
-        raise self._noted("thinking", SpentOnThinking(usage, more_room=more))
+        if more or reply.only_thinking:
+            raise self._noted("thinking", SpentOnThinking(reply.usage, more_room=more))
 
     def _noted(self, reason: str, error: ModelError) -> ModelError:
         self._outages.failed(self._name, reason, error)
@@ -264,6 +266,14 @@ def _shape(turn: Turn) -> str:
             return "decisions"
         case Text():
             return "text, with pictures" if turn.pictures else "text"
+
+
+def _is_starved(reply: Reply) -> bool:
+    """Whether thoughts took the room of the answer, or half of it where the answer was cut off."""
+    if reply.only_thinking:
+        return True
+    usage = reply.usage or TokenUsage()
+    return not reply.complete and 0 < usage.output_tokens <= 2 * usage.reasoning_tokens
 
 
 def _shown(reply: Reply) -> str:

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.budget import Budget, Claim
 from app.llm.ask import FREE, CallContext, UsageTotals, ask, estimated_input
@@ -56,6 +56,30 @@ async def test_a_model_that_thinks_gets_room_and_keeps_it(picky: PickyServer, wo
         other = OpenAIChat(client, "m", KnownEndpoint("m", "here", documents))
         assert await ask(context_of(other), TURN, text) == PICKS
         assert len(picky.requests) == 4
+
+
+async def test_an_answer_that_thoughts_have_cut_off_is_asked_for_again(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    def rule(body: Body) -> Response | None:
+        if body["max_tokens"] > 600:
+            return None
+        details = {"reasoning_tokens": 590}
+        usage = {
+            "prompt_tokens": 40,
+            "completion_tokens": 600,
+            "completion_tokens_details": details,
+        }
+        message = {"role": "assistant", "content": PICKS[:20]}
+        choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+        return JSONResponse({"choices": choices, "usage": usage})
+
+    picky.rule = rule
+    assert await ask(context_of(chat), TURN, text) == PICKS
+    assert [body["max_tokens"] for body in picky.requests] == [600, 2_400]
+    picky.rule = lambda body: rule({"max_tokens": 0})
+    for _ in range(2):  # with all the room there is, part of an answer is better than none
+        assert await ask(context_of(chat), TURN, text) == PICKS[:20]
 
 
 async def test_a_model_that_never_ends_is_asked_three_times(
