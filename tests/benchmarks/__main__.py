@@ -5,7 +5,7 @@
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
                                         keys, backup, enrichment, embeddings, encoding,
-                                        weak_models
+                                        weak_models, own_work
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -32,6 +32,7 @@ from tests.benchmarks import (
     keyed,
     living,
     models,
+    own_work,
     quality,
     rebuilding,
     serving,
@@ -68,6 +69,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "schema": ("What the service answers against its description", False, description.described),
     "endpoints": ("Kinds of endpoints, 725 items", False, endpoints.kinds),
     "models": ("With a model, which a scripted judge stands in for", True, models.real),
+    "own_work": ("Own work beside a model's calls, 16,859 items", True, own_work.real),
     "weak_models": (
         "Weak models, by their standing, against vectors alone",
         True,

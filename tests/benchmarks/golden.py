@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.busy_s = 0.0
         routes = [
             Route("/v1/chat/completions", self._answer, methods=["POST"]),
             Route("/v1/models", _models, methods=["GET"]),
@@ -68,6 +70,13 @@ class ScriptedServer:
         return prompts
 
     async def _answer(self, request: Request) -> Response:
+        began = time.perf_counter()
+        try:
+            return await self._answered(request)
+        finally:
+            self.busy_s += time.perf_counter() - began
+
+    async def _answered(self, request: Request) -> Response:
         body = await request.json()
         self.prompts.append(json.dumps(body, sort_keys=True, ensure_ascii=False))
         system, user = (message["content"] for message in body["messages"][-2:])
