@@ -50,6 +50,7 @@ class ExamWriter:
     def __init__(self, tree: SemanticTree, pool: CandidatePool, seed: int) -> None:
         self._tree = tree
         self._pool = pool
+        self._seed = seed
         self._random = Random(seed)
         self._is_allowed = tree.allowed(time.time())
         self._rows: list[int] = np.flatnonzero(self._is_allowed).tolist()
@@ -63,7 +64,8 @@ class ExamWriter:
         if len(self._rows) < _LEAST_ITEMS:
             return []
         wishes = await self._wishes(count // 3)
-        users = [slate for one in histories if (slate := self._of_user(one)) is not None]
+        mixed = Random(self._seed).sample(list(histories), len(histories))  # others on each day
+        users = [slate for one in mixed if (slate := self._of_user(one)) is not None]
         rest = count - len(wishes)
         leaves = islice(self._of_leaves(count), rest - min(len(users), rest // 2))
         turns = zip_longest(users[: rest // 2], leaves, wishes)
