@@ -193,7 +193,7 @@ def _one_server(url: str, timeout_s: float, connections: int) -> Redis:
             supported_errors=(exceptions.ConnectionError, RuntimeError),  # type: ignore[arg-type]  # see _RESET
         ),
     )
-    pool.make_connection()  # type: ignore[no-untyped-call]  # an unknown parameter is found out
+    pool.make_connection()  # an unknown parameter is found out
     return Redis.from_pool(pool)
 
 
