@@ -6,7 +6,7 @@ there. In the user part the slate comes before the person, so that frequent slat
 provider's prefix cache.
 """
 
-from prompts.lines import numbered, one_line
+from prompts.lines import LINE_CHARS, both_ends, numbered, one_line
 from prompts.owner import GUIDANCE_CHARS, OBJECTIVE_CHARS, owner_note
 from prompts.template import (
     PERSPECTIVES,
@@ -20,11 +20,13 @@ from prompts.template import (
 
 __all__ = [
     "GUIDANCE_CHARS",
+    "LINE_CHARS",
     "OBJECTIVE_CHARS",
     "PERSPECTIVES",
     "Perspective",
     "Prompt",
     "PromptError",
+    "both_ends",
     "fingerprints",
     "load",
     "numbered",

@@ -12,6 +12,9 @@ _INVISIBLE = re.compile(
     "\U000e0000-\U000e01ef\ud800-\udfff]+"
 )
 
+_HEAD, _TAIL = 84, 32  # variants of an article often differ in their last words
+LINE_CHARS = _HEAD + _TAIL + 3
+
 
 def one_line(text: str, max_chars: int) -> str:
     """`text` on one line of at most `max_chars` visible characters; "…" marks what was cut."""
@@ -22,6 +25,14 @@ def one_line(text: str, max_chars: int) -> str:
         return text.strip()  # nearly always, and several times as fast
     line = " ".join(_INVISIBLE.sub("", _CONTROL.sub(" ", text)).split())
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
+
+
+def both_ends(text: str) -> str:
+    """`text` on one line; of more than 119 characters the first 84 and the last 32."""
+    line = one_line(text, max(1, len(text)))
+    if len(line) <= LINE_CHARS:
+        return line
+    return f"{line[:_HEAD]} … {line[-_TAIL:]}"
 
 
 def numbered(options: Sequence[str], max_chars: int, labels: Sequence[str] | None = None) -> str:

@@ -152,20 +152,31 @@ class JsonReply:
         return alone
 
     def strings(self, name: str) -> list[str]:
-        """The texts of the last list, or the text, under a name; none if there is none.
-
-        A list of texts that stands by itself counts where nothing has that name.
-        """
+        """The texts of the last list, or the text, under a name; none if there is none."""
         if not self._is_loose and (asked := self._decoded(_strings_decoder(name))) is not None:
             return cast("list[str]", asked)
         for found in reversed(self._found):
             if isinstance(found.value, dict) and (said := found.value.get(name)) is not None:
-                values = said if isinstance(said, list) else [said]
-                return [value for value in values if isinstance(value, str)]
-        for found in reversed(self._found):
-            if isinstance(found.value, list) and found.whole and not found.depth:
-                return [value for value in found.value if isinstance(value, str)]
+                return _texts([said] if isinstance(said, str) else {name: said})
         return []
+
+    def unnamed_strings(self) -> list[str]:
+        """The texts of the last list that stands alone, or is the only one of an object."""
+        for found in reversed(self._found):
+            if found.whole and not found.depth and (texts := _texts(found.value)):
+                return texts
+        return []
+
+
+def _texts(value: Container) -> list[str]:
+    """The texts in a list, or in the only list of an object, or in its only object of texts."""
+    if isinstance(value, dict):
+        inside = [one for one in value.values() if isinstance(one, list | dict)]
+        if len(inside) != 1:
+            return []
+        value = inside[0]
+    values = value.values() if isinstance(value, dict) else value
+    return [one for one in values if isinstance(one, str)]
 
 
 def _answer(form: ListForm[Entry], found: Found) -> list[Entry] | None:

@@ -18,13 +18,14 @@ class Effort:
     """What a model is asked for, and what a request may spend on it."""
 
     limits: CallLimits
+    name: EffortName | None = None  # None: that of a strategy
     expects: bool = False  # whether it is asked what the items are called that the user may want
     candidates: int = 60  # in the slate of items
     wanted: int = 20  # items that it is asked to pick from the slate
 
 
-ECONOMY = Effort(CallLimits(calls=3, tokens=8_000))
-BALANCED = Effort(CallLimits(calls=5, tokens=12_000), expects=True)
+ECONOMY = Effort(CallLimits(calls=3, tokens=8_000), "economy")
+BALANCED = Effort(CallLimits(calls=5, tokens=12_000), "balanced", expects=True)
 
 
 def effort_of(name: EffortName, *, has_words: bool) -> Effort:

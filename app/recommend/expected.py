@@ -21,7 +21,10 @@ from prompts import Prompt, one_line, phrase
 _BY_WISH, _BY_HISTORY = 6, 10  # titles
 _TITLE_CHARS = 120
 _OUTPUT_TOKENS = 400
-_LINE = re.compile(r"^[^\w\n]*(?:\d{1,2}[.):] )?([^\n]{2,240})", re.MULTILINE)
+# "1. Dune", "[2] Solaris", "- Emma", and with asterisks around.
+_LISTED = re.compile(
+    r"^[ \t*\[(]{0,8}(?:\d{1,2}[.):\]]|[-\u2022*\u2013])[ \t*]{1,8}([^\n]{2,240})", re.MULTILINE
+)
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -35,13 +38,13 @@ def prompt_name(history: History) -> str:
     return "expect_wish" if history.wishes else "expect_next"
 
 
-def expected_key(history: History, model: tuple[str, str], mode: ReplyMode, prompt: Prompt) -> str:
+def expected_key(history: History, whose: Sequence[object], mode: ReplyMode, prompt: Prompt) -> str:
     """A name for stored titles, which changes with all that they depend on except the examples.
 
-    `model` is the endpoint and the name there.
+    `whose` are the catalogue, the domains, the task, the endpoint and the model.
     """
     wanted = (phrase("titles_json", wanted=0), phrase("titles_text", wanted=0))
-    asked = (history, model, mode, prompt.fingerprint, wanted, _wanted(history))
+    asked = (history, whose, mode, prompt.fingerprint, wanted, _wanted(history))
     return sha256(msgspec.json.encode(asked)).hexdigest()
 
 
@@ -75,9 +78,10 @@ def expected_turn(
 
 def read_expected(mode: ReplyMode, reply: Reply) -> Expected:
     """The titles in a reply, each once, at most ten. Raises InvalidReply when there are none."""
-    json = mode is not ReplyMode.TEXT or reply.text.lstrip().startswith("[")
-    found = in_either_form(reply.text, _in_json, _LINE.findall, json=json)
-    titles = dict.fromkeys(filter(None, (one_line(title, _TITLE_CHARS) for title in found)))
+    is_json = mode is not ReplyMode.TEXT or reply.text.lstrip().startswith("[")
+    found = in_either_form(reply.text, _in_json, _in_lines, json=is_json)
+    lines = (one_line(title, _TITLE_CHARS) for title in found)
+    titles = dict.fromkeys(line for line in lines if any(map(str.isalpha, line)))
     if not titles:
         raise InvalidReply("no titles in the reply", "missing")
     return Expected(tuple(titles)[:_BY_HISTORY])
@@ -94,8 +98,21 @@ class _Title(msgspec.Struct):
 _TITLES = ListForm("titles", _Title, key="title", aliases={"name": "title", "item": "title"})
 
 
+def _in_lines(text: str) -> list[str]:
+    """The lines of a list; without marks of a list, all lines, unless there is only one.
+
+    One line alone is a refusal more often than a title, and those before and after a list are talk.
+    """
+    listed = _LISTED.findall(text)
+    if listed:
+        return listed
+    lines = [line for line in text.splitlines() if line.strip() and not line.rstrip().endswith(":")]
+    return lines if len(lines) > 1 else []
+
+
 def _in_json(reply: JsonReply) -> list[str]:
-    return reply.strings("titles") or [entry.title for entry in reply.entries(_TITLES)]
+    texts = reply.strings("titles") or reply.unnamed_strings()
+    return texts or [entry.title for entry in reply.entries(_TITLES)]
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,8 @@ from app.ranking import Question
 from app.recommend.candidates import CandidatePool, Candidates, filled_up
 from app.recommend.context import ModelContext
 from app.recommend.profile import Profile, announced
-from app.recommend.prompt_lines import LINE_CHARS, item_line, need_lines
+from app.recommend.prompt_lines import item_line, need_lines
+from prompts import LINE_CHARS
 from tree.item import Item
 from tree.rows import IntArray
 

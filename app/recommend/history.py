@@ -2,9 +2,8 @@
 
 import msgspec
 
-from prompts import numbered, one_line, phrase
+from prompts import LINE_CHARS, both_ends, numbered, one_line, phrase
 
-_CHOICE_CHARS = 110  # what tells variants of an article apart often stands last
 _CATEGORY_CHARS = 80
 _WISH_CHARS = 500
 
@@ -20,7 +19,7 @@ class History(msgspec.Struct, frozen=True):
         """One numbered line per choice, and one for the categories."""
         if not self.choices:
             return phrase("nothing")
-        listed = numbered(self.choices, _CHOICE_CHARS)
+        listed = numbered([both_ends(title) for title in self.choices], LINE_CHARS)
         if not self.categories:
             return listed
         before = "; ".join(one_line(name, _CATEGORY_CHARS) for name in self.categories)

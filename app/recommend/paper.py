@@ -13,9 +13,9 @@ from app.ranking.fusion import FloatArray
 from app.recommend.candidates import CandidatePool, Candidates, filled_up
 from app.recommend.context import ModelContext
 from app.recommend.profile import Profile, announced
-from app.recommend.prompt_lines import LINE_CHARS, item_line, need_lines
+from app.recommend.prompt_lines import item_line, need_lines
 from app.recommend.topics import read_topics, topics_turn
-from prompts import load
+from prompts import LINE_CHARS, load
 from tree.node import Node
 from tree.rows import IntArray
 

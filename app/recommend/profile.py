@@ -1,7 +1,6 @@
 """The first stage: what a user looks for, and what a model expects such items to be called."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from app.recommend.resolve import resolve_request
 from tree.errors import StoreUnavailable
 
 MAX_INTERESTS = 5
+_TIME_SHARE = 0.4
 _EXAMPLES = 10  # titles that show how a catalogue words things
 
 
@@ -76,7 +76,11 @@ def announced(context: ModelContext, profile: Profile) -> Profile:
 class ProfileStage:
     """Asks a model what items users may want are called, and remembers it."""
 
-    def __init__(self, pool: CandidatePool, encoder: QueryEncoder, config: ProfileConfig) -> None:
+    def __init__(
+        self, catalog: str, pool: CandidatePool, encoder: QueryEncoder, config: ProfileConfig
+    ) -> None:
+        """`catalog` is the id of the catalogue, to which the titles belong."""
+        self._catalog = catalog
         self._pool = pool
         self._encoder = encoder
         self._config = config
@@ -96,8 +100,9 @@ class ProfileStage:
         """The titles that are stored for this user and wish, or those of a model."""
         mode = context.mode.for_text
         prompt = context.prompt(prompt_name(context.history))
-        model = (context.ledger.endpoint, context.ledger.models["profile"].model.name)
-        key = expected_key(context.history, model, mode, prompt)
+        request, model = context.request, context.ledger.models["profile"].model.name
+        whose = (self._catalog, request.domains, request.task, context.ledger.endpoint, model)
+        key = expected_key(context.history, whose, mode, prompt)
         if (stored := await context.documents.get("profile", key)) is not None:
             return msgspec.json.decode(stored, type=Expected)
         turn = expected_turn(
@@ -105,7 +110,7 @@ class ProfileStage:
             await self._examples(context),
             mode,
             prompt,
-            timeout_s=context.ledger.timeout_s,
+            timeout_s=_timeout_s(context),
         )
         context.ledger.begin_round("profile")
         try:
@@ -114,7 +119,7 @@ class ProfileStage:
                 turn,
                 lambda reply: read_expected(mode, reply),
                 # The same again would be the same answer.
-                again=lambda: replace(turn, seed=turn.seed + 1),
+                again=lambda: replace(turn, seed=turn.seed + 1, timeout_s=_timeout_s(context)),
             )
         except (ModelUnavailable, InvalidReply, BudgetExceeded) as error:
             context.ledger.fall_back("profile", error)
@@ -131,13 +136,10 @@ class ProfileStage:
         return expected
 
     async def _examples(self, context: ModelContext) -> list[str]:
-        """Some items' lines; the same for all requests of a version with the same domains."""
+        """Lines of some items that the user may see; nearly the same for all users."""
         if not context.history.wishes:
             return []
-        tree = context.tree
-        rows = np.flatnonzero(tree.allowed(time.time()))
-        if context.request.domains is not None:
-            rows = np.flatnonzero(context.allowed)
+        tree, rows = context.tree, np.flatnonzero(context.allowed)
         if len(rows) > _EXAMPLES:
             rows = rows[np.linspace(0, len(rows) - 1, _EXAMPLES).astype(np.int64)]
         return list((await self._pool.lines(tree, rows.tolist())).values())
@@ -159,6 +161,11 @@ class ProfileStage:
             return None
         need = resolve_request(context.tree, request, vectors, self._config).need
         return None if need.is_empty else replace(need, tilt=context.need.tilt)
+
+
+def _timeout_s(context: ModelContext) -> float:
+    """Time for the titles: most of it is for the slate, which can do without them."""
+    return min(context.ledger.timeout_s, _TIME_SHARE * context.ledger.budget.seconds_left)
 
 
 def narrowed(need: Need, most: int = MAX_INTERESTS) -> Need:

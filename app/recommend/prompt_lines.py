@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-from prompts import one_line, phrase
+from prompts import LINE_CHARS, both_ends, one_line, phrase
 from tree.item import Item
 from tree.node import Node
 
-_HEAD, _TAIL = 84, 32  # variants of an article often differ in their last words
 _FILL = 52  # a shorter title is extended with other fields to about this length
 _BRANCH_LEVELS = 2
 _BRANCH_CHARS = 56
 _EXEMPLARS = " — e.g. "
 _DASH = " — "
-
-LINE_CHARS = _HEAD + _TAIL + 3
 
 
 def item_line(item: Item) -> str:
@@ -21,9 +18,7 @@ def item_line(item: Item) -> str:
 
     Without any, what the item is in plain words, or how its description begins.
     """
-    title = " ".join(item.title.split())
-    if len(title) > LINE_CHARS:
-        return f"{title[:_HEAD]} … {title[-_TAIL:]}"
+    title = both_ends(item.title)
     room = _FILL - len(title)
     extra: list[str] = []
     for words in (*item.keywords[:3], *item.categories[-1:]):
@@ -60,7 +55,7 @@ def need_lines(
         )
         lines.append(phrase("need_interests", interests="\n".join(numbered)))
     if recent:
-        titles = "\n".join(f"- {one_line(title, LINE_CHARS)}" for title in recent)
+        titles = "\n".join(f"- {both_ends(title)}" for title in recent)
         lines.append(phrase("need_recent", titles=titles))
     lines += [phrase("need_wish", wish=one_line(wish, 500)) for wish in wishes]
     if avoid:

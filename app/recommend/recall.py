@@ -11,8 +11,8 @@ from app.recommend.candidates import CandidatePool
 from app.recommend.config import SlateConfig
 from app.recommend.context import ModelContext
 from app.recommend.profile import Profile
-from app.recommend.prompt_lines import LINE_CHARS
 from app.recommend.retrievers import Retriever
+from prompts import LINE_CHARS
 from tree.rows import IntArray
 from tree.worker import together
 

@@ -96,7 +96,7 @@ class Recommender:
         feedback = feedback or MemoryFeedback()
         self._signals = Signals(feedback, config.signals)
         encoder = QueryEncoder(embedders, config.profile.embedder_timeout_s)
-        self._parts = ChainParts(self._pool, encoder, config)
+        self._parts = ChainParts(catalog_id, self._pool, encoder, config)
         self._opener = ContextOpener(
             documents, encoder, self._fields, feedback, self._signals, config
         )
@@ -187,6 +187,8 @@ class Recommender:
         strategy = MODEL_STRATEGIES.get(context.request.strategy)
         if strategy is None or not self._models.configured or not context.allowed.any():
             return await self._answer(context, await embedded(context, self._parts))
+        if strategy.is_examined and self._nothing_to_judge_by(context):
+            return await self._answer(context, await embedded(context, self._parts))
         if self.standings is not None and strategy.is_examined:
             context = replace(context, standing=await self.standings.current())
             if context.standing is not None and not context.standing.is_asked:
@@ -201,6 +203,11 @@ class Recommender:
                 outcome = type(error).__name__
                 self._traces.start(self._keep_trace(asking, None, None, outcome))
             raise
+
+    def _nothing_to_judge_by(self, context: RequestContext) -> bool:
+        """Whether nothing is known of the user or wanted by the owner: a model would guess."""
+        asked = context.request.has_words or self._prompt_config.objective
+        return context.need.is_empty and not asked
 
     async def _with_model(
         self, context: RequestContext, strategy: ModelStrategy, shared_budget: SharedBudget | None

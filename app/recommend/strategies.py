@@ -29,6 +29,7 @@ _BASELINE = Effort(CallLimits(calls=200, tokens=2_000_000))
 class ChainParts:
     """What the stages of one catalogue share."""
 
+    catalog_id: str
     pool: CandidatePool
     encoder: QueryEncoder
     config: RecommendConfig
@@ -84,7 +85,7 @@ async def walk(context: ModelContext, parts: ChainParts) -> Outcome:
 
 async def _profile(context: ModelContext, parts: ChainParts) -> Profile:
     with context.clock.stage("profile"):
-        stage = ProfileStage(parts.pool, parts.encoder, parts.config.profile)
+        stage = ProfileStage(parts.catalog_id, parts.pool, parts.encoder, parts.config.profile)
         return await stage.run(context)
 
 

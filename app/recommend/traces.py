@@ -33,7 +33,7 @@ def trace_of(
         "task": request.task,
         "outcome": outcome,
         "strategy": request.strategy if asking else "embedded",
-        "effort": request.effort if asking else None,
+        "effort": (asking.effort.name or request.effort) if asking else None,
         "interests": [
             {"name": _cut(interest.name), "weight": interest.weight, "said": interest.origin}
             for interest in context.record.need.interests[:_INTERESTS]

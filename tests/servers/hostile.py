@@ -277,7 +277,7 @@ def _said(behaviour: Behaviour, body: Body, content: str) -> Response:
         case Behaviour.REPEATED_NUMBERS:
             reply = _reply(body, _picks((1, 90, 1), (1, 90, 1), (1, 10, 1)))
         case Behaviour.WRONG_SHAPE:
-            reply = _reply(body, json.dumps({"picks": "1, 2", "ranking": [{"id": "1"}]}))
+            reply = _reply(body, json.dumps({"picks": "1, 2", "ranking": [{"who": "first"}]}))
         case Behaviour.HALF_JSON:
             reply = _reply(body, content[: len(content) // 2])
         case Behaviour.CUT_BY_LENGTH:

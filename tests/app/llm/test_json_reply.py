@@ -150,14 +150,35 @@ def test_topics_may_be_words_or_a_map():
         '{"titles": ["Green tea", "Black tea"]}',
         '["Green tea", "Black tea"]',
         '{"titles": [{"title": "Green tea"}, {"name": "Black tea"}]}',
+        '{"titles": {"1": "Green tea", "2": "Black tea"}}',
+        '{"Titles": ["Green tea", "Black tea"]}',
+        '{"items": ["Green tea", "Black tea"], "count": 2}',
         '<draft>{"titles": ["Red paint"]}</draft> {"titles": ["Green tea", "Black tea",]}',
-        "1. Green tea\n2. Black tea",
+        "Sure! Here are two titles:\n\n1. Green tea\n2. Black tea\n\nLet me know if you need more!",
+        "[1] Green tea\n[2] Black tea",
+        "- **Green tea\n- **Black tea",
     ],
 )
 def test_titles_are_read_however_they_are_written(text, mode):
-    if text.startswith("1") and mode is not ReplyMode.TEXT:
-        return
     assert read_expected(mode, Reply(text)).titles == ("Green tea", "Black tea")
+
+
+@pytest.mark.parametrize("mode", [ReplyMode.JSON_OBJECT, ReplyMode.TEXT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that request.",
+        "Sure! Here are six titles:",
+        '{"titles": []}',
+        '{"titles": ["..", "?", "12"]}',
+        '{"titles": 7',
+        "[" * 1_000,
+        "",
+    ],
+)
+def test_talk_is_no_title(text, mode):
+    with pytest.raises(InvalidReply):
+        read_expected(mode, Reply(text))
 
 
 @pytest.mark.parametrize("mode", [ReplyMode.JSON_OBJECT, ReplyMode.TEXT])

@@ -1,6 +1,7 @@
 """Items as lines of a prompt."""
 
-from app.recommend.prompt_lines import LINE_CHARS, item_line
+from app.recommend.prompt_lines import item_line
+from prompts import LINE_CHARS
 from tree.item import Item
 from tree.item_line import ItemLine
 

@@ -66,7 +66,7 @@ def _in_lines(prompt: str, lists: Sequence[Sequence[str]]) -> Answer:
         rows = [f"{t['weight']}: {t['topic']} ({', '.join(map(str, t['choices']))})" for t in found]
         return Answer("\n".join(rows), "1: draft", None, None)
     if "titles of" in prompt and "one on each line" in prompt:
-        return Answer("More of what they chose before", "draft", None, None)
+        return Answer("More of what they chose before\nSomething new", "draft", None, None)
     if "vertical bar" in prompt:
         rows = [f"{s['n']}: {s['title']} | {s['signpost']}" for s in _signs(lists[0])]
         return Answer("\n".join(rows), "", None, None)

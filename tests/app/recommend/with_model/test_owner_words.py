@@ -23,7 +23,7 @@ class _Model:
         self.turns.append(turn)
         user = turn.messages[-1].content
         if isinstance(turn.form, Text):
-            return Reply("1: 90\n2: 80" if "\nItems:\n" in f"\n{user}" else "Stalker")
+            return Reply("1: 90\n2: 80" if "\nItems:\n" in f"\n{user}" else "Stalker\nSolaris")
         first, _, rest = user.partition("\n\n")
         return Reply(sensible(rest if first.startswith("The owner ") else user))
 
