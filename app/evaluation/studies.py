@@ -205,7 +205,7 @@ def tokens(study_input: StudyInput, sizes: Sequence[int] = SIZES) -> Iterator[Tr
     systems = [f"beam:effort={effort}" for effort in _EFFORTS]
     for size in sizes:
         items = resized(study_input.data.items, size, seed=study_input.seed, first=first)
-        for system in [*systems, "paper", "flat"]:
+        for system in [*systems, "walk", "paper", "flat"]:
             yield Trial(
                 "tokens",
                 Protocol.LEAVE_LAST_OUT,

@@ -59,7 +59,7 @@ class ListForm(Generic[Entry]):
                 fields[name] = int(number) if number.is_integer() else number
         try:
             return msgspec.convert(fields, self.entry, strict=False)
-        except (msgspec.ValidationError, OverflowError):
+        except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
             return None
 
     def bare_entry_of(self, key: object, *values: object) -> Entry | None:

@@ -211,7 +211,7 @@ def test_what_keeps_its_text_is_written_without_it(api, hostile):
     assert api.patch(imported, json={"hidden": False}).status_code == 200
     assert api.patch(path, json={"hidden": True}).status_code == 200
     assert api.put(path, json={**item, "popularity": 3.0}).status_code in (200, 204)
-    assert_problem(api.patch(path, json={"title": token_hex(4)}), 502, "embedder_unusable")
+    assert_problem(api.patch(path, json={"title": token_hex(4)}), 503, "embedder_unavailable")
     assert api.delete(path).status_code == 204
 
 
@@ -306,7 +306,7 @@ def test_others_do_not_wait_for_those_who_wait(api, hostile):
     [
         (Behaviour.OUT_OF_QUOTA, 503, "embedder_unavailable"),
         (Behaviour.BROKEN, 503, "embedder_unavailable"),
-        (Behaviour.UNAUTHORIZED, 502, "embedder_unusable"),
+        (Behaviour.UNAUTHORIZED, 503, "embedder_unavailable"),  # it has worked before
     ],
 )
 def test_nothing_is_written_without_it(api, hostile, behaviour, status, code):

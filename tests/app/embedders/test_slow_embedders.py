@@ -145,11 +145,10 @@ async def test_who_has_time_leaves_threads_to_those_who_have_none(shop):
     await asyncio.gather(*slow)
 
 
-async def test_slow_topics_after_slow_words_leave_time_for_an_answer(shop):
+async def test_slow_titles_after_slow_words_leave_time_for_an_answer(shop):
     def say(turn: Turn) -> Reply:
-        topics = '{"topic": "slow films", "weight": 50, "choices": []}'
         text = sensible(turn.messages[-1].content)
-        return Reply(text.replace('"topics": [', f'"topics": [{topics}, '))
+        return Reply(text.replace('"titles": [', '"titles": ["slow films", '))
 
     stages = dict.fromkeys(STAGES, StageModel(ScriptedChat(say), FREE))
     models = Models(stages, shop.documents, ReplyMode.JSON_SCHEMA, 5.0, "here")

@@ -190,7 +190,8 @@ async def test_varied_parameters_reach_the_system(shop: Dataset, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "protocol", sorted(set(Protocol) - {Protocol.IMPRESSIONS, Protocol.CANDIDATES})
+    "protocol",
+    sorted(set(Protocol) - {Protocol.IMPRESSIONS, Protocol.CANDIDATES, Protocol.COMPLEMENT}),
 )
 async def test_every_protocol_can_be_run(shop: Dataset, tmp_path: Path, protocol: Protocol) -> None:
     trials = studies.compare(StudyInput(shop), protocol, ["embedded"])
