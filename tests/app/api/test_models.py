@@ -18,7 +18,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.api.modelled import CATALOG, with_model
 from tests.app.api.support import assert_problem, pointers, served
-from tests.app.recommend.with_model.support import sensible
+from tests.app.recommend.with_model.support import TITLES, sensible
 from tests.servers import llama
 from tests.servers.hostile import MODEL, Behaviour, HostileServer
 from tree.item import Item
@@ -98,7 +98,7 @@ def test_a_stream_tells_what_happens_in_its_order(
     modelled: httpx2.Client, hostile: HostileServer
 ) -> None:
     wish = f"something for {user()}"
-    told = streamed(modelled, history=HISTORY, instruction=wish, limit=7)
+    told = streamed(modelled, history=HISTORY, instruction=wish, strategy="walk", limit=7)
     names = [name for name, _ in told]
     nodes = names.count("node")
     assert nodes > 0
@@ -111,7 +111,7 @@ def test_a_stream_tells_what_happens_in_its_order(
     assert start["recommendation_id"] == done["recommendation_id"]
     assert start["task"] == "recommend"
     assert by_name["profile"]["by"] == "model"
-    assert by_name["profile"]["interests"][0]["name"] == "slow science fiction"
+    assert by_name["profile"]["expected"] == TITLES
     assert all(data["label"] and data["items"] for name, data in told if name == "node")
     assert by_name["candidates"]["count"] > 50
     items = [data for name, data in told if name == "item"]
@@ -264,10 +264,11 @@ def test_a_request_that_hangs_is_answered_in_time(
 def test_the_trace_tells_of_every_call(modelled: httpx2.Client, hostile: HostileServer) -> None:
     hostile.play([Behaviour.WELL_FORMED, Behaviour.EMPTY, Behaviour.BUSY_RETRY_SOON])
     request = {"history": HISTORY, "instruction": user(), "user_id": "u1", "scenario": "home"}
+    request |= {"strategy": "walk"}
     answer = modelled.post(f"{CATALOG}/recommend", json=request).json()
     trace = trace_of(modelled, answer["recommendation_id"])
     assert (trace["outcome"], trace["user_id"], trace["scenario"]) == ("done", "u1", "home")
-    assert (trace["strategy"], trace["effort"]) == ("beam", "balanced")
+    assert (trace["strategy"], trace["effort"]) == ("walk", "auto")
     assert trace["reply_mode"] == "json_schema"
     assert trace["perspective"] == "interest"
     assert trace["usage"] == answer["usage"]
@@ -285,7 +286,7 @@ def test_the_trace_tells_of_every_call(modelled: httpx2.Client, hostile: Hostile
     assert all(call["duration_ms"] > 0 for call in calls)
     assert sum(call["outcome"] == "answered" for call in calls) == len(calls) - 1
     assert sum(call["outcome"].startswith("ModelUnavailable") for call in calls) == 1
-    assert answer["usage"]["stages"]["recall"]["invalid_replies"] == {"wrong_format": 1}
+    assert answer["usage"]["stages"]["search"]["invalid_replies"] == {"wrong_format": 1}
     assert not answer["degraded"]
 
 

@@ -243,7 +243,8 @@ def test_a_rejected_key_stops_the_service_with_a_sentence(folder, hostile_server
     more = model(hostile_server.base_url, "m")
     done = apart(folder, "serve", "--port", "0", "--workers", workers, **more)
     assert done.returncode == 1
-    assert "check its address, the key and the model" in done.stderr
+    assert "401 (invalid_api_key): Incorrect API key provided" in done.stderr
+    assert "check the key" in done.stderr
     assert "Traceback" not in done.stderr
 
 
