@@ -15,7 +15,7 @@ from app.llm.completion import read_completion
 from app.llm.decision_reply import read_decision
 from app.llm.endpoint.address import connect
 from app.llm.endpoint.attempts import Attempt
-from app.llm.endpoint.dialect import Dialect, hinted
+from app.llm.endpoint.dialect import GROWTH, Dialect, hinted
 from app.llm.endpoint.faults import (
     about_pictures,
     connection_failure,
@@ -43,6 +43,8 @@ from app.llm.errors import (
 __all__ = ["OpenAIChat", "connect"]
 
 _MOST_REFUSED = 3
+_NEARLY = 0.9
+_MANY_ANSWERS = 50
 _CHAT, _DECISIONS = "/chat/completions", "/decisions"
 
 
@@ -71,6 +73,7 @@ class OpenAIChat:
         self._reasoning_effort = reasoning_effort
         self._outages = outages or Outages()
         self._listen = listen
+        self._spacious = 0  # answers in a row that needed far less than the room
         self._refused: dict[str, int] = {}  # forms that were accepted; refusals since then
 
     @property
@@ -130,8 +133,10 @@ class OpenAIChat:
         self._refused[shape] = 0
         if turn.probe and search is not None:
             await self._refine(turn, search)
-        if _is_starved(answer) and not isinstance(turn.form, Letters | Decisions):
-            await self._give_room(dialect, answer)
+        if not isinstance(turn.form, Letters | Decisions):
+            if _is_starved(answer, turn.longest(dialect.room)):
+                await self._give_room(dialect, answer)
+            await self._take_room(turn, dialect, answer)
         return answer
 
     def _search(self, turn: Turn, shape: str) -> Search:
@@ -185,6 +190,19 @@ class OpenAIChat:
         more = await self._known.grow(dialect.room)
         if more or reply.only_thinking:
             raise self._noted("thinking", SpentOnThinking(reply.usage, more_room=more))
+
+    async def _take_room(self, turn: Turn, dialect: Dialect, reply: Reply) -> None:
+        """Give a model less room after many answers in a row that needed far less.
+
+        Each call claims the whole room from its budget, so one strange answer must not cost room
+        for good.
+        """
+        used = reply.usage.output_tokens if reply.usage is not None else 0
+        less = turn.longest(dialect.room // GROWTH)
+        self._spacious = self._spacious + 1 if 0 < 2 * used <= less else 0
+        if dialect.room > 1 and self._spacious >= _MANY_ANSWERS:
+            self._spacious = 0
+            await self._known.shrink(dialect.room)
 
     def _noted(self, reason: str, error: ModelError) -> ModelError:
         self._outages.failed(self._name, reason, error)
@@ -263,11 +281,14 @@ def _shape(turn: Turn) -> str:
             return "text, with pictures" if turn.pictures else "text"
 
 
-def _is_starved(reply: Reply) -> bool:
-    """Whether thoughts took the room of the answer, or half of it where the answer was cut off."""
-    if reply.only_thinking:
-        return True
+def _is_starved(reply: Reply, most: int) -> bool:
+    """Whether thoughts took the room of the answer, or half of it where the answer was cut off.
+
+    Thoughts that ended by themselves, with tokens left of the `most`, are a bad answer.
+    """
     usage = reply.usage or TokenUsage()
+    if reply.only_thinking:
+        return not reply.complete or usage.output_tokens >= _NEARLY * most
     return not reply.complete and 0 < usage.output_tokens <= 2 * usage.reasoning_tokens
 
 

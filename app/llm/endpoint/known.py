@@ -91,6 +91,13 @@ class KnownEndpoint:
         await self._keep(msgspec.structs.replace(self._found, dialect=more))
         return True
 
+    async def shrink(self, room: int) -> None:
+        """Give the model less room than `room`, unless another call has changed it."""
+        if self.dialect.room == room > 1:
+            less = self.dialect.with_room(room // GROWTH)
+            logger.info("%s needs less: it gets %d times as many tokens", self._model, less.room)
+            await self._keep(msgspec.structs.replace(self._found, dialect=less))
+
     async def _keep(self, known: _KnownDialect) -> None:
         self._found = known
         if self._documents is not None:

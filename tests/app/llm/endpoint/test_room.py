@@ -82,6 +82,28 @@ async def test_an_answer_that_thoughts_have_cut_off_is_asked_for_again(
         assert await ask(context_of(chat), TURN, text) == PICKS[:20]
 
 
+async def test_thoughts_that_end_by_themselves_give_no_room(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    open_thought = completion("<think>Let me see", finish_reason="stop", usage=(40, 20))
+    replies = iter([open_thought, None])
+    picky.rule = lambda _: next(replies)
+    assert not (await chat.complete(TURN)).text
+    assert chat.room == 1
+
+
+async def test_room_that_is_not_needed_any_more_is_given_back(
+    picky: PickyServer, chat: OpenAIChat
+) -> None:
+    picky.rule = thinks(3_000)
+    await ask(context_of(chat), TURN, text)
+    assert chat.room == 16
+    picky.rule = lambda _: None
+    for _ in range(110):
+        await chat.complete(TURN)
+    assert chat.room == 1
+
+
 async def test_a_model_that_never_ends_is_asked_three_times(
     picky: PickyServer, chat: OpenAIChat
 ) -> None:
