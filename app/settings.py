@@ -88,13 +88,17 @@ class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
         default=None, description="Another model for profiles, at the same endpoint."
     )
     llm_search_model: str | None = Field(
-        default=None, description="Another, cheaper model for the search through the tree."
+        default=None,
+        description="Another, cheaper model for the search through the tree, with the strategies "
+        "`walk` and `paper`.",
     )
     llm_recall_model: str | None = Field(
         default=None, description="Another model for the first scores of items (recall)."
     )
     llm_rerank_model: str | None = Field(
-        default=None, description="Another, stronger model for the final scores of items (rerank)."
+        default=None,
+        description="Another, stronger model for the final scores of items (rerank), with the "
+        "strategies `paper` and `flat`.",
     )
     llm_label_model: str | None = Field(
         default=None, description="Another model for the labels of the tree."

@@ -121,8 +121,9 @@ class Examiner:
         began = time.time()
         marks: list[Mark] = []
         spent = UsageTotals()
-        for start in range(0, len(slates), AT_ONCE):
-            some = slates[start : start + AT_ONCE]
+        at_once = AT_ONCE if self._models.room == 1 else 1  # claims of thoughts are large
+        for start in range(0, len(slates), at_once):
+            some = slates[start : start + at_once]
             marks += await together(self._mark(tree, one, budget, mode, spent) for one in some)
             standing = self._standing(marks, spent, began)
             if standing is not None:

@@ -53,6 +53,7 @@ class Standings:
         self._leases = Leases(documents)
         self._standing: Standing | None = None
         self._early: Standing | None = None  # of an examination that is running
+        self._heard_slates = 0  # of the last examination
         self._read_at = self._next_at = 0.0  # by time.monotonic()
         self._is_wanted = False
         self._examination = Background("the examination of a model")
@@ -125,7 +126,7 @@ class Standings:
                 await self._leases.release(_LEASE, self._catalog_id, _LEASE_S)
 
     async def _examine(self) -> None:
-        before = self._standing
+        before, self._heard_slates = self._standing, 0
         try:
             tree = await self._store.load()
             histories = await self._feedback.histories(_HISTORIES)
@@ -137,9 +138,18 @@ class Standings:
         if found is not None:
             await self.keep(found)
             _log(self._catalog, before, found)
+        elif self._heard_slates:
+            self._next_at = time.monotonic() + DAY_S
+            logger.warning(
+                "the model has its configured weight in %s for a day: the tokens of an examination "
+                "were enough for %d slates only (a model that thinks needs more of them)",
+                self._catalog,
+                self._heard_slates,
+            )
 
     async def _heard(self, so_far: Standing) -> None:
         await self._leases.renew(_LEASE, self._catalog_id, _LEASE_S)
+        self._heard_slates = so_far.slates
         if so_far.slates >= _EARLY_SLATES:
             self._early = so_far
 

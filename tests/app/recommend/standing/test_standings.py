@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from app.llm import Reply, ScriptedChat, Turn
+from app.llm import Reply, ScriptedChat, TokenUsage, Turn
 from app.recommend import RecommendRequest
 from app.recommend.standing.standing import Standing
 from app.recommend.standing.standings import DAY_S, Standings
@@ -203,4 +203,24 @@ async def test_histories_of_stored_users_are_asked_about(demo, demo_items):
     shown = [film.title for film in films[3:8]]  # the four after them are what may be right
     people = [prompt.partition("The person looks for")[2] for prompt in prompts]
     assert any(all(title[:50] in person for title in shown) for person in people)
+    await recommender.aclose()
+
+
+async def test_an_examination_that_is_too_dear_is_not_tried_again_soon(demo, caplog):
+    calls = []
+
+    def thinks(turn: Turn) -> Reply:
+        calls.append(turn)
+        picks = '{"picks": [{"n": 1, "score": 90, "for": 1}]}'
+        return Reply(picks, usage=TokenUsage(600, 4_500))
+
+    recommender = examined(demo, ScriptedChat(thinks))
+    standings = standings_of(recommender)
+    assert await run(standings) is None
+    assert 0 < len(calls) < 8
+    asked = len(calls)
+    assert "has its configured weight in shop for a day" in caplog.text
+    standings.keep_examined(is_used=True)
+    await standings.examined()
+    assert len(calls) == asked
     await recommender.aclose()
