@@ -89,8 +89,7 @@ class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
     )
     llm_search_model: str | None = Field(
         default=None,
-        description="Another, cheaper model for the search through the tree, with the strategies "
-        "`walk` and `paper`.",
+        description="Another, cheaper model for branches, with the strategies `walk` and `paper`.",
     )
     llm_recall_model: str | None = Field(
         default=None, description="Another model for the first scores of items (recall)."
