@@ -254,7 +254,8 @@ class _NgramHasher:
         return bucket
 
     def _bucket(self, gram: str) -> int:
-        return abs(mmh3.hash(gram)) % _BUCKETS
+        # As bytes: mmh3 5 reads memory that is not its own where half a surrogate pair has none.
+        return abs(mmh3.hash(gram.encode(errors="replace"))) % _BUCKETS
 
 
 _hasher = cache(_NgramHasher)  # one for all embedders: it does not depend on their state

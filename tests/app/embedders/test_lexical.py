@@ -154,3 +154,9 @@ def test_a_sample_is_an_even_stride(count):
     assert len({b - a for a, b in pairwise(sample)}) <= 1
     assert sample[:1] == [0] * bool(count)
     assert len(sample) >= min(count, 10_000)
+
+
+def test_half_a_surrogate_pair_is_read_as_any_other_character():
+    embedder = LexicalEmbedder.fit(TEXTS)
+    broken = embedder.encode(["\ud800golf clubs", "golf \udfff clubs"])
+    assert broken.any(axis=1).all()
