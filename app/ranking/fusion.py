@@ -71,8 +71,8 @@ def reciprocal_rank(
 
 def fused_by_rank(
     rankings: Sequence[IntArray], weights: Sequence[float], offset: float = _LIST_OFFSET
-) -> tuple[IntArray, FloatArray]:
-    """Distinct rows of several rankings, best first, with their sums of weight / (offset + rank).
+) -> IntArray:
+    """Distinct rows of several rankings, best first, by their sums of weight / (offset + rank).
 
     Of equals, that of the earlier ranking comes first.
     """
@@ -87,7 +87,7 @@ def fused_by_rank(
     rows, first, place = np.unique(every, return_index=True, return_inverse=True)
     sums = np.bincount(place, shares, len(rows))
     order = np.lexsort((first, -sums))
-    return rows[order].astype(np.int32), sums[order].astype(np.float32)
+    return rows[order].astype(np.int32)
 
 
 def _filled(values: FloatArray) -> FloatArray:

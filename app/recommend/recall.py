@@ -47,7 +47,7 @@ async def recall(
     effort = context.effort
     wanted = _SPARE * effort.candidates
     found = await together(one.retrieve(context, wanted) for one in retrievers)
-    rows, _ = fused_by_rank(found, [one.weight for one in retrievers])
+    rows = fused_by_rank(found, [one.weight for one in retrievers])
     lines = await pool.lines(context.tree, rows[:wanted].tolist())
     rows, twins = _with_distinct_lines(rows[:wanted], lines)
     rows = rows[: effort.candidates]

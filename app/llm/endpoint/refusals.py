@@ -160,7 +160,7 @@ class Refusal:
         return Fault.OTHER
 
     def repeats(self, other: "Refusal | None") -> bool:
-        """Whether it says the same as another one, but for numbers and ids."""
+        """Whether it says the same as another one; numbers and ids may differ."""
         if other is None or self.status != other.status:
             return False
         return _VARYING.sub("", self.text) == _VARYING.sub("", other.text)

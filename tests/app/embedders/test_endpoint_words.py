@@ -6,23 +6,15 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from app.embedders.openai_model import EmbeddingEndpoint, EndpointAddress
-from tests.app.llm.endpoint.picky import Body, PickyServer, picky_server, refused
+from tests.app.llm.endpoint.picky import KEY, Body, PickyServer, picky_server, refused
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
-
-KEY = "sk-secret-key"
-
-
-@pytest.fixture(scope="module")
-def picky_endpoint() -> Iterator[PickyServer]:
-    with picky_server() as server:
-        yield server
 
 
 @pytest.fixture
-def picky(picky_endpoint: PickyServer) -> PickyServer:
-    picky_endpoint.reset()
-    picky_endpoint.rule = embedded
-    return picky_endpoint
+def picky() -> Iterator[PickyServer]:
+    with picky_server() as server:
+        server.rule = embedded
+        yield server
 
 
 @pytest.fixture

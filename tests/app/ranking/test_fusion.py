@@ -13,6 +13,7 @@ from app.ranking.fusion import (
     Indices,
     SlateScores,
     calibrated,
+    fused_by_rank,
     reciprocal_rank,
 )
 
@@ -164,3 +165,32 @@ def test_only_the_order_of_scores_counts(scores: list[list[float]], weights: lis
         found, reciprocal_rank([[-rank for rank in row] for row in ranks], weights)
     )
     assert ((found > 0) & (found <= 1 + 1e-6)).all()
+
+
+# -- candidates of several sources
+
+
+def rows(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int32)
+
+
+def test_a_row_that_several_sources_have_comes_first() -> None:
+    fused = fused_by_rank([rows(7, 3, 5), rows(9, 3, 1)], [1.0, 1.0])
+    assert fused[0] == 3
+    assert sorted(fused.tolist()) == [1, 3, 5, 7, 9]
+
+
+def test_of_equals_the_row_of_the_earlier_source_comes_first() -> None:
+    assert fused_by_rank([rows(7), rows(2)], [1.0, 1.0]).tolist() == [7, 2]
+
+
+def test_a_source_of_little_weight_adds_its_rows_behind() -> None:
+    assert fused_by_rank([rows(7, 3), rows(9, 1)], [0.1, 0.9]).tolist() == [9, 1, 7, 3]
+
+
+def test_a_source_without_weight_keeps_the_order_of_the_others() -> None:
+    assert fused_by_rank([rows(4, 2), rows(2, 8)], [1.0, 0.0]).tolist()[:2] == [4, 2]
+
+
+def test_no_source_has_no_rows() -> None:
+    assert fused_by_rank([], []).tolist() == fused_by_rank([rows()], [1.0]).tolist() == []

@@ -10,10 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.llm.chat import Message, Text, Turn
+from app.llm.slates import picks_schema
 from tests.servers.loopback import Loopback
 
 Body = dict[str, Any]
 Rule = Callable[[Body], Response | None]
+KEY = "sk-secret-key"
+MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
+SCHEMA = Turn(MESSAGES, picks_schema(0, 5), 100, 10.0)
+TEXT = Turn(MESSAGES, Text(), 100, 10.0)
 PICKS = json.dumps({"picks": [{"n": 2, "score": 90}, {"n": 1, "score": 10}]})
 
 
@@ -76,3 +82,32 @@ def picky_server() -> Iterator[PickyServer]:
         yield server
     finally:
         server.stop()
+
+
+def without(*names: str, status: int = 400, said: object = "Bad Request") -> Rule:
+    """Refuses calls with any of these parameters."""
+    return lambda body: refused(status, said) if set(names) & body.keys() else None
+
+
+def has(body: Body, keyword: str) -> bool:
+    return keyword in str(body.get("response_format"))
+
+
+def system(body: Body) -> bool:
+    return any(message["role"] == "system" for message in body["messages"])
+
+
+def in_order(*steps: tuple[Callable[[Body], bool], int, object]) -> Rule:
+    """The first refusal whose condition holds."""
+
+    def rule(body: Body) -> Response | None:
+        for holds, status, said in steps:
+            if holds(body):
+                return refused(status, said)
+        return None
+
+    return rule
+
+
+def openai_error(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", **more}}
