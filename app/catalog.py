@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from app.catalog_settings import CatalogSettings
 from app.curate import Curator
 from app.recommend import Recommender
-from app.registry import CatalogSettings
 from app.signals import erase
 from app.storage.documents import Documents
 from app.storage.feedback import Feedback, User

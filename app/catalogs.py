@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from app.budget import SharedBudget
 from app.catalog import Catalog
+from app.catalog_settings import CatalogSettings
 from app.curate import BatchEncoder, Curator, OwnerSettings, newest_options
 from app.deletions import Deletions
 from app.embedders import BUILT_IN, EmbedderCache, EmbedderUsage
@@ -21,7 +22,6 @@ from app.recommend.fields import ColumnMemory
 from app.registry import (
     DEFAULT_CATALOG,
     BeingDeleted,
-    CatalogSettings,
     Deletion,
     InvalidCatalogName,
     Registry,

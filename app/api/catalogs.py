@@ -13,9 +13,15 @@ from app.api.bodies import MERGE_PATCH, json_body, optional_json_body
 from app.api.dependencies import TheCaller, TheCatalog, TheCatalogs, TheJobs
 from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
+from app.catalog_settings import (
+    CatalogEnrichment,
+    CatalogEventTypes,
+    CatalogGuidance,
+    CatalogObjective,
+    HalfLifeDays,
+)
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
 from app.jobs import Job
-from app.registry import CatalogEnrichment, CatalogGuidance, CatalogObjective
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
 
@@ -100,6 +106,12 @@ class CatalogPatch(BaseModel):
     guidance: CatalogGuidance | None = None
     objective: CatalogObjective | None = None
     enrichment: EnrichmentPatch | None = None
+    event_types: CatalogEventTypes | None = Field(
+        default=None, description="All that differ from the service's own; see docs/events.md."
+    )
+    half_life_days: HalfLifeDays | None = Field(
+        default=None, description="null: counts of events do not fade."
+    )
 
     def of(self, settings: CatalogSettings) -> CatalogSettings:
         """The settings after these changes."""
@@ -118,6 +130,10 @@ class CatalogPatch(BaseModel):
             changed["enrichment"] = settings.enrichment.model_copy(update=given)
         elif "enrichment" in self.model_fields_set:
             changed["enrichment"] = CatalogEnrichment()
+        if "event_types" in self.model_fields_set:
+            changed["event_types"] = self.event_types or {}
+        if "half_life_days" in self.model_fields_set:
+            changed["half_life_days"] = self.half_life_days
         return settings.model_copy(update=changed)
 
 
@@ -183,7 +199,7 @@ async def put_catalog(
             if "embedder" in asked:
                 detail += ". A rebuild can change the embedder"
             if asked.keys() & CatalogPatch.model_fields.keys():
-                detail += ". PATCH changes guidance, objective and enrichment"
+                detail += f". PATCH changes {', '.join(CatalogPatch.model_fields)}"
             raise ApiError(HTTPStatus.CONFLICT, "settings_fixed", detail)
     if created:
         response.status_code = HTTPStatus.CREATED

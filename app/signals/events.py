@@ -17,26 +17,39 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from app.event_types import EventTypeName
 from app.storage.feedback import Event, Feedback, microseconds
-from tree.item import Id, Instant
+from tree.item import WHOLE, Id, Instant
 from tree.snapshot import SemanticTree
 
 _AHEAD_S = 86_400  # by which the clocks of two systems may differ
 
+RecommendationId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
 
 class UserEvent(BaseModel):
-    """A user had an item: saw, bought, liked, finished it."""
+    """A user did something with an item: saw it, bought it, disliked it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     user_id: Id
     item_id: Id
-    type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+    type: EventTypeName = Field(
         default="view",
-        description="Of any name; all count alike. Send no event that speaks against an item.",
+        description="impression, view, click, cart, purchase, like, dislike, or one of the "
+        "catalogue's own `event_types`.",
     )
     at: Instant | None = Field(default=None, description="Now, unless it is given.")
+    value: float | None = Field(
+        default=None, allow_inf_nan=False, description="What it is worth to you, in any unit."
+    )
+    recommendation_id: RecommendationId | None = Field(
+        default=None, description="Of the answer that caused it."
+    )
+    rank: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
+        default=None, description="The place of the item in that answer, from 1."
+    )
 
     @field_validator("at")
     @classmethod
@@ -94,6 +107,10 @@ def events_of(rows: Sequence[UserEvent], now: int) -> list[Event]:
             row.user_id,
             row.item_id,
             (now if row.at is None else microseconds(row.at)) + place,
+            row.type,
+            row.value,
+            row.recommendation_id,
+            row.rank,
         )
         for place, row in enumerate(rows)
     ]

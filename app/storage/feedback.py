@@ -16,6 +16,8 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
+from app.event_types import HAD
+
 WHOLE = 120  # what a weight of 1 is kept as: divisible by every distance
 FORWARD = (120, 60, 40, 30, 24)  # by distance, from 1
 BACKWARD = (60, 30, 20, 15, 12)
@@ -35,12 +37,20 @@ Outcome = Literal["counted", "repeated", "duplicate", "too_old"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A user had an item. `at` is in microseconds since the epoch."""
+    """A user did something with an item. `at` is in microseconds since the epoch.
+
+    `recommendation_id` is that of the answer that caused it, and `rank` the place of the item
+    there; `value` is what it was worth to the owner, in any unit.
+    """
 
     event_id: str
     user_id: str
     item_id: str
     at: int
+    type: str = HAD
+    value: float | None = None
+    recommendation_id: str | None = None
+    rank: int | None = None
 
 
 def microseconds(at: datetime) -> int:
@@ -49,10 +59,14 @@ def microseconds(at: datetime) -> int:
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """An item of a history, and when, in microseconds since the epoch."""
+    """An item of a history, and when, in microseconds since the epoch.
+
+    `type` is that of the strongest event of this user with the item: see EventRules.
+    """
 
     item_id: str
     at: int
+    type: str = HAD
 
 
 class User(msgspec.Struct, frozen=True):

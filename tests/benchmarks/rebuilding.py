@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+from app.catalog_settings import CatalogSettings
 from app.curate.building import ListSource, build
 from app.embedders import LexicalEmbedder
 from app.jobs import JobReport
-from app.registry import CatalogSettings
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.living import Readers, reads, resident, tell

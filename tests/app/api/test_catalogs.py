@@ -14,8 +14,9 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
+from app.catalog_settings import CatalogSettings
 from app.embedders import LexicalEmbedder
-from app.registry import CatalogSettings, Registry, UnknownCatalog
+from app.registry import Registry, UnknownCatalog
 from app.settings import Settings
 from app.storage.keys import DocumentKeys
 from tests.app.api.support import (
