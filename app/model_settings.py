@@ -13,12 +13,6 @@ class ModelSettings(BaseSettings):
         default="model",
         description="What chooses branches of the tree: the model, the vectors, or both together.",
     )
-    llm_weight: float = Field(
-        default=0.85,
-        ge=0,
-        le=1,
-        description="Share of the model's ranking; the rest is the ranking by vectors.",
-    )
     llm_anchors: int = Field(
         default=6,
         ge=0,

@@ -23,9 +23,10 @@ from app.environment import (
 )
 from app.model_settings import ModelSettings
 from app.price_settings import PriceSettings
+from app.ranking_settings import RankingSettings
 
 
-class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
+class Settings(RankingSettings, EnrichmentSettings, ModelSettings, PriceSettings):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(
@@ -205,19 +206,6 @@ class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
     history_items: int = Field(
         default=10, ge=1, le=50, description="How many of the newest history items are used."
     )
-    history_decay: float = Field(
-        default=0.8,
-        gt=0,
-        le=1,
-        description="Weight of a history item relative to the next newer one.",
-    )
-    wish_weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the wish and the profile in what is looked for; the history has the "
-        "rest.",
-    )
     sharpness: float = Field(
         default=8.0,
         gt=0,
@@ -225,46 +213,11 @@ class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
         description="Inverse temperature: how much the most similar interest outweighs the others "
         "in an item's score.",
     )
-    exact_words: float = Field(
-        default=1.0,
-        ge=0,
-        le=4,
-        description="Weight of the very words of history and wish beside their meaning: they find "
-        "names, series and model numbers. 0 turns it off.",
-    )
-    popularity_weight: float = Field(
-        default=0.025,
-        ge=0,
-        le=10,
-        description="Weight of ln(1 + popularity) in the score. Popularity is what an item states, "
-        "and how many users had it.",
-    )
-    cold_start_prior: float = Field(
-        default=8.0,
-        ge=1,
-        le=100,
-        description="Popularity multiplier p for users without history; with n history items it is "
-        "1 + (p − 1)/(1 + n).",
-    )
-    cooccurrence_weight: float = Field(
-        default=30.0,
-        ge=0,
-        le=1_000,
-        description="Weight of co-occurrence in the score: how often users had an item together "
-        "with the items of the history. It needs events; 0 turns it off.",
-    )
     cooccurrence_shrinkage: float = Field(
         default=30.0,
         ge=0,
         description="Added to each item's number of users: the higher, the more users must have "
         "had both items until co-occurrence counts.",
-    )
-    freshness_weight: float = Field(
-        default=0.0,
-        ge=0,
-        le=10,
-        description="Weight of freshness in the score, for items with `published_at`. Freshness "
-        "is 1 at that time, and halves with each half-life.",
     )
     freshness_half_life_days: float = Field(
         default=7.0, gt=0, le=36_500, description="Half-life of freshness."
@@ -274,9 +227,6 @@ class Settings(EnrichmentSettings, ModelSettings, PriceSettings):
         ge=60,
         le=315_360_000,
         description="How long a user is stored after the last event or update.",
-    )
-    diversity: float = Field(
-        default=0.1, ge=0, le=1, description="Diversity of an answer, unless the request sets it."
     )
     exact_scan_items: int = Field(
         default=50_000,

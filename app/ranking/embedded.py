@@ -91,7 +91,7 @@ def _of_one_tree(waiting: Collection[_Scan]) -> Iterable[_Scan]:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRanker:
-    """Scores items by similarity, popularity and co-occurrence.
+    """Scores items by similarity, popularity and co-occurrence, as the weights of the need say.
 
     Score = blend of the cosines to the need's directions (see `tree.beam_search.blend`), mixed with
     the very words of history and wish (see `app.ranking.words`)
@@ -102,7 +102,6 @@ class EmbeddedRanker:
     """
 
     inverse_temperature: float
-    popularity_weight: float
     exact_scan_items: int
     beam_leaves: int
     beam_breadth: int
@@ -144,7 +143,7 @@ class EmbeddedRanker:
             known = need.event_scores.rows
             inside = np.union1d(inside, known[allowed[known]])
         if need.words is not None:
-            inside = need.words.joined(inside, self.mix, allowed)
+            inside = need.words.joined(inside, self._mix_of(need), allowed)
         scores = self.scores(tree, need, inside)
         order, best = _best(scores, None, wanted)
         return Ranking(inside[order], best, found.leaves, len(inside), found.offered, found.levels)
@@ -184,7 +183,7 @@ class EmbeddedRanker:
         if not need.is_empty and len(rows):
             scores = scores_of(tree, self.scorer(need), rows)
         if need.words is not None:
-            need.words.mix_into(scores, self.mix, rows)
+            need.words.mix_into(scores, self._mix_of(need), rows)
         self._add_prior(tree, need, scores, rows)
         return scores
 
@@ -197,18 +196,21 @@ class EmbeddedRanker:
         def work() -> tuple[IntArray, FloatArray]:
             scores = np.zeros(tree.size, np.float32) if similarity is None else similarity
             if need.words is not None:
-                need.words.mix_into(scores, self.mix, None, allowed)
+                need.words.mix_into(scores, self._mix_of(need), None, allowed)
             self._add_prior(tree, need, scores, slice(None))
             return _best(scores, allowed, wanted)
 
         return await off_loop(tree.size, work)
+
+    def _mix_of(self, need: Need) -> WordMix:
+        return self.mix.times(need.rank_weights.exact_words)
 
     def _add_prior(
         self, tree: SemanticTree, need: Need, scores: FloatArray, rows: IntArray | slice
     ) -> None:
         """Add what does not depend on similarity: popularity, events, the tilt of the task."""
         stated, event_scores = tree.rows.popularity[: tree.size][rows], need.event_scores
-        weight = np.float32(self.popularity_weight * need.tilt.popularity)
+        weight = np.float32(need.rank_weights.popularity_weight)
         if event_scores is None:
             if weight and stated.any():
                 scores += weight * np.log1p(stated)

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from app.rank_weights import RankWeights
 from app.ranking.tilt import Tilt
 from app.ranking.words import Words
 from app.signals import EventScores
@@ -49,6 +50,7 @@ class Need:
     A user without any known data has no directions. `dislikes` are normalised words of items that
     must not be offered. `event_scores` come from other users with the same history; None without
     events. `words` are those of the history and of the wish. `tilt` changes the scores of items.
+    `rank_weights` say what counts how much.
     """
 
     interests: tuple[Interest, ...] = ()
@@ -57,6 +59,7 @@ class Need:
     event_scores: EventScores | None = None
     words: Words | None = None
     tilt: Tilt = field(default_factory=Tilt)
+    rank_weights: RankWeights = field(default_factory=RankWeights)
 
     @property
     def is_empty(self) -> bool:

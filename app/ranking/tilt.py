@@ -17,11 +17,9 @@ def _none() -> IntArray:
 class Tilt:
     """Changes of scores; without any, the scores stay as they are.
 
-    `popularity` multiplies the weight of popularity: below 0, popular items come later. An item in
-    one of the `leaves` (ids of nodes) loses `beside`.
+    An item in one of the `leaves` (ids of nodes) loses `beside`.
     """
 
-    popularity: float = 1.0
     beside: float = 0.0
     leaves: IntArray = field(default_factory=_none)
 

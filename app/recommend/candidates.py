@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.ranking import EmbeddedRanker, Need, Ranking, WordMix
+from app.ranking import EmbeddedRanker, Need, Ranking
 from app.ranking.fusion import RANK_OFFSET
 from app.recommend.columns import Mask
 from app.recommend.config import RetrievalConfig
@@ -43,13 +43,10 @@ class CandidatePool:
         self.store = store
         self.ranker = EmbeddedRanker(
             config.inverse_temperature,
-            config.popularity_weight,
             config.exact_scan_items,
             config.beam_leaves,
             config.beam_breadth,
-            WordMix().times(config.exact_words),
         )
-        self._freshness_weight = np.float32(config.freshness_weight)
         self._half_life_days = config.freshness_half_life_days
         self._lines: dict[int, str] = {}
         self._lines_of: Rows | None = None
@@ -61,7 +58,8 @@ class CandidatePool:
 
         With a weight for freshness, four times as many are reordered by their dates.
         """
-        if not self._freshness_weight:
+        weight = np.float32(need.rank_weights.freshness_weight)
+        if not weight:
             ranking = await self.ranker.rank(tree, need, allowed, wanted)
             return Candidates(ranking, ranking.rows, ranking.scores)
         found = await self.ranker.rank(tree, need, allowed, _FRESH * wanted)
@@ -70,7 +68,7 @@ class CandidatePool:
             records[row].published_at if row in records else None for row in found.rows.tolist()
         ]
         bonus = freshness(published, time.time(), self._half_life_days)
-        scores = found.scores + self._freshness_weight * bonus
+        scores = found.scores + weight * bonus
         order = np.argsort(-scores, kind="stable")[:wanted]
         return Candidates(found, found.rows[order], scores[order])
 

@@ -12,6 +12,7 @@ import msgspec
 
 from app.budget import Budget, SharedBudget
 from app.llm import Degraded, Models, ReplyMode, RequestLedger
+from app.rank_weights import RankWeights
 from app.ranking import ModelRanker, Need
 from app.recommend.columns import Mask
 from app.recommend.effort import Effort
@@ -81,7 +82,6 @@ class RequestContext:
     resolved: ResolvedRequest
     allowed: Mask
     wanted: int
-    diversity: float
     documents: Documents
     clock: StageClock
     notify: StepListener
@@ -93,6 +93,11 @@ class RequestContext:
     @property
     def need(self) -> Need:
         return self.resolved.need
+
+    @property
+    def weights(self) -> RankWeights:
+        """What counts how much in this answer."""
+        return self.need.rank_weights
 
     def notify_candidates(self, count: int) -> None:
         """Notify the listener of the number of candidates."""

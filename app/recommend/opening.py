@@ -55,17 +55,18 @@ class ContextOpener:
         Raises AnswerDegraded, FilterTooLarge, StoreUnavailable.
         """
         task = TASKS[request.task]
+        weights = task.weights(self._config.weights, request)
         request = task.narrowed(await self._with_stored_user(request))
         with clock.stage("profile"):
             vectors, degraded = await self._encoder.encode_request(tree, request)
-            resolved = resolve_request(tree, request, vectors, task.profile(self._config.profile))
+            resolved = resolve_request(
+                tree, request, vectors, weights, self._config.profile.history_items
+            )
         with clock.stage("search"):
             allowed, warnings = await self._allowed(tree, resolved, request)
             if resolved.need.dislikes:
                 allowed &= await self._dislikes.allowed(tree, resolved.need.dislikes)
             resolved = await self._with_evidence(tree, request, resolved, task)
-        given = (request.diversity, task.diversity, self._config.answer.diversity)
-        diversity = next(one for one in given if one is not None)
         limit = request.limit
         return RequestContext(
             id=f"rec_{secrets.token_urlsafe(12)}",
@@ -73,8 +74,7 @@ class ContextOpener:
             tree=tree,
             resolved=resolved,
             allowed=allowed,
-            wanted=max(_LEAST, _PER_ITEM * limit) if diversity else limit + SPARE,
-            diversity=diversity,
+            wanted=max(_LEAST, _PER_ITEM * limit) if weights.diversity else limit + SPARE,
             documents=self._documents_of(request),
             clock=clock,
             notify=notify,
@@ -138,7 +138,7 @@ class ContextOpener:
         """
         newest = [entry.item_id for entry in reversed(request.history) if entry.item_id]
         need = replace(resolved.need, tilt=task.tilt(tree, resolved.seen))
-        event_scores = await self._signals.of(tree, newest)
+        event_scores = await self._signals.of(tree, newest, need.rank_weights)
         if event_scores is None:
             return replace(resolved, need=need)
         is_wish = np.array(
@@ -149,7 +149,7 @@ class ContextOpener:
         )
         unknown = (1 - float(need.weights[is_instruction].sum())) / (1 + int((~is_wish).sum()))
         share = 1 - float(need.weights[is_wish].sum())
-        prior = 1 + (self._config.profile.cold_start_prior - 1) * unknown
+        prior = 1 + (need.rank_weights.cold_start_prior - 1) * unknown
         event_scores = event_scores.weighed(
             history=share if task.cooccurrence is None else task.cooccurrence,
             prior=prior if task.popularity > 0 else 1.0,

@@ -159,7 +159,9 @@ class ProfileStage:
         if failed:
             context.ledger.degrade(failed)
             return None
-        need = resolve_request(context.tree, request, vectors, self._config).need
+        need = resolve_request(
+            context.tree, request, vectors, context.weights, self._config.history_items
+        ).need
         return None if need.is_empty else replace(need, tilt=context.need.tilt)
 
 

@@ -141,7 +141,8 @@ class Recommender:
         """
         tree = await self._store.recent()
         rules = ChoiceRules(limit, fold=fold)
-        return await similar_items(self._pool, tree, item_id, rules, self._catalog)
+        weights = self._config.weights
+        return await similar_items(self._pool, tree, item_id, rules, weights, self._catalog)
 
     async def trace(self, recommendation_id: str) -> dict[str, object] | None:
         """The trace of an answer; None if it is not stored or has expired."""
@@ -223,7 +224,7 @@ class Recommender:
         )
         history = await history_of(request, context.tree, context.resolved, self._store)
         earned = 1.0 if context.standing is None else context.standing.factor
-        weight = earned * self._config.slates.model_weight
+        weight = earned * context.weights.llm_weight
         return with_model(context, self._prompt_config, history, effort, ledger, weight)
 
     async def _with_reply_mode(self, context: ModelContext) -> ModelContext:

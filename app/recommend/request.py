@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from app.options import EffortName, StrategyName, TaskName
+from app.rank_weights import WeightChanges
 from app.recommend.filters import Filter, StrictModel
 from prompts import Perspective
 from tree.item import WHOLE, Id, StoredId
@@ -91,6 +92,9 @@ class RecommendRequest(StrictModel):
         description="A field or attribute of items: at most one item for each of its values.",
     )
     diversity: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    weights: WeightChanges | None = Field(
+        default=None, description="Weights of the ranking for this answer; else as set."
+    )
     perspective: Perspective | None = Field(
         default=None, description="How a model is asked; else as the catalogue's settings say."
     )

@@ -52,7 +52,7 @@ def spread(context: RequestContext, found: Candidates) -> list[int]:
         context.tree,
         found.rows,
         found.scores,
-        context.diversity,
+        context.weights.diversity,
         context.request.limit,
         spare=SPARE + context.request.limit // _FOLDED,
     )

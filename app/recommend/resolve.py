@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from app.rank_weights import RankWeights
 from app.ranking import Direction, Interest, Need, words_of
 from app.ranking.need import Origin
-from app.recommend.config import ProfileConfig
 from app.recommend.request import HistoryEntry, RecommendRequest
 from tree.item import normalise
 from tree.node import Node
@@ -73,7 +73,11 @@ def wishes_of(request: RecommendRequest) -> list[str]:
 
 
 def resolve_request(
-    tree: SemanticTree, request: RecommendRequest, vectors: RequestVectors, config: ProfileConfig
+    tree: SemanticTree,
+    request: RecommendRequest,
+    vectors: RequestVectors,
+    weights: RankWeights,
+    history_items: int,
 ) -> ResolvedRequest:
     """The need behind a request, its interests named by the tree's own paths.
 
@@ -87,7 +91,7 @@ def resolve_request(
     rows = dict(zip(ids, tree.rows_of(ids), strict=True))
     absent = tuple(item_id for item_id, row in rows.items() if row is None)
     seen = tuple(row for row in rows.values() if row is not None)
-    directions = _of_history(tree, request, vectors.titles, config)
+    directions = _of_history(tree, request, vectors.titles, weights.history_decay, history_items)
     unwanted = [normalise(hit) for text in _texts(request) for hit in _unwanted(text)]
     dislikes = tuple(dict.fromkeys(unwanted))[-_DISLIKES:]
     wishes = [
@@ -95,7 +99,7 @@ def resolve_request(
         for text in _wishes(request)
         if (wanted := _wanted(text)) in vectors.wishes
     ]
-    share = config.wish_weight if directions else 1.0
+    share = weights.wish_weight if directions else 1.0
     if wishes:
         directions = [
             replace(direction, weight=direction.weight * (1 - share)) for direction in directions
@@ -111,7 +115,7 @@ def resolve_request(
     ]
     texts = [_wanted(text) for text in _wishes(request)] if share else []
     words = words_of(tree, had, 1 - share if texts else 1.0, texts)
-    need = replace(_need(directions), dislikes=dislikes, words=words)
+    need = replace(_need(directions), dislikes=dislikes, words=words, rank_weights=weights)
     return ResolvedRequest(need, seen, absent)
 
 
@@ -146,9 +150,13 @@ def _newest(request: RecommendRequest) -> list[HistoryEntry]:
 
 
 def _of_history(
-    tree: SemanticTree, request: RecommendRequest, titles: TextVectors, config: ProfileConfig
+    tree: SemanticTree,
+    request: RecommendRequest,
+    titles: TextVectors,
+    decay: float,
+    most: int,
 ) -> list[_Signal]:
-    """Newest first; the weights sum to 1."""
+    """The newest `most`, newest first; the weights sum to 1."""
     found: list[_Signal] = []
     for entry in _newest(request):
         if entry.title:
@@ -161,9 +169,9 @@ def _of_history(
                 continue
             interest = path_name(tree.path(int(tree.rows.leaf[row])))
             direction = _Signal(tree.rows.vectors[row], 1.0, interest, tree.rows.id(row))
-        if direction.vector.any() and len(found) < config.history_items:
+        if direction.vector.any() and len(found) < most:
             found.append(direction)
-    weights = config.history_decay ** np.arange(len(found))
+    weights = decay ** np.arange(len(found))
     weights /= max(weights.sum(), 1.0)
     return [
         replace(direction, weight=float(weight))

@@ -1,5 +1,6 @@
 """The items most similar to an item."""
 
+from app.rank_weights import RankWeights
 from app.ranking import Direction, Need, words_of
 from app.recommend.answer import recommended
 from app.recommend.candidates import SPARE, CandidatePool, Candidates, allowed_rows
@@ -11,7 +12,12 @@ from tree.snapshot import SemanticTree
 
 
 async def similar_items(
-    pool: CandidatePool, tree: SemanticTree, item_id: str, rules: ChoiceRules, catalog: str
+    pool: CandidatePool,
+    tree: SemanticTree,
+    item_id: str,
+    rules: ChoiceRules,
+    weights: RankWeights,
+    catalog: str,
 ) -> SimilarItems | None:
     """The most similar items, best first; None if the item may not be shown or does not exist."""
     row = tree.row(item_id)
@@ -21,6 +27,7 @@ async def similar_items(
     need = Need(
         directions=(Direction(tree.rows.vectors[row], 1.0, 0, label),),
         words=words_of(tree, [(row, 1.0)], 1.0, ()),
+        rank_weights=weights,
     )
     allowed = allowed_rows(tree, (row,), (), None)
     found = await pool.best(tree, need, allowed, rules.limit + SPARE)

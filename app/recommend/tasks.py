@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.options import TaskName
+from app.rank_weights import RankWeights
 from app.ranking import Tilt
-from app.recommend.config import ProfileConfig
 from app.recommend.request import RecommendRequest
 from tree.snapshot import SemanticTree
 
@@ -41,14 +41,18 @@ class TaskWeights:
             return request
         return request.model_copy(update={"profile": None})
 
-    def profile(self, config: ProfileConfig) -> ProfileConfig:
-        """The weights of a history and of words in the need."""
-        return config if self.wish_weight is None else replace(config, wish_weight=self.wish_weight)
+    def weights(self, service: RankWeights, request: RecommendRequest) -> RankWeights:
+        """What counts how much: as the service has it, then the task, then the request itself."""
+        of_task = service.changed(None, self.diversity)
+        if self.wish_weight is not None:
+            of_task = replace(of_task, wish_weight=self.wish_weight)
+        asked = of_task.changed(request.weights, request.diversity)
+        return replace(asked, popularity_weight=asked.popularity_weight * self.popularity)
 
     def tilt(self, tree: SemanticTree, history: Sequence[int]) -> Tilt:
         """How the scores of items change; `history` are rows, oldest first."""
         leaves = tree.rows.leaf[list(history[-_SEEDS:])] if self.beside else np.zeros(0, np.int32)
-        return Tilt(self.popularity, self.beside, leaves)
+        return Tilt(self.beside, leaves)
 
 
 TASKS: Mapping[TaskName, TaskWeights] = {

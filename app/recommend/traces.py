@@ -33,6 +33,7 @@ def trace_of(
         "task": request.task,
         "outcome": outcome,
         "strategy": request.strategy if asking else "embedded",
+        "weights": context.weights,
         "effort": (asking.effort.name or request.effort) if asking else None,
         "interests": [
             {"name": _cut(interest.name), "weight": interest.weight, "said": interest.origin}

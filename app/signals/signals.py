@@ -9,6 +9,7 @@ from itertools import chain
 
 import numpy as np
 
+from app.rank_weights import RankWeights
 from app.signals.event_scores import EventScores
 from app.storage.feedback import WHOLE, Feedback
 from tree.errors import StoreUnavailable
@@ -30,13 +31,10 @@ _OF_HISTORY, _OF_OTHER = 0.75, 0.25
 
 @dataclass(frozen=True, slots=True)
 class SignalsConfig:
-    """What events weigh; see Signals."""
+    """How events are counted; see Signals."""
 
-    cooccurrence_weight: float
     cooccurrence_shrinkage: float
-    popularity_weight: float
     history_items: int
-    history_decay: float
 
 
 class Signals:
@@ -73,23 +71,25 @@ class Signals:
             full="refuse",  # what is left is found again
         )
 
-    async def of(self, tree: SemanticTree, history: Sequence[str]) -> EventScores | None:
+    async def of(
+        self, tree: SemanticTree, history: Sequence[str], weights: RankWeights
+    ) -> EventScores | None:
         """The scores for a user with this history, newest first; None while there are no events.
 
         Raises StoreUnavailable.
         """
-        config = self._config
-        if not config.cooccurrence_weight and not config.popularity_weight:
+        if not weights.cooccurrence_weight and not weights.popularity_weight:
             return None
-        newest = list(dict.fromkeys(history))[: config.history_items]
-        if not config.cooccurrence_weight:
+        newest = list(dict.fromkeys(history))[: self._config.history_items]
+        if not weights.cooccurrence_weight:
             newest = []
         found = await self._feedback.neighbours(newest)
         await self._know(found.changes)
         if not self._counts:
             return None
         column = await self._column(tree)
-        return EventScores(column, *self._together(tree, column, newest, found.neighbours))
+        rows, scores = self._together(tree, column, newest, found.neighbours, weights)
+        return EventScores(column, rows, scores)
 
     async def aclose(self) -> None:
         """Stop what goes on in the background."""
@@ -106,16 +106,16 @@ class Signals:
         column: FloatArray,
         newest: Sequence[str],
         lists: Sequence[Mapping[str, int]],
+        weights: RankWeights,
     ) -> tuple[IntArray, FloatArray]:
         """Rows of what goes together with the history, ascending, and their scores."""
-        config = self._config
         names = list(dict.fromkeys(chain.from_iterable(lists)))
         place = {name: at for at, name in enumerate(names)}
         found = [NOWHERE if row is None else row for row in tree.rows_of(names)]
         rows = np.array(found, np.int32)
         total = np.zeros(len(names), np.float64)
         for age, (item, near) in enumerate(zip(newest, lists, strict=True)):
-            share = config.history_decay**age / WHOLE / self._mass(item)
+            share = weights.history_decay**age / WHOLE / self._mass(item)
             at = [place[name] for name in near]
             total[at] += share * np.fromiter(near.values(), np.float64, len(near))
         here = rows != NOWHERE
@@ -125,9 +125,9 @@ class Signals:
                 if left := gone.intersection(near):
                     self._sweeps.put([(item, left)])
         rows, total = rows[here], total[here]
-        masses = np.maximum(column[rows], 1) + config.cooccurrence_shrinkage
+        masses = np.maximum(column[rows], 1) + self._config.cooccurrence_shrinkage
         order = np.argsort(rows)
-        scores = config.cooccurrence_weight * total / masses**_OF_OTHER
+        scores = weights.cooccurrence_weight * total / masses**_OF_OTHER
         return rows[order], scores[order].astype(np.float32)
 
     def _mass(self, item: str) -> float:

@@ -254,7 +254,7 @@ async def _latency(
     times = []
     for history in case.histories[:300]:
         began = time.perf_counter()
-        await signals.of(tree, history[::-1])
+        await signals.of(tree, history[::-1], settings.rank_weights)
         times.append(time.perf_counter() - began)
     await signals.aclose()
     return Figure("time of event scores per request, median", float(np.median(times)) * 1000, "ms",

@@ -184,7 +184,7 @@ async def ranked(
 ) -> IntArray:
     """Rows that the embedded ranker gives a reader, best first."""
     ranker = EmbeddedRanker(
-        settings.sharpness, 0.0, settings.exact_scan_items, settings.beam_leaves,
+        settings.sharpness, settings.exact_scan_items, settings.beam_leaves,
         settings.beam_breadth,
     )  # fmt: skip
     newest, weights = oracle.need(history)

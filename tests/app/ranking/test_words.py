@@ -27,7 +27,7 @@ def tree() -> SemanticTree:
 
 
 def ranker(mix: WordMix = WordMix(), scanned: int = 1_000) -> EmbeddedRanker:  # noqa: B008
-    return EmbeddedRanker(8.0, 0.0, scanned, 2, 2, mix)
+    return EmbeddedRanker(8.0, scanned, 2, 2, mix)
 
 
 def rows(tree: SemanticTree, ids: list[int]) -> list[int]:

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.embedders import LexicalEmbedder
-from app.recommend.config import RecommendConfig
+from app.rank_weights import RankWeights
 from app.recommend.dislikes import Dislikes
 from app.recommend.request import RecommendRequest
 from app.recommend.resolve import RequestVectors, resolve_request
-from app.settings import Settings
 from tree.edits import NodeSpec
 from tree.node import ROOT, TreeSettings
 from tree.rows import Columns
@@ -97,9 +96,7 @@ async def test_long_names_and_many_dislikes_take_no_time():
     asked = RecommendRequest(instruction=wish, profile=wish)
     tree = _tree([(name(), [name() for _ in range(45)]) for _ in range(45)])
     began = time.process_time()
-    need = resolve_request(
-        tree, asked, RequestVectors(), RecommendConfig.of(Settings()).profile
-    ).need
+    need = resolve_request(tree, asked, RequestVectors(), RankWeights(), 10).need
     allowed = await Dislikes().allowed(tree, need.dislikes)
     assert time.process_time() - began < 0.5
     assert len(need.dislikes) == 50

@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.rank_weights import RankWeights
 from app.recommend import RecommendRequest
-from app.recommend.config import RecommendConfig
 from app.recommend.context import history_of
 from app.recommend.resolve import RequestVectors, resolve_request
-from app.settings import Settings
 
 REQUEST = RecommendRequest.model_validate(
     {"history": [{"item_id": "book-dune"}], "explain": "full", "limit": 30}
@@ -21,9 +20,7 @@ async def told(demo) -> tuple[set[str], tuple[str, ...]]:
     """The reasons of an answer, and the choices that a model is told of."""
     answer = await demo.recommender.recommend(REQUEST)
     tree = await demo.store.load()
-    resolved = resolve_request(
-        tree, REQUEST, RequestVectors(), RecommendConfig.of(Settings()).profile
-    )
+    resolved = resolve_request(tree, REQUEST, RequestVectors(), RankWeights(), 10)
     history = await history_of(REQUEST, tree, resolved, demo.store)
     return {item.reason for item in answer.items}, history.choices
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.embedders import EmbedderCache
+from app.rank_weights import RankWeights
 from app.ranking import EmbeddedRanker, Need
 from app.recommend import RecommendConfig, Recommender, RecommendRequest
 from app.settings import Settings
@@ -22,6 +23,7 @@ from tree.item import Item
 from tree.store.memory import MemoryTreeStore
 
 SIGNALS = RecommendConfig.of(Settings()).signals
+WEIGHTS = Settings().rank_weights
 
 
 def visits(user: str, *items: str) -> list[Event]:
@@ -56,7 +58,7 @@ async def test_without_events_every_score_is_what_it_was(demo, some):
     bold = recommender(demo, MemoryFeedback(), cooccurrence_weight=1_000)
     assert await answers(bold, some) == await answers(shy, some)
     tree = await demo.store.load()
-    assert await Signals(MemoryFeedback(), SIGNALS).of(tree, list("abc")) is None
+    assert await Signals(MemoryFeedback(), SIGNALS).of(tree, list("abc"), WEIGHTS) is None
 
 
 async def test_with_all_weights_off_events_change_nothing(demo, some, demo_items):
@@ -68,21 +70,42 @@ async def test_with_all_weights_off_events_change_nothing(demo, some, demo_items
     )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cooccurrence_weight": 500.0},
+        {"cooccurrence_weight": 0.0, "popularity_weight": 0.0},
+        {"popularity_weight": 2.0, "cold_start_prior": 1.0},
+        {"history_decay": 0.1, "wish_weight": 0.9},
+        {"exact_words": 0.0},
+    ],
+    ids=str,
+)
+async def test_weights_of_a_request_answer_as_the_same_settings_do(demo, some, demo_items, changes):
+    feedback = MemoryFeedback()
+    for user in range(30):
+        await feedback.record(visits(f"u{user}", *(item.id for item in demo_items[user::20])))
+    asked = [{**one, "instruction": "a slow and quiet story"} for one in some]
+    as_set = await answers(recommender(demo, feedback, **changes), asked)
+    plain = recommender(demo, feedback)
+    assert await answers(plain, asked, weights=changes) == as_set
+    assert await answers(plain, asked) != as_set
+
+
 async def test_scores_are_as_documented(demo, demo_items):
     first, second, third = (item.id for item in demo_items[:3])
     feedback = MemoryFeedback()
     for user in range(9):
         await feedback.record(visits(f"u{user}", first, second))
     await feedback.record(visits("v", third, second))
-    settings = SIGNALS
     tree = await demo.store.load()
-    event_scores = await Signals(feedback, settings).of(tree, [third, first])
+    event_scores = await Signals(feedback, SIGNALS).of(tree, [third, first], WEIGHTS)
     assert event_scores is not None
     row = tree.row(second)
     assert event_scores.counts[row] == 10
-    s = settings.cooccurrence_shrinkage
+    s = SIGNALS.cooccurrence_shrinkage
     pair = [1 / ((1 + s) ** 0.75 * (10 + s) ** 0.25), 9 / ((9 + s) ** 0.75 * (10 + s) ** 0.25)]
-    expected = settings.cooccurrence_weight * (pair[0] + settings.history_decay * pair[1])
+    expected = WEIGHTS.cooccurrence_weight * (pair[0] + WEIGHTS.history_decay * pair[1])
     at = event_scores.rows.tolist().index(row)
     assert event_scores.scores[at] == pytest.approx(expected, rel=1e-5)
     assert (await feedback.neighbours([third])).neighbours == [{second: WHOLE}]
@@ -166,7 +189,7 @@ async def test_neighbours_that_left_the_catalogue_are_swept(demo, demo_items):
     await feedback.forget_items(["left long ago"])
     signals = Signals(feedback, SIGNALS)
     tree = await demo.store.load()
-    event_scores = await signals.of(tree, [demo_items[0].id])
+    event_scores = await signals.of(tree, [demo_items[0].id], WEIGHTS)
     assert event_scores is not None
     assert len(event_scores.rows) == 0
     deadline = time.monotonic() + 5
@@ -181,28 +204,29 @@ async def test_counts_follow_events_and_the_tree(demo, demo_items):
     signals = Signals(feedback, SIGNALS)
     await feedback.record(visits("u", ids[0]))
     tree = await demo.store.load()
-    found = await signals.of(tree, [])
+    found = await signals.of(tree, [], WEIGHTS)
     assert found is not None
     assert found.counts[tree.row(ids[0])] == 1
     await feedback.record(visits("v", ids[0], "new"))
     await demo.curator.put([Item(id="new", title="New"), demo_items[0]])
     after = await demo.store.load()
-    found = await signals.of(after, [])
+    found = await signals.of(after, [], WEIGHTS)
     assert found is not None
     assert [found.counts[after.row(item)] for item in (ids[0], "new", ids[1])] == [2, 1, 0]
-    still = await signals.of(tree, [])
+    still = await signals.of(tree, [], WEIGHTS)
     assert still is not None
     assert len(still.counts) >= tree.size, "a version that a request still reads"
 
 
 async def test_popularity_is_what_items_state_and_what_users_did(demo_tree, demo_items):
-    ranker = EmbeddedRanker(8, 0.5, 50_000, 200, 96)
+    ranker = EmbeddedRanker(8, 50_000, 200, 96)
     tree = demo_tree
     counts = np.zeros(tree.size, np.float32)
     counts[3] = 7
     rows = np.arange(tree.size, dtype=np.int32)
     event_scores = EventScores(counts, rows[:0], counts[:0])
-    with_events = ranker.scores(tree, Need(event_scores=event_scores), rows)
+    need = Need(event_scores=event_scores, rank_weights=RankWeights(popularity_weight=0.5))
+    with_events = ranker.scores(tree, need, rows)
     stated = tree.rows.popularity[: tree.size]
     assert with_events == pytest.approx(0.5 * np.log1p(stated + counts))
 
@@ -241,6 +265,9 @@ async def test_freshness_puts_the_newer_of_two_likes_first(demo):
     ]
     assert {item for item, _ in plain} == {"older", "newer", "undated"}
     assert fresh[0][0] == "newer"
+    asked_for = {"weights": {"freshness_weight": 5.0}}
+    again = await answers(recommender(demo, MemoryFeedback()), asked, **wish, **asked_for)
+    assert again[0] == fresh
 
 
 async def test_documents_of_a_user_go_with_the_user():
@@ -298,7 +325,7 @@ async def test_an_item_of_nobody_weighs_nothing(demo_tree):
         feedback = MemoryFeedback()
         for user in range(users):
             await feedback.record(visits(f"u{user}", one, other))
-        event_scores = await Signals(feedback, SIGNALS).of(tree, [one])
+        event_scores = await Signals(feedback, SIGNALS).of(tree, [one], WEIGHTS)
         assert event_scores is not None
         worth.append(float(event_scores.scores[0]) / Settings().cooccurrence_weight)
     assert worth[0] < 0.04
