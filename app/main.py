@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from fastapi import Depends, FastAPI
-from threadpoolctl import threadpool_limits
 
 from app import __version__, api
 from app.api.body_memory import LARGEST, BodyMemory
@@ -21,6 +20,7 @@ from app.curate.imports.uploads import remove_abandoned
 from app.embedders import EmbedderCache
 from app.examinations import keep_models_examined
 from app.settings import Settings
+from tree.blas import use_one_blas_thread
 from tree.errors import CatalogDeleted, CorruptSnapshot, EmbedderUnavailable
 from tree.node import Space
 from tree.worker import Background, SingleFlight
@@ -52,7 +52,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        threadpool_limits(1, "blas")  # scans have their own threads: more would compete for cores
+        use_one_blas_thread()  # scans have their own threads: more would compete for cores
         async with services(settings, lagged=metrics.lagged, times=times) as parts:
             await asyncio.to_thread(remove_abandoned, settings)
             if not checked:

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from tree.blas import use_one_blas_thread
 from tree.clustering import balanced_parts, packed_parts, unit
 from tree.edits import NodeSpec
 from tree.node import ROOT, TreeSettings
@@ -80,8 +80,8 @@ def grow(
     if levels is None:
         levels = settings.depth_limit(len(vectors))
     shaper = Shaper(vectors, Keys.of(keys), settings, names)
-    with threadpool_limits(limits=1):  # BLAS splits sums by thread count: not the same bits
-        return shaper.grow(Partition(np.arange(len(vectors)), depth, levels), progress)
+    use_one_blas_thread()
+    return shaper.grow(Partition(np.arange(len(vectors)), depth, levels), progress)
 
 
 def leaf_target(settings: TreeSettings) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from app.embedders.lexical import LexicalEmbedder
 from app.embedders.static_vectors import static_vectors
+from tree.blas import use_one_blas_thread
 from tree.errors import EmbedderUnusable
 from tree.node import Space
 from tree.passage import Passage, Text, passages_of, whole_texts
@@ -168,8 +169,6 @@ def _weights_and_axes(
     texts: Sequence[str],
 ) -> tuple[FloatArray, FloatArray]:
     """The weight of every token, and the main axes of the texts, whitened a little."""
-    from threadpoolctl import threadpool_limits
-
     model = static_vectors()
     counts = model.damped_counts(texts)
     present = np.bincount(counts.indices, minlength=len(model.table))
@@ -177,9 +176,9 @@ def _weights_and_axes(
     counts.data *= weights[counts.indices]
     if len(texts) < _AXES_TEXTS:
         return weights, np.eye(model.table.shape[1], MEANING, dtype=np.float32)
-    with threadpool_limits(limits=1):  # the same bits whatever the number of cores
-        vectors = unit_rows(counts @ model.table).astype(np.float64)
-        variances, axes = np.linalg.eigh(vectors.T @ vectors)
+    use_one_blas_thread()
+    vectors = unit_rows(counts @ model.table).astype(np.float64)
+    variances, axes = np.linalg.eigh(vectors.T @ vectors)
     best = np.argsort(-variances, kind="stable")[:MEANING]
     spread = np.sqrt(np.maximum(variances[best], variances[best[0]] * _LEAST_VARIANCE))
     whitened: FloatArray = (axes[:, best] * (spread / spread[0]) ** -_WHITENING).astype(np.float32)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tree.blas import use_one_blas_thread
 from tree.node import Space
 from tree.passage import Text, whole_texts
 from tree.vectors import DIMENSIONS, FloatArray, Int8Matrix, quantise
@@ -72,8 +73,6 @@ class LexicalEmbedder:
         `texts` may be a sample (see `fit_sample`). Deterministic in `texts` and `seed`. With fewer
         texts than dimensions the remaining components are left out.
         """
-        from threadpoolctl import threadpool_limits
-
         if not texts:
             return cls.unfitted(dimensions)
         randomized_svd = _randomized_svd()
@@ -84,8 +83,8 @@ class LexicalEmbedder:
         components = min(dimensions, min(weighted.shape) - 1, int((present > 0).sum()))
         if components < 1:
             return cls.unfitted(dimensions)
-        with threadpool_limits(limits=1):  # the same bits whatever the number of cores
-            _, values, basis = randomized_svd(weighted, components, n_iter=2, random_state=seed)
+        use_one_blas_thread()
+        _, values, basis = randomized_svd(weighted, components, n_iter=2, random_state=seed)
         kept = values > values[0] * 1e-4
         projection = np.zeros((_BUCKETS, dimensions), np.float32)
         projection[:, : kept.sum()] = basis[kept].T * values[kept] ** -_WHITENING

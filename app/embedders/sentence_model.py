@@ -33,14 +33,14 @@ class SentenceModel:
 
     def __init__(self, network: "SentenceTransformer") -> None:
         self._network = network
-        self._threads = ThreadpoolController()
+        self._threads = ThreadpoolController().select(user_api="openmp")
         self._turns = _Turns()  # its tokenizer is not thread-safe
 
     def vectors(self, texts: Sequence[str], timeout_s: float | None = None) -> FloatArray:  # noqa: ARG002
         """See TextModel. A call with few texts waits for one batch of another call, not for all."""
         rows = []
         for start in range(0, len(texts), _BATCH):
-            with self._turns.next(), self._threads.limit(limits=1, user_api="openmp"):
+            with self._turns.next(), self._threads.limit(limits=1):
                 batch = list(texts[start : start + _BATCH])
                 found = self._network.encode(batch, batch_size=_BATCH, show_progress_bar=False)
             rows.append(np.array(found, np.float32).reshape(len(batch), -1))

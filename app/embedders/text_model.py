@@ -14,6 +14,7 @@ import numpy.typing as npt
 from app.embedders.kept_vectors import SAME_MODEL
 from app.embedders.known_texts import TextModel, known_texts
 from app.embedders.lexical import LexicalEmbedder
+from tree.blas import use_one_blas_thread
 from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.node import Space
 from tree.passage import Text, whole_texts
@@ -227,6 +228,7 @@ def _axes(
     model: TextModel, texts: Sequence[str], width: int, dimensions: int, whitening: float
 ) -> npt.NDArray[np.float64]:
     """The main axes of some texts, scaled: float64[width, dimensions]."""
+    use_one_blas_thread()
     gram = np.zeros((width, width))
     for start in range(0, len(texts), _AT_ONCE):
         some = _unit(model.vectors(texts[start : start + _AT_ONCE])).astype(np.float64)

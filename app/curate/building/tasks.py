@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from app.curate.building.columns import ItemColumns
 from app.embedders import EmbedderCache
+from tree.blas import use_one_blas_thread
 from tree.build import Branch, Keys, Members, Partition, Shaper, common_names, leaf_members
 from tree.edits import NodeSpec
 from tree.item import normalise
@@ -24,8 +22,6 @@ from tree.vectors import Int8Matrix, centroids
 StoredRecords = dict[str, bytes]
 """Items as the store holds them, by id."""
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 _embedders = EmbedderCache(size=1)
 
 
@@ -51,17 +47,6 @@ class BuildContext:
         return Shaper(columns.vectors, self.keys, self.settings, self.names)
 
 
-def _on_one_thread(task: Callable[_P, _T]) -> Callable[_P, _T]:
-    """BLAS splits sums by its number of threads: not the same bits everywhere."""
-
-    @wraps(task)
-    def limited(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with threadpool_limits(limits=1):
-            return task(*args, **kwargs)
-
-    return limited
-
-
 def fit_space(sample: StoredRecords, population: int, settings: TreeSettings) -> Space:
     """The vector space of a catalogue, from some of its records."""
     passages = passages_of(sample)
@@ -83,7 +68,6 @@ def count_words(sample: StoredRecords) -> WordShares:
     return WordShares.counted(passage.whole for passage in passages_of(sample))
 
 
-@_on_one_thread
 def read(
     space: Space | None, labeller: Labeller, words: WordShares | None, records: StoredRecords
 ) -> ItemColumns:
@@ -91,6 +75,7 @@ def read(
 
     Raises CorruptSnapshot.
     """
+    use_one_blas_thread()
     items = [read_item(*record) for record in records.items()]
     vectors = np.zeros((0, 0), np.int8)
     if space is not None:
@@ -99,17 +84,17 @@ def read(
     return ItemColumns.of(items, vectors, labeller.count(map(label_text, items)), terms)
 
 
-@_on_one_thread
 def split(columns: ItemColumns, context: BuildContext, partition: Partition) -> list[Partition]:
     """See Shaper."""
+    use_one_blas_thread()
     return context.shaper(columns).split(partition)
 
 
-@_on_one_thread
 def grow(
     columns: ItemColumns, context: BuildContext, partition: Partition
 ) -> tuple[Branch, Int8Matrix]:
     """The node of a partition with all below it, and the centroids of its leaves."""
+    use_one_blas_thread()
     branch = context.shaper(columns).grow(partition)
     return branch, np.stack([centroids(columns.vectors[leaf]) for leaf in leaf_members(branch)])
 

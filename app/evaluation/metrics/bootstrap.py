@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.evaluation.blas import one_thread
 from app.evaluation.metrics.answers import Floats, Ints
+from tree.blas import use_one_blas_thread
 
 RESAMPLES = 1_000
 _CHUNK = 50
@@ -169,11 +169,11 @@ def compare(
         raise ValueError("only systems with the same cases can be compared")
     one, other = [first[name] for name in names], [second[name] for name in names]
     stacks = Stack(one), Stack(other)
-    with one_thread():
-        replicates = [
-            (stacks[0].replicates(weights), stacks[1].replicates(weights))
-            for weights in resamples_of(np.arange(cases) if users is None else users, seed, count)
-        ]
+    use_one_blas_thread()
+    replicates = [
+        (stacks[0].replicates(weights), stacks[1].replicates(weights))
+        for weights in resamples_of(np.arange(cases) if users is None else users, seed, count)
+    ]
     ours = np.concatenate([pair[0] for pair in replicates])
     theirs = np.concatenate([pair[1] for pair in replicates])
     return {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.evaluation.blas import one_thread
 from app.evaluation.case import Case
 from app.evaluation.metrics import accuracy, beyond
 from app.evaluation.metrics.answers import Answers, CatalogStatistics, Floats, Ints, item_pairs
@@ -22,6 +21,7 @@ from app.evaluation.metrics.bootstrap import (
     interval,
     resamples_of,
 )
+from tree.blas import use_one_blas_thread
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -163,8 +163,8 @@ class SystemMetrics:
         if not len(self.bucket):
             return Summary({}, {}, {})
         order, parts = _parted(self.bucket)
-        with one_thread():
-            return self._summed(order, parts, seed, count)
+        use_one_blas_thread()
+        return self._summed(order, parts, seed, count)
 
     def _summed(self, order: Ints, parts: Mapping[str, slice], seed: int, count: int) -> Summary:
         stack = Stack([mean.of_rows(order) for mean in self.means.values()])

@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from app.evaluation.blas import one_thread
 from app.evaluation.case import Query, Training
 from app.evaluation.protocols import training_share
+from tree.blas import use_one_blas_thread
 from tree.item import Item
 
 Scores = npt.NDArray[np.float32]
@@ -79,8 +79,8 @@ class ScoringBaseline(ABC):
         had = Counter(row for history in self._histories for row in set(history))
         self._counts = np.zeros(len(self._items), np.float32)
         self._counts[list(had)] = list(had.values())
-        with one_thread():
-            self.learn()
+        use_one_blas_thread()
+        self.learn()
         self._histories = []
 
     def _rank(self, queries: Sequence[Query], limit: int) -> list[list[str]]:
@@ -88,11 +88,11 @@ class ScoringBaseline(ABC):
             return [[] for _ in queries]
         step = max(1, _SCORES_AT_ONCE // len(self._items))
         answers: list[list[str]] = []
-        with one_thread():
-            for start in range(0, len(queries), step):
-                some = queries[start : start + step]
-                scored = zip(self.score(some), some, strict=True)
-                answers += [self._best(row, query, limit) for row, query in scored]
+        use_one_blas_thread()
+        for start in range(0, len(queries), step):
+            some = queries[start : start + step]
+            scored = zip(self.score(some), some, strict=True)
+            answers += [self._best(row, query, limit) for row, query in scored]
         return answers
 
     def _known(self, ids: Sequence[str]) -> list[int]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from app.curate.building import ListSource, build
 from app.embedders import DEFAULT_EMBEDDER, EmbedderCache
-from app.evaluation.blas import one_thread
 from app.evaluation.case import Query, Training
 from app.evaluation.dataset import DataError
 from app.evaluation.protocols import training_share
@@ -28,6 +27,7 @@ from app.storage.documents import MemoryDocuments
 from app.storage.feedback import MemoryFeedback
 from app.storage.keys import DocumentKind
 from prompts import Perspective
+from tree.blas import use_one_blas_thread
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.snapshot import SemanticTree
@@ -164,10 +164,10 @@ class ServiceSystem:
         """See System."""
         answers = []
         step = 16 * self._settings.llm_concurrency  # to bound the number of tasks
-        with one_thread():
-            for start in range(0, len(queries), step):
-                some = queries[start : start + step]
-                answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
+        use_one_blas_thread()
+        for start in range(0, len(queries), step):
+            some = queries[start : start + step]
+            answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
         return answers
 
     async def aclose(self) -> None:

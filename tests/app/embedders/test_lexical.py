@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from app.embedders import LexicalEmbedder, embedder_for, fit_sample
 from tree.errors import EmbedderUnusable
@@ -130,6 +132,13 @@ def test_another_process_gets_the_same_bits():
         env=os.environ | {"PYTHONHASHSEED": "4", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ROOT},
     )
     assert other.stdout == LexicalEmbedder.fit(TEXTS).encode(TEXTS).tobytes()
+
+
+def test_another_thread_gets_the_same_bits():
+    """A limit that a thread has set, as the service's did, keeps all others from setting one."""
+    expected = LexicalEmbedder.fit(TEXTS).space
+    with threadpool_limits(2, "blas"), ThreadPoolExecutor(1) as others:
+        assert others.submit(LexicalEmbedder.fit, TEXTS).result().space == expected
 
 
 @pytest.mark.parametrize(
