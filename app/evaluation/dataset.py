@@ -1,13 +1,12 @@
 """`Dataset`: a catalogue and the events of its users, in one form for all file formats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from app.data_files.files import DataError, Skipped
 from tree.item import Item
 
-
-class DataError(Exception):
-    """A file cannot be used. The message names the file, the line and what was expected."""
+__all__ = ["DataError", "Dataset", "DatasetUser", "Impression", "Skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +28,6 @@ class DatasetUser:
     profile: str = ""  # a sentence about the user, if the data have one
     impressions: tuple[Impression, ...] = ()
     candidates: tuple[str, ...] = ()  # items to rank, if the data set states them
-
-
-@dataclass(slots=True)
-class Skipped:
-    """Rows that were left out: their number for each reason, and the place of the first."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
-
-    def add(self, reason: str, where: str) -> None:
-        """Count one; `where` is `file:line`."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.first.setdefault(reason, where)
-
-    def include(self, other: "Skipped") -> None:
-        """Add the rows of another file."""
-        for reason, count in other.counts.items():
-            self.counts[reason] = self.counts.get(reason, 0) + count
-            self.first.setdefault(reason, other.first[reason])
 
 
 @dataclass(frozen=True, slots=True)

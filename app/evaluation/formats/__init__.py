@@ -6,11 +6,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.data_files.files import FileLoad, Progress
 from app.evaluation.choices import DataFormat
 from app.evaluation.dataset import DataError, Dataset, Skipped
 from app.evaluation.formats import amazon, json_lines, mind, movielens
-from app.evaluation.formats.data_files import DatasetLoad, Progress
-from app.evaluation.formats.recognition import Role, chosen_files
+from app.evaluation.formats.recognition import Role, chosen_files, resemblance
 
 __all__ = ["DataFormat", "Progress", "load"]
 
@@ -40,7 +40,8 @@ def load(
     """
     paths = [path] if isinstance(path, Path) else list(path)
     kind, files = chosen_files(paths, format)
-    loading = DatasetLoad([each for role in files.values() for each in role], on_progress)
+    paths_read = [each for role in files.values() for each in role]
+    loading = FileLoad(paths_read, on_progress, resemblance)
     items, users = _READ_BY_FORMAT[kind](files, loading, min_rating)
     first = paths[0].resolve()
     name = first.name if first.is_dir() else first.parent.name

@@ -19,11 +19,12 @@ import warnings
 
 import msgspec
 
+from app.data_files.event_rows import EventRow, event_rows
+from app.data_files.files import DataFile, FileLoad
+from app.data_files.objects import decoded, mismatch
 from app.evaluation.dataset import DatasetUser
-from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
-from app.evaluation.formats.data_files import DataFile, DatasetLoad
-from app.evaluation.formats.histories import LOW_RATING, EventLog, seconds
-from app.evaluation.formats.objects import decoded, mismatch
+from app.evaluation.formats.catalogue import Catalogue
+from app.evaluation.formats.histories import EventLog
 from app.evaluation.formats.recognition import Files, Role
 from tree.item import Item
 
@@ -31,19 +32,6 @@ _LONGEST_TEXT = 5_000
 _MOST_CATEGORIES = 16
 _TAG = re.compile(r"<[^<>]{0,1000}>")
 _PAGE_SOURCE = "getTime"  # some titles of 2018 are scripts of the original web page
-
-_RENAMED = {"reviewer": "reviewerID", "seconds": "unixReviewTime"}
-
-
-class _Review(msgspec.Struct, rename=_RENAMED):
-    reviewer: str = ""
-    user_id: str = ""
-    asin: str = ""
-    parent_asin: str = ""
-    overall: float | None = None
-    rating: float | None = None
-    seconds: float | None = None
-    timestamp: float | None = None
 
 
 class _Meta(msgspec.Struct):
@@ -60,12 +48,11 @@ class _Meta(msgspec.Struct):
     store: str | None = None
 
 
-_review = msgspec.json.Decoder(_Review)
 _json_meta = msgspec.json.Decoder(_Meta)
 
 
 def read(
-    files: Files, loading: DatasetLoad, min_rating: float | None
+    files: Files, loading: FileLoad, min_rating: float | None
 ) -> tuple[list[Item], list[DatasetUser]]:
     """See `formats.load`."""
     catalogue = Catalogue()
@@ -80,31 +67,16 @@ def read(
                     catalogue.add(file, _item(meta, domain))
     log = EventLog(catalogue)
     for path in files[Role.EVENTS]:
-        file = loading.open(path, 'a review per line, {"reviewerID" or "user_id": …, "asin": …}')
-        for row in file.rows():
-            review = decoded(_review, row, file)
-            if review is not None:
-                _add(review, file, catalogue, log, min_rating)
+        file = loading.open(
+            path,
+            'a review per line, {"reviewerID" or "user_id": …, "asin": …}',
+            skip_undecodable=True,
+        )
+        for event in event_rows(file):
+            if not isinstance(event, EventRow):
+                raise file.unusable("a whole history")
+            log.add_row(event, file, min_rating)
     return catalogue.items, log.users()
-
-
-def _add(
-    review: _Review, file: DataFile, catalogue: Catalogue, log: EventLog, min_rating: float | None
-) -> None:
-    user = review.reviewer or review.user_id
-    item = review.parent_asin or review.asin
-    rating = review.rating if review.overall is None else review.overall
-    time = review.timestamp if review.seconds is None else review.seconds
-    if not user or not item or time is None:
-        file.malformed("a review without user, item or time")
-        return
-    position = catalogue.positions.get(item)
-    if position is None:
-        file.leave_out(UNKNOWN)
-    elif min_rating is not None and (rating is None or rating < min_rating):
-        file.leave_out(LOW_RATING)
-    else:
-        log.add(user, position, seconds(time))
 
 
 def _meta(row: bytes, file: DataFile) -> _Meta | None:
@@ -113,7 +85,7 @@ def _meta(row: bytes, file: DataFile) -> _Meta | None:
     try:
         return msgspec.convert(ast.literal_eval(row.decode()), _Meta)
     except UnicodeDecodeError as error:
-        raise file.undecodable(error) from error
+        file.undecodable(error)
     except msgspec.ValidationError as error:
         file.malformed(mismatch(error))
     except (ValueError, SyntaxError, RecursionError, MemoryError):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from app.evaluation.formats.data_files import DataFile
+from app.data_files.files import DataFile
 from tree.item import Item
 
 DUPLICATE = "item id seen before"

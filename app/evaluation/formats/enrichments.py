@@ -5,9 +5,10 @@ from pathlib import Path
 
 import msgspec
 
+from app.data_files.files import FileLoad
+from app.data_files.objects import decoded
 from app.evaluation.dataset import DataError, Dataset
-from app.evaluation.formats.data_files import DatasetLoad
-from app.evaluation.formats.objects import decoded
+from app.evaluation.formats.recognition import resemblance
 from tree.item_line import InvalidLine, ItemLine, line_text
 
 _EXPECTED = 'a line of an item per row, {"item_id": …, "text": …}'
@@ -23,7 +24,7 @@ def with_enrichments(data: Dataset, path: Path) -> Dataset:
 
     Malformed rows, and rows of other items, are left out and counted. Raises DataError.
     """
-    loading = DatasetLoad([path])
+    loading = FileLoad([path], resemblance=resemblance)
     file = loading.open(path, _EXPECTED)
     known = {item.id for item in data.items}
     lines: dict[str, ItemLine] = {}

@@ -1,38 +1,19 @@
 """Users made from files: from single events, or from rows with whole histories."""
 
-import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 
+from app.data_files.event_rows import EventRow, HistoryRow
+from app.data_files.files import DataFile
 from app.evaluation.dataset import DatasetUser, Impression, Skipped
-from app.evaluation.formats.catalogue import Catalogue
+from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
 
 LOW_RATING = "event below the lowest rating"
 NO_EVENT = "user with no event of an item in the catalogue"
-
-_MILLISECONDS = 1e11  # larger numbers are milliseconds; as seconds, this is the year 5138
-
-
-def seconds(value: float | str) -> float:
-    """Seconds since the epoch, from a number (seconds or milliseconds) or a text.
-
-    A text is ISO 8601 or like "11/13/2019 5:53:12 AM" (MIND); without a time zone it is UTC.
-    Raises ValueError.
-    """
-    if isinstance(value, str):
-        if "/" in value:
-            time = datetime.strptime(value, "%m/%d/%Y %I:%M:%S %p").replace(tzinfo=UTC)
-        else:
-            time = datetime.fromisoformat(value)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value / 1_000 if abs(value) > _MILLISECONDS else float(value)
 
 
 class EventLog:
@@ -40,6 +21,7 @@ class EventLog:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._ids = [item.id for item in catalogue.items]
+        self._positions = catalogue.positions
         self._users: dict[str, int] = {}
         self._user_numbers = array("q")
         self._item_positions = array("q")
@@ -50,6 +32,18 @@ class EventLog:
         self._user_numbers.append(self._users.setdefault(user, len(self._users)))
         self._item_positions.append(item)
         self._times.append(time)
+
+    def add_row(self, row: EventRow, file: DataFile, min_rating: float | None) -> None:
+        """One event, unless its item is unknown or its rating too low, which is counted."""
+        position = self._positions.get(row.item_id)
+        if position is None:
+            file.leave_out(UNKNOWN)
+        elif min_rating is not None and (row.rating is None or row.rating < min_rating):
+            file.leave_out(LOW_RATING)
+        elif row.at is None:
+            file.malformed("at: missing")
+        else:
+            self.add(row.user_id, position, row.at)
 
     def users(self) -> list[DatasetUser]:
         """The users by their first event; events of the same second in the order of the files."""
@@ -87,6 +81,30 @@ class UserRow:
     impressions: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = ()  # shown, chosen
     profile: str = ""
     candidates: tuple[str, ...] = ()
+
+
+def user_row(
+    row: HistoryRow, catalogue: Catalogue, file: DataFile, min_rating: float | None = None
+) -> UserRow:
+    """The row with the items that the catalogue knows, without low ratings; both are counted."""
+    ids, times = row.history, row.times
+    if min_rating is not None:
+        kept = [at for at, rating in enumerate(row.ratings) if rating >= min_rating]
+        for _ in range(len(ids) - len(kept)):
+            file.leave_out(LOW_RATING)
+        ids, times = tuple(ids[at] for at in kept), tuple(times[at] for at in kept if times)
+    shown = [
+        catalogue.seen([each for each, _ in one], [each for each, chosen in one if chosen], file)
+        for one in row.impressions
+    ]
+    return UserRow(
+        tuple(catalogue.known(ids, file)),
+        tuple(at for each, at in zip(ids, times, strict=False) if each in catalogue.positions),
+        row.time,
+        tuple(each for each in shown if each[0]),
+        row.profile,
+        tuple(catalogue.known(row.candidates, file)),
+    )
 
 
 class RowLog:

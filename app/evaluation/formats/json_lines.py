@@ -1,46 +1,29 @@
-"""The plain format, JSON Lines: `items.jsonl` and `histories.jsonl`.
+"""The plain format: `items.jsonl`, and `histories.jsonl` or `events` (JSON Lines, CSV, TSV).
 
 An item is a row as in an import: `id`, `title` and other fields of `Item`; unknown fields are
 ignored. A history is `{"user_id", "history"}`: item ids, oldest first. Optional fields:
 `timestamps` and `ratings` (one per event), `time` (of the row), `impression` (a list of
 `[id, 0 or 1]`), `impressions` (a list of such lists), `candidates` and `profile` (a sentence).
-Ids may be numbers.
+Events are a row each; see `app.data_files.columns` for the names of columns. Ids may be numbers.
 """
 
 import msgspec
 
+from app.data_files.event_rows import EventRow, HistoryRow, event_rows
+from app.data_files.files import DataFile, FileLoad
+from app.data_files.objects import decoded
 from app.evaluation.dataset import DatasetUser
 from app.evaluation.formats.catalogue import Catalogue
-from app.evaluation.formats.data_files import DataFile, DatasetLoad
-from app.evaluation.formats.histories import LOW_RATING, RowLog, UserRow, seconds
-from app.evaluation.formats.objects import decoded
+from app.evaluation.formats.histories import RowLog, user_row
 from app.evaluation.formats.recognition import Files, Role
 from tree.item import Item
 
-_Id = str | int
-_Shown = list[tuple[_Id, int]]
-_Time = float | str
-
-
-class _HistoryLine(msgspec.Struct):
-    user_id: _Id
-    history: list[_Id]
-    timestamps: list[_Time] | None = None
-    ratings: list[float] | None = None
-    time: _Time | None = None
-    impression: _Shown | None = None
-    impressions: list[_Shown] | None = None
-    candidates: list[_Id] | None = None
-    profile: str | None = None
-
-
-_line = msgspec.json.Decoder(_HistoryLine)
 _object = msgspec.json.Decoder(dict[str, object])
 _ITEM_FIELDS = frozenset(Item.model_fields)
 
 
 def read(
-    files: Files, loading: DatasetLoad, min_rating: float | None
+    files: Files, loading: FileLoad, min_rating: float | None
 ) -> tuple[list[Item], list[DatasetUser]]:
     """See `formats.load`."""
     catalogue = Catalogue()
@@ -52,11 +35,11 @@ def read(
                 catalogue.add(file, _item(fields))
     log = RowLog()
     for path in files[Role.EVENTS]:
-        file = loading.open(path, 'a user per line, {"user_id": …, "history": [item ids]}')
-        for row in file.rows():
-            line = decoded(_line, row, file)
-            if line is not None:
-                _add(line, file, catalogue, log, min_rating)
+        file = loading.open(
+            path, 'a user per line, {"user_id": …, "history": [item ids]}', skip_undecodable=True
+        )
+        for event in event_rows(file):
+            _add(event, file, catalogue, log, min_rating)
     return catalogue.items, log.users(loading.skipped)
 
 
@@ -67,43 +50,21 @@ def _item(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _add(
-    line: _HistoryLine, file: DataFile, catalogue: Catalogue, log: RowLog, min_rating: float | None
+    row: EventRow | HistoryRow,
+    file: DataFile,
+    catalogue: Catalogue,
+    log: RowLog,
+    min_rating: float | None,
 ) -> None:
-    for values, name in ((line.timestamps, "timestamps"), (line.ratings, "ratings")):
-        if values is not None and len(values) != len(line.history):
-            file.malformed(f"the number of {name} is not that of events in history")
-            return
-    if min_rating is not None and line.ratings is None:
+    history = row if isinstance(row, HistoryRow) else _history_of(row)
+    if min_rating is not None and not history.ratings:
         file.malformed("no ratings, which a lowest rating needs")
         return
-    try:
-        stamps = [seconds(value) for value in line.timestamps or ()]
-        time = None if line.time is None else seconds(line.time)
-    except ValueError:
-        file.malformed("a time that is neither seconds since the epoch nor ISO 8601")
-        return
-    ids = [str(each) for each in line.history]
-    if min_rating is not None and line.ratings is not None:
-        kept = [at for at, rating in enumerate(line.ratings) if rating >= min_rating]
-        for _ in range(len(ids) - len(kept)):
-            file.leave_out(LOW_RATING)
-        ids, stamps = [ids[at] for at in kept], [stamps[at] for at in kept if stamps]
-    times = [stamp for each, stamp in zip(ids, stamps, strict=False) if each in catalogue.positions]
-    lists = [line.impression] if line.impression else []
-    shown = [_seen(each, file, catalogue) for each in [*lists, *(line.impressions or ())]]
-    row = UserRow(
-        tuple(catalogue.known(ids, file)),
-        tuple(times),
-        time,
-        tuple(each for each in shown if each[0]),
-        line.profile or "",
-        tuple(catalogue.known([str(each) for each in line.candidates or ()], file)),
-    )
-    log.add(str(line.user_id), row, file.place)
+    log.add(row.user_id, user_row(history, catalogue, file, min_rating), file.place)
 
 
-def _seen(
-    shown: _Shown, file: DataFile, catalogue: Catalogue
-) -> tuple[tuple[str, ...], frozenset[str]]:
-    chosen = [str(each) for each, label in shown if label]
-    return catalogue.seen([str(each) for each, _ in shown], chosen, file)
+def _history_of(row: EventRow) -> HistoryRow:
+    """The event as a history of one item."""
+    times = () if row.at is None else (row.at,)
+    ratings = () if row.rating is None else (row.rating,)
+    return HistoryRow(row.user_id, (row.item_id,), times, ratings, time=row.at)

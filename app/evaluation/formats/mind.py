@@ -7,10 +7,11 @@ entities that the news are linked to.
 
 import msgspec
 
+from app.data_files.event_rows import behaviour_row
+from app.data_files.files import DataFile, FileLoad
 from app.evaluation.dataset import DataError, DatasetUser
 from app.evaluation.formats.catalogue import Catalogue
-from app.evaluation.formats.data_files import DataFile, DatasetLoad
-from app.evaluation.formats.histories import RowLog, UserRow, seconds
+from app.evaluation.formats.histories import RowLog, user_row
 from app.evaluation.formats.recognition import Files, Role
 from tree.item import Item
 
@@ -25,7 +26,7 @@ _entities = msgspec.json.Decoder(list[_Entity])
 
 
 def read(
-    files: Files, loading: DatasetLoad, min_rating: float | None
+    files: Files, loading: FileLoad, min_rating: float | None
 ) -> tuple[list[Item], list[DatasetUser]]:
     """See `formats.load`."""
     if min_rating is not None:
@@ -39,7 +40,9 @@ def read(
     for path in files[Role.EVENTS]:
         file = loading.open(path, "5 columns, tabs between: id, user, time, history, impressions")
         for text in file.texts():
-            _add_behaviour(text.split("\t"), file, catalogue, log)
+            row = behaviour_row(text, file)
+            if row is not None:
+                log.add(row.user_id, user_row(row, catalogue, file), file.place)
     return catalogue.items, log.users(loading.skipped)
 
 
@@ -70,23 +73,3 @@ def _labels(cell: str) -> list[str]:
         return [entity.Label for entity in _entities.decode(cell) if entity.Label.strip()]
     except (msgspec.DecodeError, UnicodeError):
         return []
-
-
-def _add_behaviour(cells: list[str], file: DataFile, catalogue: Catalogue, log: RowLog) -> None:
-    if len(cells) != 5:
-        file.malformed("not 5 columns")
-        return
-    _, user, written, history, shown = cells
-    try:
-        time = seconds(written)
-    except ValueError:
-        file.malformed("a time that is not like 11/13/2019 5:53:12 AM")
-        return
-    labelled = shown.split()
-    if not all(each.endswith(("-0", "-1")) for each in labelled):
-        file.leave_out("impression without labels")  # the test part of MIND has none
-        labelled = []
-    chosen = [each[:-2] for each in labelled if each.endswith("-1")]
-    seen = catalogue.seen([each[:-2] for each in labelled], chosen, file)
-    known = tuple(catalogue.known(history.split(), file))
-    log.add(user, UserRow(known, (), time, (seen,) if seen[0] else ()), file.place)

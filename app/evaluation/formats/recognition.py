@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from app.data_files.files import lines_of
 from app.evaluation.choices import DataFormat
 from app.evaluation.dataset import DataError
-from app.evaluation.formats.data_files import lines_of
 
 
 class Role(StrEnum):
@@ -23,6 +23,7 @@ class Role(StrEnum):
     ITEMS = "items"
     EVENTS = "events"
     TAGS = "tags"
+    USERS = "users"  # facts of users, which are not used
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ _DISPLAY_NAMES = {
     DataFormat.MOVIELENS: "MovieLens",
 }
 _FILE_NAMES = {
-    DataFormat.PLAIN: "items.jsonl and histories.jsonl",
+    DataFormat.PLAIN: "items.jsonl and histories.jsonl or events (.jsonl, .csv, .tsv)",
     DataFormat.MIND: "news.tsv and behaviors.tsv",
     DataFormat.AMAZON: "meta_X.json and reviews_X.json (2014), X.json (2018), or .jsonl (2023)",
     DataFormat.MOVIELENS: "movies and ratings, as .csv or .dat",
@@ -53,6 +54,7 @@ _FILE_NAMES = {
 _NAME_PATTERNS = (
     (r"items\.jsonl?", Kind(DataFormat.PLAIN, Role.ITEMS)),
     (r"histories\.jsonl?", Kind(DataFormat.PLAIN, Role.EVENTS)),
+    (r"events\.(jsonl?|csv|tsv)", Kind(DataFormat.PLAIN, Role.EVENTS)),
     (r"news\.tsv", Kind(DataFormat.MIND, Role.ITEMS)),
     (r"behaviors\.tsv", Kind(DataFormat.MIND, Role.EVENTS)),
     (r"meta_.+\.jsonl?", Kind(DataFormat.AMAZON, Role.ITEMS)),
@@ -60,6 +62,7 @@ _NAME_PATTERNS = (
     (r"movies\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
     (r"ratings\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.EVENTS)),
     (r"tags\.(dat|csv)", Kind(DataFormat.MOVIELENS, Role.TAGS)),
+    (r"users\.dat", Kind(DataFormat.MOVIELENS, Role.USERS)),
 )
 _ROW_PATTERNS = (  # for rows that are not JSON; the first match counts
     (r"movieId,title,.*", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
@@ -67,6 +70,7 @@ _ROW_PATTERNS = (  # for rows that are not JSON; the first match counts
     (r"userId,movieId,tag.*", Kind(DataFormat.MOVIELENS, Role.TAGS)),
     (r"\d+::\d+::[\d.]+::\d+", Kind(DataFormat.MOVIELENS, Role.EVENTS)),
     (r"\d+::\d+::.*::\d+", Kind(DataFormat.MOVIELENS, Role.TAGS)),
+    (r"\d+::[A-Z]::\d+::\d+::[^:]+", Kind(DataFormat.MOVIELENS, Role.USERS)),
     (r"\d+::.+::.+", Kind(DataFormat.MOVIELENS, Role.ITEMS)),
     (r"N\d+(\t[^\t]*){7}", Kind(DataFormat.MIND, Role.ITEMS)),
     (r"[^\t]+\t[^\t]+\t\d+/\d+/\d{4} [^\t]*(\t[^\t]*){2}", Kind(DataFormat.MIND, Role.EVENTS)),

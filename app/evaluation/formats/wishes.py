@@ -8,9 +8,10 @@ from typing import Annotated
 
 import msgspec
 
+from app.data_files.files import FileLoad
+from app.data_files.objects import decoded
 from app.evaluation.dataset import DataError, Skipped
-from app.evaluation.formats.data_files import DatasetLoad
-from app.evaluation.formats.objects import decoded
+from app.evaluation.formats.recognition import resemblance
 
 _Id = str | int
 _Words = Annotated[str, msgspec.Meta(max_length=4_000, pattern=r"\S")]  # as a request takes them
@@ -53,7 +54,7 @@ def read_wishes(path: Path) -> Wishes:
 
     Raises DataError.
     """
-    loading = DatasetLoad([path])
+    loading = FileLoad([path], resemblance=resemblance)
     file = loading.open(path, WISH)
     found = []
     for row in file.rows():
@@ -74,7 +75,7 @@ def read_ids(path: Path) -> tuple[frozenset[str], dict[str, str]]:
 
     A line is an id, or an object with an `item_id`. Raises DataError for a line that is neither.
     """
-    loading = DatasetLoad([path])
+    loading = FileLoad([path], resemblance=resemblance)
     file = loading.open(path, 'an item id per line, or {"item_id": …}')
     ids = set()
     for row in file.rows():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.data_files import seconds
 from app.evaluation.dataset import DataError, Impression
 from app.evaluation.formats import DataFormat, load
-from app.evaluation.formats.histories import seconds
 from tests.app.evaluation.support import (
     HISTORY,
     ITEMS,
@@ -91,6 +91,24 @@ def test_plain_impressions_and_rows_that_repeat_a_history(write: Write) -> None:
     )
     assert user.candidates == ("c", "d")
     assert sum(data.skipped.counts.values()) == 2
+
+
+def test_plain_events_of_a_table(write: Write) -> None:
+    write("items.jsonl", lines(item("1"), item("2"), item("3")))
+    folder = write(
+        "events.csv",
+        b"User ID;Product-ID;Date;rating\nu;2;2020-01-02;5\nu;1;2020-01-01;3\nu;9;2020-01-01;3\n"
+        b"v;3;1577836800000;1\nv;3;1577836800000000;1\n",
+    )
+    data = load(folder)
+    assert histories(data) == {"u": ("1", "2"), "v": ("3",)}
+    assert data.users[1].times == (seconds("2020-01-01"),)
+    assert data.skipped.first == {
+        "event of an item that the catalogue lacks": "events.csv:4",
+        "at: microseconds or a smaller unit: expected seconds or milliseconds since 1970, or ISO "
+        "8601": "events.csv:6",
+    }
+    assert histories(load(folder, min_rating=4)) == {"u": ("2",)}
 
 
 # MIND
@@ -183,7 +201,7 @@ def test_amazon_2018(write: Write) -> None:
         ((), "F"),
     ]
     assert histories(data) == {"U": ("A3", "A1")}
-    assert data.skipped.counts["a review without user, item or time"] == 1
+    assert data.skipped.counts["item_id: missing"] == 1
 
 
 def test_amazon_2023_and_users_of_two_categories(write: Write) -> None:
@@ -265,11 +283,20 @@ def test_movielens_csv(write: Write) -> None:
 def test_movielens_dat(write: Write, encoding: str) -> None:
     movies = "1::Cité des enfants perdus, La (1995)::Sci-Fi\n2::Heat (1995)::Action|Crime\n"
     write("movies.dat", movies.encode(encoding))
+    write("users.dat", b"1::F::1::10::48067\n2::M::56::16::70072\n")
     folder = write("ratings.dat", b"1::2::5::978300760\n1::1::3::978300761\n")
     data = load(folder)
     assert data.items[0].title == "Cité des enfants perdus, La (1995)"
     assert histories(data) == {"1": ("2", "1")}
     assert data.users[0].times == (978300760, 978300761)
+
+
+def test_movielens_columns_in_another_order(write: Write) -> None:
+    write("movies.csv", b"title,movieId,year,genres\nHeat (1995),2,1995,Drama\n")
+    folder = write("ratings.csv", b"timestamp,user,movieId,rating,note\n20,1,2,4.0,x\n")
+    data = load(folder)
+    assert (data.items[0].title, histories(data)) == ("Heat (1995)", {"1": ("2",)})
+    assert data.users[0].times == (20,)
 
 
 # detection

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.evaluation.formats.data_files import DataFile
+from app.data_files.files import DataFile
 
 _Value = TypeVar("_Value")
 
@@ -15,7 +15,7 @@ def decoded(decoder: "msgspec.json.Decoder[_Value]", row: bytes, file: DataFile)
     try:
         return decoder.decode(row)
     except UnicodeDecodeError as error:
-        raise file.undecodable(error) from error
+        file.undecodable(error)
     except msgspec.ValidationError as error:
         file.malformed(mismatch(error))
     except (msgspec.DecodeError, RecursionError):

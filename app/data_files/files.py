@@ -7,11 +7,11 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.evaluation.dataset import DataError, Skipped
-
 Progress = Callable[[int, int], None]  # bytes read so far, bytes in total
+Resemblance = Callable[[Path], object]  # what a file looks like, as words; None for unknown ones
 
 _GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -21,13 +21,42 @@ _WRONG_FORMAT = 100  # after so many malformed rows and no good one, the file is
 _STEP = 1 << 20
 
 
-class DatasetLoad:
-    """One load of a data set: its progress, skipped rows and checksums."""
+class DataError(Exception):
+    """A file cannot be used. The message names the file, the line and what was expected."""
 
-    def __init__(self, paths: Sequence[Path], on_progress: Progress | None = None) -> None:
+
+@dataclass(slots=True)
+class Skipped:
+    """Rows that were left out: their number for each reason, and the place of the first."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, where: str) -> None:
+        """Count one; `where` is `file:line`."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+    def include(self, other: "Skipped") -> None:
+        """Add the rows of another file."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            self.first.setdefault(reason, other.first[reason])
+
+
+class FileLoad:
+    """One load of some files: its progress, skipped rows and checksums."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        on_progress: Progress | None = None,
+        resemblance: Resemblance | None = None,
+    ) -> None:
         self.skipped = Skipped()
         self.checksums: dict[str, str] = {}
         self._on_progress = on_progress
+        self._resemblance = resemblance
         self._done = self._shown = 0
         try:
             self._total = sum(path.stat().st_size for path in paths)
@@ -39,9 +68,17 @@ class DatasetLoad:
             for path in paths
         }
 
-    def open(self, path: Path, expected: str) -> "DataFile":
-        """One of the files; error messages say that a row should be `expected`."""
-        return DataFile(path, self._names[path], expected, self)
+    def open(self, path: Path, expected: str, *, skip_undecodable: bool = False) -> "DataFile":
+        """One of the files; error messages say that a row should be `expected`.
+
+        A row that is not UTF-8 is an error for the whole file, or is left out and counted.
+        """
+        return DataFile(path, self._names[path], expected, self, skip_undecodable=skip_undecodable)
+
+    def resemblance_of(self, path: Path) -> str:
+        """A sentence about what a file looks like; empty when nothing is known."""
+        seen = self._resemblance(path) if self._resemblance else None
+        return f" It looks like {seen}." if seen else ""
 
     def advance(self, count: int) -> None:
         """Count bytes that were read, and report them every MiB."""
@@ -54,13 +91,22 @@ class DatasetLoad:
 class DataFile:
     """One file. `line` is the number of the current line, from 1."""
 
-    def __init__(self, path: Path, name: str, expected: str, loading: DatasetLoad) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        expected: str,
+        loading: FileLoad,
+        *,
+        skip_undecodable: bool = False,
+    ) -> None:
         self.line = 0
         self.name = name
         self._path = path
         self._expected = expected
         self._reading = loading
-        self._rows = self._malformed = 0
+        self._skip_undecodable = skip_undecodable
+        self._rows = self._headers = self._malformed = 0
         self._first = ""
 
     @property
@@ -81,21 +127,31 @@ class DataFile:
             if row.strip():
                 self._rows += 1
                 yield row
-                if self._malformed == self._rows >= _WRONG_FORMAT:
+                if self._malformed == self._rows - self._headers >= _WRONG_FORMAT:
                     break
         if self._rows == 0:
             raise DataError(f"{self.name}:1: the file is empty; expected {self._expected}.")
-        if self._malformed == self._rows:
+        if self._malformed and self._malformed == self._rows - self._headers:
             raise DataError(f"{self._first}; expected {self._expected}.{self._resemblance()}")
 
+    def header(self) -> None:
+        """The current row is a header: it is none of the rows that may be malformed."""
+        self._headers += 1
+
     def texts(self) -> Iterator[str]:
-        """The rows as text. Raises DataError where a row is not UTF-8."""
+        """The rows as text; see `text`."""
         for row in self.rows():
-            try:
-                text = row.decode()
-            except UnicodeDecodeError as error:
-                raise self.undecodable(error) from error
-            yield text
+            text = self.text(row)
+            if text is not None:
+                yield text
+
+    def text(self, row: bytes) -> str | None:
+        """The current row as text; None where it is not UTF-8. Raises DataError, see `open`."""
+        try:
+            return row.decode()
+        except UnicodeDecodeError as error:
+            self.undecodable(error)
+            return None
 
     def malformed(self, reason: str) -> None:
         """Leave out and count the current row, because it is malformed."""
@@ -107,12 +163,15 @@ class DataFile:
         """Count a well-formed part of the current row that is not used."""
         self._reading.skipped.add(reason, self.place)
 
-    def undecodable(self, error: UnicodeDecodeError) -> DataError:
-        """An error for a row that is not UTF-8."""
+    def undecodable(self, error: UnicodeDecodeError) -> None:
+        """Leave out and count the current row, which is not UTF-8. Raises DataError, see `open`."""
+        if self._skip_undecodable:
+            self.malformed("not UTF-8")
+            return
         byte = error.object[error.start]
-        return DataError(
+        raise DataError(
             f"{self.place}: byte 0x{byte:02x} is not UTF-8; expected {self._expected}, in UTF-8."
-        )
+        ) from error
 
     def unusable(self, reason: str) -> DataError:
         """An error for the whole file, because of its current row."""
@@ -126,10 +185,7 @@ class DataFile:
         return line.removeprefix(_UTF8_MARK)
 
     def _resemblance(self) -> str:
-        from app.evaluation.formats.recognition import resemblance
-
-        seen = resemblance(self._path)
-        return f" It looks like {seen}." if seen else ""
+        return self._reading.resemblance_of(self._path)
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -176,7 +232,7 @@ def lines_of(file: io.RawIOBase) -> Generator[bytes, None, None]:
 class _CountedFile(io.RawIOBase):
     """A file that hashes its bytes and reports progress while it is read."""
 
-    def __init__(self, file: io.RawIOBase, loading: DatasetLoad) -> None:
+    def __init__(self, file: io.RawIOBase, loading: FileLoad) -> None:
         self._file = file
         self._reading = loading
         self._hash = hashlib.sha256()
