@@ -1,10 +1,11 @@
 """`Catalog`: one catalogue that is served, with the parts that work on it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.catalog_settings import CatalogSettings
 from app.curate import Curator
+from app.event_types import EventRules
 from app.recommend import Recommender
 from app.signals import erase
 from app.storage.documents import Documents
@@ -26,6 +27,12 @@ class Catalog:
     recommender: Recommender
     feedback: Feedback
     documents: Documents
+    events_per_user_day: int | None  # of one user that count; None for any number
+
+    @property
+    def event_rules(self) -> EventRules:
+        """How events count that anybody may have sent."""
+        return replace(self.settings.event_rules, most_per_day=self.events_per_user_day)
 
     def settings_of(self, tree: SemanticTree) -> CatalogSettings:
         """The settings with a tree of this catalogue: a rebuild may have changed the embedder."""

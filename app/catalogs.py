@@ -30,7 +30,8 @@ from app.registry import (
     check_name,
 )
 from app.settings import Settings
-from app.storage.feedback import Feedback, MemoryFeedback
+from app.storage.feedback import Feedback
+from app.storage.memory_feedback import MemoryFeedback
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
 from tree.store.protocol import TreeStore
@@ -388,6 +389,7 @@ class Catalogs:
             ),
             feedback,
             self.registry.documents,
+            self._settings.events_per_user_day or None,
         )
 
 

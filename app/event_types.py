@@ -58,10 +58,5 @@ class EventRules:
         """The type of that name; one that is not known any more says nothing."""
         return self.types.get(name, _UNKNOWN)
 
-    def is_stronger(self, name: str, than: str) -> bool:
-        """Whether a later event of type `name` says more of its item than an earlier one.
 
-        One that hides beats one that does not; then the weight decides, whatever its sign.
-        """
-        new, old = self.of(name), self.of(than)
-        return (new.hides, abs(new.weight)) >= (old.hides, abs(old.weight))
+DEFAULT_RULES = EventRules()

@@ -21,12 +21,13 @@ from app.environment import (
     endpoint_key,
     with_key_from_file,
 )
+from app.event_settings import EventSettings
 from app.model_settings import ModelSettings
 from app.price_settings import PriceSettings
 from app.ranking_settings import RankingSettings
 
 
-class Settings(RankingSettings, EnrichmentSettings, ModelSettings, PriceSettings):
+class Settings(RankingSettings, EnrichmentSettings, EventSettings, ModelSettings, PriceSettings):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(
@@ -221,12 +222,6 @@ class Settings(RankingSettings, EnrichmentSettings, ModelSettings, PriceSettings
     )
     freshness_half_life_days: float = Field(
         default=7.0, gt=0, le=36_500, description="Half-life of freshness."
-    )
-    user_ttl_s: int = Field(
-        default=31_536_000,
-        ge=60,
-        le=315_360_000,
-        description="How long a user is stored after the last event or update.",
     )
     exact_scan_items: int = Field(
         default=50_000,

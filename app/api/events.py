@@ -14,6 +14,7 @@ from app.api.rates import count_rows
 from app.api.schema import READS_JSON, WRITES, problems, takes
 from app.limits import EVENTS_VALUES, TooMuch, check_fields
 from app.signals import UserEvent, events_of
+from app.storage.feedback import Outcome
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["users"])
 
@@ -29,7 +30,11 @@ class EventsRequest(BaseModel):
         strict=True,
         json_schema_extra={
             "examples": [
-                {"events": [{"event_id": "e1", "user_id": "u42", "item_id": "b1", "type": "buy"}]}
+                {
+                    "events": [
+                        {"event_id": "e1", "user_id": "u42", "item_id": "b1", "type": "purchase"}
+                    ]
+                }
             ]
         },
     )
@@ -45,11 +50,13 @@ class EventResult(BaseModel):
 
     `repeated`: the user had the item before; it moves to the end of the history and is not counted
     again. `duplicate`: the `event_id` was seen within the last day. `too_old`: the user has 200
-    newer items; nothing changes. `unknown_item`: the item is not in the catalogue.
+    newer items; nothing changes. `noted`: it says nothing for the item, like an impression, or
+    speaks against it. `over_limit`: as many events of this user have counted today as may; it is in
+    the history, and does not count. `unknown_item`: the item is not in the catalogue.
     """
 
     event_id: str | None  # null when the row has no readable one
-    status: Literal["counted", "repeated", "duplicate", "too_old", "unknown_item", "rejected"]
+    status: Outcome | Literal["unknown_item", "rejected"]
     problem: RowProblem | None = None
 
 
@@ -86,7 +93,7 @@ async def post_events(
     ids = list({row.item_id for row in read})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
     events = events_of([row for row in read if row.item_id in known], time.time_ns() // 1_000)
-    outcomes = iter(await catalog.feedback.record(events))
+    outcomes = iter(await catalog.feedback.record(events, catalog.event_rules))
     results = []
     for row in rows:
         if isinstance(row, EventResult):

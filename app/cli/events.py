@@ -63,7 +63,9 @@ async def _count(file: Path, catalog: str, *, quiet: bool) -> tuple[Counter[str]
         with bar(quiet=quiet) as progress:
             task = progress.add_task("events", total=file.stat().st_size, unit="bytes")
             for batch, position in _batches(file, errors):
-                found += await count_events(target.feedback, tree, batch)
+                found += await count_events(
+                    target.feedback, tree, batch, target.settings.event_rules
+                )
                 progress.update(task, completed=position)
                 await asyncio.sleep(0)
     return found, errors

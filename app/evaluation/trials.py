@@ -33,7 +33,8 @@ _LARGEST_RANKED = 300  # up to so many candidates, a system ranks all of them
 # the key of a run, also new ones.
 _IRRELEVANT_SETTINGS = frozenset(
     {
-        "build_engine", "build_processes", "commit_window_ms", "data_dir", "fsync", "job_ttl_s",
+        "build_engine", "build_processes", "commit_window_ms", "data_dir", "events_per_user_day",
+        "fsync", "job_ttl_s",
         "kept_versions", "key_prefix", "label_ttl_s", "llm_api_key", "llm_concurrency",
         "llm_enrich_concurrency", "llm_enrich_cost_usd", "llm_enrich_day_usd", "llm_enrich_model",
         "llm_enrich_pictures", "llm_enrich_timeout_s", "llm_label_concurrency",

@@ -46,7 +46,8 @@ from app.recommend.strategies import (
 from app.recommend.traces import trace_of
 from app.signals import Signals
 from app.storage.documents import Documents
-from app.storage.feedback import Feedback, MemoryFeedback
+from app.storage.feedback import Feedback
+from app.storage.memory_feedback import MemoryFeedback
 from tree.errors import CatalogDeleted, StoreUnavailable
 from tree.store.keys import name_of
 from tree.store.protocol import ReadableStore

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
-from app.event_types import EventTypeName
+from app.event_types import EventRules, EventTypeName
 from app.storage.feedback import Event, Feedback, microseconds
 from tree.item import WHOLE, Id, Instant
 from tree.snapshot import SemanticTree
@@ -117,7 +117,7 @@ def events_of(rows: Sequence[UserEvent], now: int) -> list[Event]:
 
 
 async def count_events(
-    feedback: Feedback, tree: SemanticTree, events: Sequence[Event]
+    feedback: Feedback, tree: SemanticTree, events: Sequence[Event], rules: EventRules
 ) -> Counter[str]:
     """Count events of items that the tree holds; how many events had which outcome.
 
@@ -126,6 +126,6 @@ async def count_events(
     ids = list({event.item_id for event in events})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
     taken = [event for event in events if event.item_id in known]
-    outcomes = Counter[str](await feedback.record(taken))
+    outcomes = Counter[str](await feedback.record(taken, rules))
     outcomes["unknown_item"] += len(events) - len(taken)
     return outcomes

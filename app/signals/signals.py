@@ -55,7 +55,7 @@ class Signals:
     def __init__(self, feedback: Feedback, config: SignalsConfig) -> None:
         self._feedback = feedback
         self._config = config
-        self._counts: Mapping[str, int] = {}
+        self._counts: Mapping[str, float] = {}
         self._changes: int | None = None  # the number of changes when the counts were read
         self._read_again_at = 0.0
         self._reading = SingleFlight("counts of events", self._read)
@@ -63,7 +63,7 @@ class Signals:
         self._columns: FloatArray = np.zeros(0, np.float32)
         self._columns_of: Rows | None = None
         self._column_flight: SingleFlight[FloatArray] | None = None
-        self._column_for: tuple[Rows, Mapping[str, int]] | None = None
+        self._column_for: tuple[Rows, Mapping[str, float]] | None = None
         self._sweeps = Worker[tuple[str, frozenset[str]]](
             "removing items that are gone from neighbours",
             self._sweep,
@@ -155,10 +155,10 @@ class Signals:
 
     async def _read(self) -> None:
         changes, began = self._asked_at, time.monotonic()
-        counts: dict[str, int] = {}
+        counts: dict[str, float] = {}
         try:
             async for page in self._feedback.counts():
-                counts.update(page)
+                counts.update({item: count.users for item, count in page.items()})
         except StoreUnavailable:
             if self._changes is None:
                 raise
@@ -185,7 +185,7 @@ class Signals:
         return column
 
     def _column_in_thread(
-        self, tree: SemanticTree, counts: Mapping[str, int]
+        self, tree: SemanticTree, counts: Mapping[str, float]
     ) -> asyncio.Task[FloatArray]:
         """Concurrent requests share one computation."""
         known = self._column_for
@@ -201,7 +201,7 @@ class Signals:
         return self._column_flight.begin()
 
 
-def _column_of(tree: SemanticTree, counts: Mapping[str, int]) -> FloatArray:
+def _column_of(tree: SemanticTree, counts: Mapping[str, float]) -> FloatArray:
     column = np.zeros(tree.size, np.float32)
     for row, count in zip(tree.rows_of(list(counts)), counts.values(), strict=True):
         if row is not None:

@@ -39,9 +39,9 @@ return items
     args=(_USERS, _TIMES, _MORE),
 )
 
-# Returns per event 0 counted, 1 repeated, 2 duplicate, 3 too old; false, and writes nothing, when
-# a history holds an item whose neighbours are not among the keys. An event's id is written last, so
-# that an event that was cut short does not seem to be counted.
+# Returns a number per event, see COUNTED and so on; false, and writes nothing, when a history holds
+# an item whose neighbours are not among the keys. An event's id is written last, so that an event
+# that was cut short does not seem to be counted.
 RECORD_EVENTS = Script(
     _REACHED
     + """
@@ -52,6 +52,17 @@ for i, user in ipairs(event_users) do
         if not declared[neighbours_stem .. item] then return false end
     end
 end
+local COUNTED, REPEATED, DUPLICATE, TOO_OLD, NOTED, OVER_LIMIT = 0, 1, 2, 3, 4, 5
+local whole, fraction = tonumber(whole), tonumber(inherited)
+local kinds = {}
+for i, name in ipairs(type_names) do
+    local weight, hides = tonumber(type_weights[i]), tonumber(type_hides[i])
+    -- of two events the stronger one is kept: one that hides, then the larger weight
+    kinds[name] = {weight = weight, hides = hides, strength = hides * 2 * whole + math.abs(weight)}
+end
+local unknown = {weight = 0, hides = 0, strength = 0}
+local function kind_of(name) return kinds[name] or unknown end
+
 local function bump(of, other, weight)
     local list = neighbours_stem .. of
     redis.call('ZINCRBY', list, weight, other)
@@ -59,48 +70,111 @@ local function bump(of, other, weight)
     local least = redis.call('ZRANGE', list, 0, 1, 'WITHSCORES')
     local at = least[1] == other and 3 or 1
     redis.call('ZREM', list, least[at])
-    redis.call('ZINCRBY', list, math.floor(tonumber(least[at + 1]) / 2), other)
+    local half = math.min(math.floor(math.floor(tonumber(least[at + 1])) / 2), fraction - 1)
+    redis.call('ZINCRBY', list, string.format('%.6f', half + half / fraction), other)
 end
-local function pair(before, after, distance)
-    bump(before, after, forward[distance])
-    bump(after, before, backward[distance])
+local function pair(before, after, distance, share)
+    local more = math.floor(share * forward[distance] / whole + 0.5)
+    if more > 0 then bump(before, after, more) end
+    more = math.floor(share * backward[distance] / whole + 0.5)
+    if more > 0 then bump(after, before, more) end
+end
+local function add(item, users, at)
+    if redis.call('HEXISTS', counts, '') == 0 then redis.call('HSET', counts, '', changes) end
+    local known, since = 0, 0
+    local stored = redis.call('HGET', counts, item)
+    if stored then
+        known, since = string.match(stored, '^(%S+) ?(%d*)$')
+        known, since = tonumber(known), tonumber(since) or 0
+    end
+    local half_life = tonumber(half_life_s)
+    if half_life > 0 and since > 0 then
+        local late = 2 ^ (-math.abs(at - since) / half_life)
+        if at >= since then known = known * late else users = users * late end
+    end
+    local value = string.format('%.17g %.0f', known + users, math.max(at, since))
+    redis.call('HSET', counts, item, value)
+    redis.call('HINCRBY', counts, '', 1)
 end
 local function is_known(item, at, last)
     if not last then return false end
     local gone = tonumber(redis.call('ZSCORE', forgotten, item) or -1)
-    return not (tonumber(last) <= gone and gone < tonumber(at))
+    return not (last <= gone and gone < at)
 end
-local function record(user, item, at)
-    local history, known = histories[user], facts[user]
-    local repeated = is_known(item, at, redis.call('ZSCORE', history, item))
+local function weight_and_name(deed)
+    if not deed then return whole, had end
+    local weight, name = string.match(deed, '^(%d+) (.*)$')
+    return tonumber(weight), name
+end
+local function keep(done, item, weight, name)
+    if weight == whole and name == had then
+        redis.call('HDEL', done, item)
+    else
+        redis.call('HSET', done, item, string.format('%d %s', weight, name))
+    end
+end
+local function may_count(done)
+    local limit = tonumber(most_per_day)
+    if limit < 0 then return true end
+    local day, today = string.match(redis.call('HGET', done, '') or '', '^(%d+) (%d+)$')
+    today = day == this_day and tonumber(today) or 0
+    if today >= limit then return false end
+    redis.call('HSET', done, '', this_day .. ' ' .. (today + 1))
+    return true
+end
+local function record(user, item, at, name)
+    local history, done = histories[user], deeds[user]
+    local kind, time = kind_of(name), tonumber(at)
+    local score = redis.call('ZSCORE', history, item)
+    local last = score and tonumber(score)
+    local known, before, weight, earlier = is_known(item, time, last), 0, 0, nil
+    if last then
+        weight, earlier = weight_and_name(redis.call('HGET', done, item))
+        if known then before = weight end
+        local old = kind_of(earlier).strength
+        if kind.strength < old or (kind.strength == old and time < last) then name = earlier end
+    end
+    local gain = math.max(0, kind.weight) - before
     redis.call('ZADD', history, 'GT', at, item)
     redis.call('EXPIRE', history, user_s)
-    redis.call('EXPIRE', known, user_s)
-    if repeated then return 1 end
-    local rank = redis.call('ZRANK', history, item)
-    local full = redis.call('ZCARD', history) > tonumber(longest_history)
-    if full and rank == 0 then
-        redis.call('ZREM', history, item)
-        return 3
+    redis.call('EXPIRE', facts[user], user_s)
+    keep(done, item, before, name)
+    local function finished(outcome)
+        redis.call('EXPIRE', done, user_s)
+        return outcome
     end
-    local reach = #forward
+    if known and gain <= 0 then return finished(kind.weight > 0 and REPEATED or NOTED) end
+    if redis.call('ZCARD', history) > tonumber(longest_history) then
+        local oldest = redis.call('ZRANGE', history, 0, 0)[1]
+        redis.call('ZREM', history, oldest)
+        redis.call('HDEL', done, oldest)
+        if oldest == item then return finished(TOO_OLD) end
+    end
+    if gain <= 0 then return finished(NOTED) end
+    if not may_count(done) then return finished(OVER_LIMIT) end
+    local now = before + gain
+    keep(done, item, now, name)
+    local rank, reach = redis.call('ZRANK', history, item), #forward
     local from = math.max(0, rank - reach)
     local place = rank - from + 1
-    for i, other in ipairs(redis.call('ZRANGE', history, from, rank + reach)) do
-        if i < place then pair(other, item, place - i)
-        elseif i > place then pair(item, other, i - place) end
+    local others = redis.call('ZRANGE', history, from, rank + reach)
+    local theirs = redis.call('HMGET', done, unpack(others))
+    for i, other in ipairs(others) do
+        local weight = weight_and_name(theirs[i])
+        local more = math.min(now, weight) - math.min(before, weight)
+        if i < place then pair(other, item, place - i, more)
+        elseif i > place then pair(item, other, i - place, more) end
     end
-    if redis.call('HEXISTS', counts, '') == 0 then redis.call('HSET', counts, '', changes) end
-    redis.call('HINCRBY', counts, item, 1)
-    redis.call('HINCRBY', counts, '', 1)
-    if full then redis.call('ZREMRANGEBYRANK', history, 0, 0) end
-    return 0
+    add(item, gain / whole, math.floor(time / 1000000))
+    return finished(COUNTED)
 end
 local outcomes = {}
 for i, id in ipairs(event_ids) do
-    local outcome = 2
-    if redis.call('SISMEMBER', ids_now, id) + redis.call('SISMEMBER', ids_before, id) == 0 then
-        outcome = record(tonumber(event_users[i]), event_items[i], event_times[i])
+    local outcome, kind = DUPLICATE, kind_of(event_types[i])
+    if kind.weight == 0 and kind.hides == 0 then
+        outcome = NOTED
+    elseif redis.call('SISMEMBER', ids_now, id) + redis.call('SISMEMBER', ids_before, id) == 0 then
+        outcome = record(tonumber(event_users[i]), event_items[i], event_times[i], event_types[i])
         redis.call('SADD', ids_now, id)
     end
     outcomes[#outcomes + 1] = outcome
@@ -116,6 +190,7 @@ return outcomes
         "head",
         "histories*",
         "facts*",  # of the same users
+        "deeds*",  # of the same users
         "neighbours*",  # that may change
     ),
     args=(
@@ -125,11 +200,21 @@ return outcomes
         "most_neighbours",
         "longest_history",
         "changes",  # of the counts, where there are none
+        "whole",  # a weight of 1
+        "inherited",  # what an inherited weight is divided by
+        "had",  # the type of a deed that is not stored
+        "half_life_s",  # of counts; 0 for none
+        "this_day",
+        "most_per_day",  # that count of one user; -1 for any number
+        "type_names*",
+        "type_weights*",  # of the same types, in wholes
+        "type_hides*",  # 1 where they take the item from the lists of the user
         "forward*",  # weights by distance
         "backward*",
         "event_ids*",
         _USERS,
         "event_items*",
+        "event_types*",
         _TIMES,
         _MORE,
     ),
@@ -195,16 +280,23 @@ end
 PUT_USER = Script(
     """
 redis.call('SET', facts, content, 'EX', user_s)
-redis.call('UNLINK', history)
-for i, item in ipairs(items) do redis.call('ZADD', history, times[i], item) end
-if #items > 0 then redis.call('EXPIRE', history, user_s) end
+redis.call('UNLINK', history, done)
+for i, item in ipairs(items) do
+    redis.call('ZADD', history, times[i], item)
+    if deeds[i] ~= '' then redis.call('HSET', done, item, deeds[i]) end
+end
+if #items > 0 then
+    redis.call('EXPIRE', history, user_s)
+    redis.call('EXPIRE', done, user_s)
+end
 """,
-    keys=("facts", "history", "head"),
+    keys=("facts", "history", "done", "head"),
     args=(
         "content",  # of the facts
         "user_s",  # seconds that a user stays
         "items*",  # of the history
         "times*",  # of these, in microseconds since the epoch
+        "deeds*",  # of these; empty for what is not stored
     ),
     refuses_deleted=True,
 )

@@ -34,6 +34,7 @@ FEEDBACK_ROLES = {
     "near": Lifetime.PERMANENT,
     "event": Lifetime.EXPIRING,
     "visited": Lifetime.EXPIRING,
+    "deed": Lifetime.EXPIRING,
     "reader": Lifetime.EXPIRING,
     "owned": Lifetime.EXPIRING,
 }
@@ -82,6 +83,10 @@ class FeedbackKeys:
     def history(self, user_id: str) -> str:
         """The items that a user had, and when."""
         return f"{self._stem}:visited:{user_id}"
+
+    def deeds(self, user_id: str) -> str:
+        """What a user did with these items, where it is not what most do."""
+        return f"{self._stem}:deed:{user_id}"
 
     def facts(self, user_id: str) -> str:
         """The profile and the attributes of a user."""

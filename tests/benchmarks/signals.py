@@ -24,8 +24,9 @@ from app.recommend import RecommendConfig, Recommender, RecommendRequest
 from app.settings import Settings
 from app.signals import Signals
 from app.storage.documents import MemoryDocuments
-from app.storage.feedback import Event, Feedback, MemoryFeedback
+from app.storage.feedback import Event, Feedback
 from app.storage.keys import FeedbackKeys, classify
+from app.storage.memory_feedback import MemoryFeedback
 from app.storage.redis_feedback import RedisFeedback
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure

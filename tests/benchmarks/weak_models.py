@@ -20,7 +20,8 @@ from app.recommend.prompt_lines import branch_line, item_line
 from app.recommend.standing.standing import Standing
 from app.settings import Settings
 from app.storage.documents import MemoryDocuments
-from app.storage.feedback import MemoryFeedback, User, Visit
+from app.storage.feedback import User, Visit
+from app.storage.memory_feedback import MemoryFeedback
 from prompts import one_line
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure

@@ -1,9 +1,12 @@
-"""Every implementation of TreeStore, on every kind of server."""
+"""Every implementation of TreeStore and Feedback, on every kind of server."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from app.storage.feedback import Feedback
+from app.storage.memory_feedback import MemoryFeedback
+from app.storage.redis_feedback import RedisFeedback
 from tests.contracts.support import SETTINGS, SPACE, OpenStore
 from tree.store.memory import MemoryTreeStore
 from tree.store.protocol import TreeStore
@@ -44,3 +47,17 @@ async def open_store(store_url, open_room) -> AsyncIterator[OpenStore]:
 @pytest.fixture
 def store(open_store) -> TreeStore:
     return open_store("books")
+
+
+@pytest.fixture(params=["embedded_url", "tcp_url", "memory"])
+def feedback_url(request):
+    return None if request.param == "memory" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def feedback(feedback_url, open_room) -> AsyncIterator[Feedback]:
+    if feedback_url is None:
+        yield MemoryFeedback()
+    else:
+        async with open_room(feedback_url) as room:
+            yield RedisFeedback(room.client, "books", prefix=room.prefix)

@@ -1,11 +1,13 @@
-"""Small trees for the contract of a store."""
+"""Small trees and events for the contracts of stores."""
 
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from typing import TypeAlias
 
 import numpy as np
 from pydantic_core import to_json
 
+from app.storage.feedback import Event, Feedback
 from tree.edits import PutItem
 from tree.item import Item
 from tree.node import ROOT, Space, TreeSettings
@@ -17,6 +19,8 @@ from tree.vectors import DIMENSIONS
 SPACE = Space("lexical", "print/of {it}", b"state" * 100)
 SETTINGS = TreeSettings(leaf_capacity=4, fan_out=3, seed=7)
 ODD_IDS = ["a/b/c", "{braces} } {", "ünïcode \U0001f600", "new\nline", "*?[a]\\", ":head", " {}x "]
+
+numbers = count()
 
 OpenStore: TypeAlias = Callable[[str], TreeStore]
 
@@ -70,3 +74,17 @@ def content(tree: SemanticTree) -> dict[str, tuple[int, bytes, bytes, str, float
 
 def shape(tree: SemanticTree) -> dict[int, tuple[str, tuple[int, ...]]]:
     return {node.id: (node.label, node.children) for node in tree.walk()}
+
+
+def events(user: str, *items: str, start: int = 0) -> list[Event]:
+    return [
+        Event(f"event {next(numbers)}", user, item, start + at) for at, item in enumerate(items)
+    ]
+
+
+async def near(feedback: Feedback, item: str) -> dict[str, int]:
+    return (await feedback.neighbours([item])).neighbours[0]
+
+
+async def counts(feedback: Feedback) -> dict[str, float]:
+    return {item: one.users async for page in feedback.counts() for item, one in page.items()}

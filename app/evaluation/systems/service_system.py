@@ -11,6 +11,7 @@ from app.evaluation.case import Query, Training
 from app.evaluation.dataset import DataError
 from app.evaluation.protocols import training_share
 from app.evaluation.systems.scoring_baseline import Progress
+from app.event_types import EventRules
 from app.jobs import JobReport
 from app.llm import Models
 from app.options import EffortName, StrategyName, TaskName
@@ -24,8 +25,8 @@ from app.recommend import (
 from app.settings import Settings
 from app.signals import UserHistory, count_events
 from app.storage.documents import MemoryDocuments
-from app.storage.feedback import MemoryFeedback
 from app.storage.keys import DocumentKind
+from app.storage.memory_feedback import MemoryFeedback
 from prompts import Perspective
 from tree.blas import use_one_blas_thread
 from tree.item import Item
@@ -154,7 +155,7 @@ class ServiceSystem:
         users = training_share(training, self._options.share, self._options.seed).users
         for done, user in enumerate(users, 1):
             known = UserHistory(user_id=user.id, history=list(user.history))
-            await count_events(feedback, tree, list(known.events(now)))
+            await count_events(feedback, tree, list(known.events(now)), EventRules())
             if not done % _PROGRESS_EVERY:
                 self._progress(self.name, done / len(users))
                 await asyncio.sleep(0)

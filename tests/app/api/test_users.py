@@ -26,7 +26,7 @@ def stored(api, catalog, user) -> list[str]:
 
 
 def test_a_batch_tells_what_became_of_every_event(api, films):
-    good = {"user_id": "u", "item_id": "f1", "at": "2026-01-31T12:00:00Z", "type": "buy"}
+    good = {"user_id": "u", "item_id": "f1", "at": "2026-01-31T12:00:00Z", "type": "purchase"}
     tomorrow = (datetime.now(UTC) + timedelta(days=3)).isoformat()
     batch = [
         {"event_id": "e1", **good},

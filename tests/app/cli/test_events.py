@@ -21,7 +21,7 @@ def test_histories_and_events_are_counted_once(folder, tmp_path):
     far = IDS[-1]
     rows = [{"user_id": f"u{n}", "history": [IDS[0], far], "rating": 5} for n in range(30)]
     rows += [{"user_id": "v", "history": ["unknown", IDS[3]], "timestamps": [5, 6.5]}]
-    rows += [{"event_id": "e1", "user_id": "w", "item_id": IDS[0], "type": "buy"}]
+    rows += [{"event_id": "e1", "user_id": "w", "item_id": IDS[0], "type": "purchase"}]
     bad = [
         '{"user_id": "x", "history": ["a"], "timestamps": []}',
         '{"user_id": "x"}',

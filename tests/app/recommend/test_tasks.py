@@ -11,7 +11,8 @@ from app.options import TaskName
 from app.recommend import Recommendation, RecommendConfig, Recommender, RecommendRequest
 from app.recommend.tasks import TASKS
 from app.settings import Settings
-from app.storage.feedback import Event, MemoryFeedback
+from app.storage.feedback import Event
+from app.storage.memory_feedback import MemoryFeedback
 from tree.snapshot import SemanticTree
 
 HISTORY = ["book-dune", "film-solaris", "film-alien"]

@@ -17,7 +17,8 @@ from app.recommend import RecommendConfig, Recommender, RecommendRequest
 from app.settings import Settings
 from app.signals import EventScores, Signals, UserDocuments, UserHistory, erase, freshness
 from app.storage.documents import MemoryDocuments
-from app.storage.feedback import WHOLE, Event, MemoryFeedback
+from app.storage.feedback import WHOLE, Event
+from app.storage.memory_feedback import MemoryFeedback
 from tests.app.conftest import Shop
 from tree.item import Item
 from tree.store.memory import MemoryTreeStore

@@ -92,7 +92,12 @@ def use(service: httpx2.Client) -> dict:
     name = {"label": "Named by hand", "locked": True}
     service.patch(f"{SHOP}/tree/nodes/{top}", json=name).raise_for_status()
     events = [
-        {"event_id": f"e{user}.{at}", "user_id": f"u{user}", "item_id": f"i{at}", "type": "buy"}
+        {
+            "event_id": f"e{user}.{at}",
+            "user_id": f"u{user}",
+            "item_id": f"i{at}",
+            "type": "like",
+        }
         for user in range(8)
         for at in range(user, user + 40, 10)
     ]

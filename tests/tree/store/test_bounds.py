@@ -76,7 +76,7 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
     await room.client.set(keys.compacting, b"", ex=60)
     feedback = RedisFeedback(room.client, "books", prefix=room.prefix)
     await feedback.put_user("u", User(profile="likes sand"))
-    await feedback.record([Event(item, "u", item, at) for at, item in enumerate("abc")])
+    await feedback.record([Event(item, "u", item, at, "view") for at, item in enumerate("abc")])
     await feedback.forget_items(["c"])
     await feedback.add_document("u", "trace one", 60)
     vectors = RedisVectors(room.client, "books", prefix=room.prefix)

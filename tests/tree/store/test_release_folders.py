@@ -49,7 +49,7 @@ async def test_a_folder_of_an_earlier_release_is_served(file: Path, tmp_path: Pa
         for question, told in zip(release.QUESTIONS, answers["recommended"], strict=True):
             assert release.recommended(page, question) == told
         assert page.get(f"{release.SHOP}/items/i0").status_code == 403
-        event = {"event_id": "new", "user_id": "u3", "item_id": "i3", "type": "buy"}
+        event = {"event_id": "new", "user_id": "u3", "item_id": "i3", "type": "purchase"}
         sent = service.post(f"{release.SHOP}/events", json={"events": [event]}).json()
         assert sent["results"][0]["status"] == "repeated"
         release.finished(service, service.post(f"{release.SHOP}/tree/versions/1:activate"))

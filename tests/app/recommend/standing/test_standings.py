@@ -10,8 +10,9 @@ from app.llm import Reply, ScriptedChat, TokenUsage, Turn
 from app.recommend import RecommendRequest
 from app.recommend.standing.standing import Standing
 from app.recommend.standing.standings import DAY_S, Standings
-from app.storage.feedback import MemoryFeedback, User, Visit
+from app.storage.feedback import User, Visit
 from app.storage.leases import Leases
+from app.storage.memory_feedback import MemoryFeedback
 from tests.app.recommend.standing.support import examined, examiner_of, standings_of, teach
 from tests.scripted_models import ScriptedModel
 

@@ -8,7 +8,8 @@ from app.llm.ask import FREE
 from app.recommend import RecommendConfig, Recommender
 from app.settings import Settings
 from app.signals import erase
-from app.storage.feedback import Event, Feedback, MemoryFeedback
+from app.storage.feedback import Event, Feedback
+from app.storage.memory_feedback import MemoryFeedback
 from tests.app.recommend.with_model.support import Shelf, ask, ids, sensible
 
 PROFILE = "Chosen, latest first:"

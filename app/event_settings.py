@@ -1,0 +1,21 @@
+"""`EventSettings`: how long events of users are kept, and how many of them count."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class EventSettings(BaseSettings):
+    """A part of Settings."""
+
+    user_ttl_s: int = Field(
+        default=31_536_000,
+        ge=60,
+        le=315_360_000,
+        description="How long a user is stored after the last event or update.",
+    )
+    events_per_user_day: int = Field(
+        default=100,
+        ge=0,
+        description="How many events of one user count for items on one day (UTC), when they come "
+        "over HTTP; the others only enter the user's history. 0 for any number.",
+    )
