@@ -29,6 +29,7 @@ from tests.benchmarks import (
     encoding,
     endpoints,
     enriching,
+    events,
     keyed,
     living,
     models,
@@ -54,6 +55,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "rebuild": ("A rebuild beside readers, 1,000,000 made-up items", False, rebuilding.million),
     "keys": ("What keys add to a recommendation", False, keyed.real),
     "signals": ("What users' events add", True, signals.real),
+    "events": ("Events over HTTP, 16,859 items, 20,000 users", True, events.real),
     "catalogs": (
         "Catalogues deleted and created under writes, processes killed",
         True,
