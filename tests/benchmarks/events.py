@@ -26,6 +26,8 @@ _LATENCIES = 300
 _BATCHES = 2_000
 _CLIENTS = 4
 _SECONDS = 10.0
+_KINDS, _SHARES = ("impression", "click", "view", "purchase"), (0.6, 0.1, 0.2, 0.1)
+_OF_USERS = ("visited", "deed", "reader", "owned")
 
 
 def real() -> Iterator[Figure]:
@@ -67,9 +69,7 @@ def _batches(
     own = ((user, item) for user, history in enumerate(users) for item in history)
     while True:
         rows = []
-        for kind in rng.choice(
-            ["impression", "click", "view", "purchase"], _BATCH, p=(0.6, 0.1, 0.2, 0.1)
-        ):
+        for kind in rng.choice(_KINDS, _BATCH, p=_SHARES):
             row: dict[str, object] = {"event_id": f"e{next(numbers)}", "type": str(kind)}
             if kind in ("impression", "click"):
                 at = int(rng.integers(len(shown)))
@@ -85,7 +85,7 @@ def _batches(
 def _kept(
     service: Service, users: Sequence[Sequence[str]], before: dict[str, int]
 ) -> Iterator[Figure]:
-    """What the store keeps of whole histories, each by one user."""
+    """What the store keeps of whole histories, each of one user."""
     some = users[:5_000]
     rows = [
         {"event_id": f"h{number}.{at}", "user_id": f"h{number}", "item_id": item, "type": "view"}
@@ -100,20 +100,14 @@ def _kept(
         ]
     )
     after = _sizes(service)
+    grown = {role: size - between.get(role, 0) for role, size in after.items()}
+    of_users = sum(grown.get(role, 0) for role in _OF_USERS) / len(some)
     yield Figure("events in batches of 1,000, one client", len(rows) / took, "a second")
-    grown = {role: after[role] - between.get(role, 0) for role in after}
-    of_users = sum(grown.get(role, 0) for role in ("visited", "deed", "reader", "owned"))
-    yield Figure(
-        f"kept per user, {len(rows) / len(some):.1f} events each", of_users / len(some), "B"
-    )
-    yield Figure("kept per event for a day or two: its id", grown["event"] / len(rows), "B")
-    yield Figure("kept per item with events: count", after["count"] / len(rows), "B per event")
-    yield Figure("kept per item with events: neighbours", after["near"] / len(rows), "B per event")
-    for role in sorted(
-        set(after) - {"visited", "deed", "reader", "owned", "event", "count", "near"}
-    ):
-        if after[role] != before.get(role, 0):
-            yield Figure(f"all keys of the kind {role}", after[role] / 1024, "kB")
+    yield Figure(f"kept per user with {len(rows) / len(some):.1f} events", of_users, "B")
+    yield Figure("kept per event, for a day or two: its id", grown["event"] / len(rows), "B")
+    for role, size in after.items():
+        if role not in (*_OF_USERS, "event") and size != before.get(role):
+            yield Figure(f"in all for {role}", size / 1024, "kB")
 
 
 def _sizes(service: Service) -> dict[str, int]:
