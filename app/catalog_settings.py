@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.event_types import EVENT_TYPES, EventRules, EventType, EventTypeName
+from app.variants import CatalogVariants
 from prompts import GUIDANCE_CHARS, OBJECTIVE_CHARS, Perspective
 from tree.item import NO_NUL, WHOLE
 from tree.node import TreeSettings
@@ -21,6 +22,7 @@ CatalogObjective = Annotated[
 ]
 
 CatalogEventTypes = Annotated[dict[EventTypeName, EventType], Field(max_length=_MOST_TYPES)]
+ExperimentName = Annotated[str, StringConstraints(max_length=100, pattern=NO_NUL)]
 HalfLifeDays = Annotated[float, Field(ge=0.01, le=36_500, allow_inf_nan=False)]
 
 
@@ -41,8 +43,8 @@ class CatalogEnrichment(BaseModel):
 class CatalogSettings(BaseModel):
     """The shape of a catalogue's tree, and its wording in prompts.
 
-    `guidance`, `objective`, `enrichment`, `event_types` and `half_life_days` may change later; the
-    others are fixed at its creation.
+    `guidance`, `objective`, `enrichment`, `event_types`, `half_life_days`, `variants` and
+    `experiment` may change later; the others are fixed at its creation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -79,6 +81,14 @@ class CatalogSettings(BaseModel):
         default=None,
         description="The time in which what events say of an item's popularity loses half of its "
         "worth. Default: it keeps it.",
+    )
+    variants: CatalogVariants = Field(
+        default={},
+        description="Settings that shares of the users get, by name; all others have `default`, "
+        "the settings of the service.",
+    )
+    experiment: ExperimentName = Field(
+        default="", description="Stands for what is tried now: another name shuffles all users."
     )
 
     @property

@@ -11,14 +11,12 @@ from typing import TypeAlias, TypeVar
 
 from app.budget import SharedBudget
 from app.catalog import Catalog
+from app.catalog_parts import CatalogParts
 from app.catalog_settings import CatalogSettings
-from app.curate import BatchEncoder, Curator, OwnerSettings, newest_options
 from app.deletions import Deletions
 from app.embedders import BUILT_IN, EmbedderCache, EmbedderUsage
 from app.jobs import Jobs
 from app.llm import Models
-from app.recommend import PromptConfig, RecommendConfig, Recommender
-from app.recommend.fields import ColumnMemory
 from app.registry import (
     DEFAULT_CATALOG,
     BeingDeleted,
@@ -106,16 +104,13 @@ class Catalogs:
     ) -> None:
         self.registry = registry
         self._models = models
-        self._jobs = jobs
         self._stores = stores
         self._settings = settings
-        self._recommend_config = RecommendConfig.of(settings)
-        self._embedders = embedders or EmbedderCache()
-        self._texts = BatchEncoder(self._embedders)
-        self._columns = ColumnMemory(settings.filter_memory_mb * 2**20)
+        self._parts = CatalogParts(
+            registry, jobs, settings, models, embedders or EmbedderCache(), day_budget
+        )
         self._lagged = lagged
         self._feedback = feedback or (lambda _: MemoryFeedback())
-        self._day_budget = day_budget
         self._open: dict[str, _Open] = {}
         self._closing = Background("closing a catalogue")
         self._looks = Background("a look at the registry", quiet=Exception)  # raised to the caller
@@ -255,7 +250,7 @@ class Catalogs:
 
     def embedder_usage(self) -> dict[str, EmbedderUsage]:
         """What this process has asked embedders for, by model."""
-        return dict(self._embedders.spending.usage)
+        return dict(self._parts.embedders.spending.usage)
 
     def model_failures(self) -> dict[tuple[str, str], int]:
         """How often models have failed in this process, by model and reason."""
@@ -318,13 +313,14 @@ class Catalogs:
         if entry is None:
             raise UnknownCatalog(name)
         if known is None:
-            catalog = self._made(entry)
+            store, feedback = self._stores(entry.id, entry.settings), self._feedback(entry.id)
+            catalog = self._parts.catalog(entry, store, feedback)
             known = self._open[name] = _Open(catalog, asked_at)
             if self._lagged:
                 known.follower.persist(partial(self._followed, known, self._lagged))
         elif entry.settings != known.catalog.settings:
             known.catalog = replace(known.catalog, settings=entry.settings)
-            known.catalog.recommender.reword(PromptConfig.of(entry))
+            known.catalog.recommender.configure(entry)
         known.seen = asked_at
         known.trusted_until = 0.0
         return known.catalog
@@ -350,47 +346,7 @@ class Catalogs:
         await self._deletions.aclose()
         await self._looks.aclose()
         await self._closing.aclose(_CLOSE_S)
-        await self._texts.aclose()
-        self._columns.close()
-
-    def _made(self, entry: RegistryEntry) -> Catalog:
-        store = self._stores(entry.id, entry.settings)
-        feedback = self._feedback(entry.id)
-        return Catalog(
-            entry.name,
-            entry.id,
-            entry.settings,
-            store,
-            Curator(
-                entry.id,
-                store,
-                self._jobs,
-                self._embedders,
-                self._settings,
-                self._models,
-                OwnerSettings(
-                    entry.settings.language,
-                    partial(newest_options, self.registry, entry),
-                    partial(self._day_budget, entry.id) if self._day_budget else None,
-                ),
-                self._texts,
-            ),
-            Recommender(
-                entry.id,
-                store,
-                self.registry.documents,
-                self._embedders,
-                self._recommend_config,
-                self._models,
-                PromptConfig.of(entry),
-                feedback,
-                self._columns,
-                examines=self._settings.llm_examination,
-            ),
-            feedback,
-            self.registry.documents,
-            self._settings.events_per_user_day or None,
-        )
+        await self._parts.aclose()
 
 
 async def _closed(known: _Open) -> None:

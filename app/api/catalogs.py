@@ -18,10 +18,12 @@ from app.catalog_settings import (
     CatalogEventTypes,
     CatalogGuidance,
     CatalogObjective,
+    ExperimentName,
     HalfLifeDays,
 )
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
 from app.jobs import Job
+from app.variants import InvalidVariants, Variant, VariantName, allocated
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
 
@@ -99,6 +101,7 @@ class CatalogPatch(BaseModel):
                     "objective": "Prefer things that last.",
                 },
                 {"enrichment": {"enabled": True, "max_cost_usd_per_day": 0.5}},
+                {"variants": {"diverse": {"share": 0.2, "diversity": 0.4}}},
             ]
         },
     )
@@ -112,9 +115,17 @@ class CatalogPatch(BaseModel):
     half_life_days: HalfLifeDays | None = Field(
         default=None, description="null: counts of events do not fade."
     )
+    variants: dict[VariantName, Variant | None] | None = Field(
+        default=None,
+        description="Variants by name: a new one, another one in its place, or null to end it. "
+        "null instead of all of them ends all.",
+    )
+    experiment: ExperimentName | None = Field(
+        default=None, description="Another name shuffles the users over the variants."
+    )
 
     def of(self, settings: CatalogSettings) -> CatalogSettings:
-        """The settings after these changes."""
+        """The settings after these changes. Raises InvalidVariants."""
         changed: dict[str, object] = {}
         if "guidance" in self.model_fields_set:
             changed["guidance"] = self.guidance or ""
@@ -134,6 +145,14 @@ class CatalogPatch(BaseModel):
             changed["event_types"] = self.event_types or {}
         if "half_life_days" in self.model_fields_set:
             changed["half_life_days"] = self.half_life_days
+        if "variants" in self.model_fields_set:
+            given = self.variants or {}
+            kept = {} if self.variants is None else settings.variants
+            wanted = {name: given.get(name, one) for name, one in {**kept, **given}.items()}
+            there = {name: one for name, one in wanted.items() if one is not None}
+            changed["variants"] = allocated(there, settings.variants)
+        if "experiment" in self.model_fields_set:
+            changed["experiment"] = self.experiment or ""
         return settings.model_copy(update=changed)
 
 
@@ -220,7 +239,11 @@ async def patch_catalog(
     patch: Annotated[CatalogPatch, Depends(json_body(CatalogPatch, MERGE_PATCH))],
 ) -> CatalogView:
     """Change the settings of a catalogue that may change; other settings shape the stored tree."""
-    changed = await catalogs.change(found, patch.of)
+    try:
+        changed = await catalogs.change(found, patch.of)
+    except InvalidVariants as error:
+        flaw = FieldError(source="body", pointer="/variants", message=str(error))
+        raise invalid([flaw]) from error
     return await _view(changed, await jobs.list(changed.name))
 
 

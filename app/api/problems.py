@@ -25,6 +25,7 @@ from app.llm import AnswerDegraded, ModelRejected
 from app.recommend.fields import FilterTooLarge
 from app.recommend.recommender import DeadlineExceeded
 from app.throttled_log import ThrottledLog
+from app.variants import UnknownVariant
 from tree.errors import (
     CatalogDeleted,
     CorruptSnapshot,
@@ -71,6 +72,7 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     EmbedderUnusable: (HTTPStatus.BAD_GATEWAY, EmbedderUnusable.code),
     EmbedderBudgetSpent: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderBudgetSpent.code),
     EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
+    UnknownVariant: (HTTPStatus.UNPROCESSABLE_ENTITY, "unknown_variant"),
     FilterTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "filter_too_large"),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
     AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),

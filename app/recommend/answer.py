@@ -60,6 +60,7 @@ async def answer(
         recommendation_id=context.id,
         catalog=catalog,
         tree_version=tree.version,
+        variant=context.variant,
         items=[
             recommended(tree, candidates, one, rank, content, reason)
             for rank, (one, content, reason) in enumerate(

@@ -82,6 +82,7 @@ class RequestContext:
     resolved: ResolvedRequest
     allowed: Mask
     wanted: int
+    variant: str
     documents: Documents
     clock: StageClock
     notify: StepListener

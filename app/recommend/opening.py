@@ -17,6 +17,7 @@ from app.recommend.request import HistoryEntry, RecommendRequest
 from app.recommend.resolve import ResolvedRequest, resolve_request
 from app.recommend.response import AnswerWarning
 from app.recommend.tasks import TASKS, TaskWeights
+from app.recommend.varied_request import VariedRequest
 from app.signals import Signals, UserDocuments
 from app.storage.documents import Documents
 from app.storage.feedback import Feedback
@@ -48,14 +49,15 @@ class ContextOpener:
         self._dislikes = Dislikes()
 
     async def open(
-        self, request: RecommendRequest, tree: SemanticTree, clock: StageClock, notify: StepListener
+        self, varied: VariedRequest, tree: SemanticTree, clock: StageClock, notify: StepListener
     ) -> RequestContext:
         """The context, with the need and the rows that are allowed.
 
         Raises AnswerDegraded, FilterTooLarge, StoreUnavailable.
         """
+        request = varied.request
         task = TASKS[request.task]
-        weights = task.weights(self._config.weights, request)
+        weights = task.weights(varied.weights, request)
         request = task.narrowed(await self._with_stored_user(request))
         with clock.stage("profile"):
             vectors, degraded = await self._encoder.encode_request(tree, request)
@@ -75,6 +77,7 @@ class ContextOpener:
             resolved=resolved,
             allowed=allowed,
             wanted=max(_LEAST, _PER_ITEM * limit) if weights.diversity else limit + SPARE,
+            variant=varied.variant,
             documents=self._documents_of(request),
             clock=clock,
             notify=notify,

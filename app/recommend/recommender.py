@@ -44,10 +44,13 @@ from app.recommend.strategies import (
     embedded,
 )
 from app.recommend.traces import trace_of
+from app.recommend.varied_request import VariedRequest
+from app.registry import RegistryEntry
 from app.signals import Signals
 from app.storage.documents import Documents
 from app.storage.feedback import Feedback
 from app.storage.memory_feedback import MemoryFeedback
+from app.variants import Variants
 from tree.errors import CatalogDeleted, StoreUnavailable
 from tree.store.keys import name_of
 from tree.store.protocol import ReadableStore
@@ -92,6 +95,7 @@ class Recommender:
         self._models = models or Models.none(documents)
         self._prompt_config = prompt_config or PromptConfig(self._catalog)
         self._config = config
+        self._variants = Variants()
         self._pool = CandidatePool(store, config.retrieval)
         self._fields = Fields(store, columns or ColumnMemory())
         feedback = feedback or MemoryFeedback()
@@ -111,6 +115,11 @@ class Recommender:
         """Use other words in the prompts of later requests."""
         self._prompt_config = config
 
+    def configure(self, entry: RegistryEntry) -> None:
+        """Answer later requests as the settings of the catalogue say."""
+        self.reword(PromptConfig.of(entry))
+        self._variants = Variants(entry.settings.variants, entry.settings.experiment)
+
     async def recommend(
         self,
         request: RecommendRequest,
@@ -123,7 +132,8 @@ class Recommender:
         Calls to models count against `shared_budget`, if given, and the request's own limits. The
         time of the request starts when it `arrived`, by `time.monotonic`, or now.
 
-        Raises DeadlineExceeded, AnswerDegraded, ModelRejected, FilterTooLarge, StoreUnavailable.
+        Raises DeadlineExceeded, AnswerDegraded, ModelRejected, FilterTooLarge, UnknownVariant,
+        StoreUnavailable.
         """
         spent_s = 0.0 if arrived is None else time.monotonic() - arrived
         clock = StageClock(time.perf_counter() - spent_s)
@@ -177,13 +187,15 @@ class Recommender:
         clock: StageClock,
     ) -> Recommendation:
         tree = await self._store.recent()
-        context = await self._opener.open(request, tree, clock, notify)
+        varied = VariedRequest.of(request, self._config.weights, self._variants)
+        context = await self._opener.open(varied, tree, clock, notify)
         notify(
             "start",
             {
                 "recommendation_id": context.id,
                 "tree_version": tree.version,
                 "task": request.task,
+                "variant": context.variant,
             },
         )
         strategy = MODEL_STRATEGIES.get(context.request.strategy)

@@ -14,6 +14,7 @@ from pydantic import (
 from app.options import EffortName, StrategyName, TaskName
 from app.rank_weights import WeightChanges
 from app.recommend.filters import Filter, StrictModel
+from app.variants import VariantName
 from prompts import Perspective
 from tree.item import WHOLE, Id, StoredId
 
@@ -75,7 +76,12 @@ class RecommendRequest(StrictModel):
         "whatever the user had; complement: what goes with the history and is not more of the "
         "same; explore: what suits the user and few know.",
     )
-    scenario: _Name | None = None
+    scenario: _Name | None = Field(
+        default=None, description="Where the answer is shown, for metrics: `home`, `cart`, …."
+    )
+    variant: VariantName | None = Field(
+        default=None, description="A variant of the catalogue; else that of the user."
+    )
     domains: Annotated[list[_Name], Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=100), WHOLE] = 10
     filter: Filter | None = None

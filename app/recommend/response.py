@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.llm import STAGES, Degraded, Stage
 from app.llm.errors import ReplyFlaw
+from app.variants import CONTROL
 
 
 class _Frozen(BaseModel):
@@ -83,6 +84,9 @@ class Recommendation(_Frozen):
     recommendation_id: str
     catalog: str
     tree_version: int
+    variant: str = Field(
+        default=CONTROL, description="The variant of the catalogue that this user has."
+    )
     items: list[RecommendedItem]
     degraded: bool = False
     degraded_reason: Degraded | None = None

@@ -30,6 +30,7 @@ def trace_of(
         "tree_version": context.tree.version,
         "user_id": request.user_id,
         "scenario": request.scenario,
+        "variant": context.variant,
         "task": request.task,
         "outcome": outcome,
         "strategy": request.strategy if asking else "embedded",

@@ -31,6 +31,7 @@ from app.recommend.standing.standing import (
     factor_of,
     mean_and_error,
 )
+from app.recommend.varied_request import VariedRequest
 from prompts import load
 from tree.rows import IntArray
 from tree.snapshot import SemanticTree
@@ -143,7 +144,12 @@ class Examiner:
         spent: UsageTotals,
     ) -> Mark:
         """What the model, and the vectors, made of one slate."""
-        opened = await self._opener.open(slate.request, tree, StageClock(), lambda _, __: None)
+        opened = await self._opener.open(
+            VariedRequest(slate.request, self._config.weights),
+            tree,
+            StageClock(),
+            lambda _, __: None,
+        )
         history = await history_of(slate.request, tree, opened.resolved, self._store)
         models = self._models
         ledger = RequestLedger(models.of, models.timeout_s, budget, models.endpoint)

@@ -1,0 +1,67 @@
+"""Variants over HTTP: set, kept to by users, named by requests, and told by answers."""
+
+from collections import Counter
+
+import pytest
+
+from tests.app.api.support import assert_problem, pointers
+
+BOLD = {"share": 0.4, "diversity": 0.7, "strategy": "embedded", "weights": {"exact_words": 0}}
+
+
+def asked(api, films: str, **request) -> dict:
+    reply = api.post(f"{films}/recommend", json={"limit": 2, **request})
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def used(api, films: str, answer: dict) -> dict:
+    trace = api.get(f"{films}/recommendations/{answer['recommendation_id']}").json()
+    assert trace["variant"] == answer["variant"]
+    return trace["weights"]
+
+
+def test_a_user_stays_in_a_variant_and_gets_its_settings(api, films):
+    assert asked(api, films)["variant"] == "default"
+    settings = api.patch(films, json={"variants": {"bold": BOLD}}).json()["settings"]
+    assert settings["variants"]["bold"]["slots"] == [[0, 4_000]]
+    first = {f"u{n}": asked(api, films, user_id=f"u{n}")["variant"] for n in range(60)}
+    assert Counter(first.values()).keys() == {"bold", "default"}
+    assert {user: asked(api, films, user_id=user)["variant"] for user in first} == first
+
+    weights = used(api, films, asked(api, films, variant="bold"))
+    assert (weights["diversity"], weights["exact_words"]) == (0.7, 0)
+    own = asked(api, films, variant="bold", diversity=0.2, weights={"exact_words": 2})
+    weights = used(api, films, own)
+    assert (weights["diversity"], weights["exact_words"]) == (0.2, 2)
+    weights = used(api, films, asked(api, films, variant="default"))
+    assert (weights["diversity"], weights["exact_words"]) == (0.1, 1)
+
+    both = api.patch(films, json={"variants": {"calm": {"share": 0.1}}}).json()["settings"]
+    assert both["variants"]["bold"] == settings["variants"]["bold"]
+    assert both["variants"]["calm"]["slots"] == [[4_000, 5_000]]
+    left = api.patch(films, json={"variants": {"bold": None}}).json()["settings"]["variants"]
+    assert list(left) == ["calm"]
+    assert api.patch(films, json={"variants": None}).json()["settings"]["variants"] == {}
+
+
+def test_an_unknown_variant_is_refused_with_the_names_there_are(api, films):
+    assert api.patch(films, json={"variants": {"bold": BOLD}}).status_code == 200
+    reply = api.post(f"{films}/recommend", json={"variant": "brave"})
+    assert "default, bold" in assert_problem(reply, 422, "unknown_variant")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("variants", "pointer"),
+    [
+        ({"a": {"share": 0.6}, "b": {"share": 0.5}}, "/variants"),
+        ({"default": {"share": 0.6}}, "/variants"),
+        ({"a": {"share": 1.6}}, "/variants/a/share"),
+        ({"a": {}}, "/variants/a/share"),
+        ({"a": {"share": 0.1, "weights": {"wish_weight": 2}}}, "/variants/a/weights/wish_weight"),
+        ({"A b": {"share": 0.1}}, "/variants/A b/[key]"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused(api, catalog, variants, pointer):
+    reply = api.patch(catalog, json={"variants": variants})
+    assert pointers(assert_problem(reply, 422, "invalid_request")) == [pointer]
