@@ -19,6 +19,7 @@ from app.api import (
     metrics,
     problems,
     recommend,
+    recommend_batch,
     schema,
     transfer,
     tree,
@@ -39,12 +40,14 @@ from tree.item import Item
 __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
-    catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend, events,
-    users, tree, versions, jobs, keys, audit, backup, health, metrics, docs,
+    catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend,
+    recommend_batch, events, users, tree, versions, jobs, keys, audit, backup, health, metrics,
+    docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
+    recommend_batch.RecommendBatch,
     batches.BatchRequest,
     catalogs.CatalogPatch,
     enrichment_jobs.EnrichmentRequest,

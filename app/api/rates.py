@@ -13,10 +13,17 @@ ROWS = 100  # this many rows count as one request
 RATE_HEADERS = "unillmrec.headers"  # headers of the answer in its ASGI scope, set by the gate
 
 
-async def count(keyring: Keyring, key: Key, headers: dict[str, str], requests: int = 1) -> None:
+async def count(
+    keyring: Keyring,
+    key: Key,
+    headers: dict[str, str],
+    requests: int = 1,
+    advice: str = "slow down",
+) -> None:
     """Count requests of a key, and put the rest of its limit into `headers`.
 
-    Their form is draft-ietf-httpapi-ratelimit-headers-10. Raises ApiError, StoreBusy.
+    Their form is draft-ietf-httpapi-ratelimit-headers-10. Raises ApiError with the advice,
+    StoreBusy.
     """
     found = await keyring.count(key, requests)
     if key.rate_per_minute is None or found is None:
@@ -24,11 +31,10 @@ async def count(keyring: Keyring, key: Key, headers: dict[str, str], requests: i
     headers["RateLimit-Policy"] = f'"key";q={key.rate_per_minute};w=60'
     headers["RateLimit"] = f'"key";r={found.left};t={math.ceil(found.reset_s)}'
     if not found.granted:
-        what = "slow down" if requests == 1 else f"send fewer rows, {ROWS} of which count as one"
         raise ApiError(
             HTTPStatus.TOO_MANY_REQUESTS,
             "rate_limited",
-            f"this key allows {key.rate_per_minute:,} requests a minute: {what}",
+            f"this key allows {key.rate_per_minute:,} requests a minute: {advice}",
             headers={"Retry-After": str(max(1, math.ceil(found.reset_s)))},
         )
 
@@ -38,6 +44,20 @@ async def count_rows(request: Request, rows: int) -> None:
 
     Raises ApiError, StoreBusy; call it before any part of the batch is stored.
     """
-    key, more = caller_of(request).key, math.ceil(rows / ROWS) - 1
+    advice = f"send fewer rows, {ROWS} of which count as one"
+    await _count_more(request, math.ceil(rows / ROWS) - 1, advice)
+
+
+async def count_requests(request: Request, requests: int) -> None:
+    """Count a batch of requests, each as one; the gate has counted the first one.
+
+    Raises ApiError, StoreBusy.
+    """
+    await _count_more(request, requests - 1, "send fewer requests at once")
+
+
+async def _count_more(request: Request, more: int, advice: str) -> None:
+    key = caller_of(request).key
     if key is not None and more > 0:
-        await count(dependencies_of(request).keyring, key, request.scope[RATE_HEADERS], more)
+        keyring = dependencies_of(request).keyring
+        await count(keyring, key, request.scope[RATE_HEADERS], more, advice)

@@ -65,7 +65,7 @@ async def recommend(
     Unknown ids in the history are no error: see `absent_items`. An empty request is for a user
     without any known data. When the client hangs up, the calls to the model stop.
     """
-    work = _with_newest(
+    work = with_newest(
         catalogs,
         catalog,
         lambda newest: newest.recommender.recommend(
@@ -104,7 +104,7 @@ async def stream(
 
     async def work() -> None:
         try:
-            answer = await _with_newest(
+            answer = await with_newest(
                 catalogs,
                 catalog,
                 lambda newest: newest.recommender.recommend(
@@ -155,7 +155,7 @@ async def similar(
 
     404 also for an item that is hidden or has expired.
     """
-    found = await _with_newest(
+    found = await with_newest(
         catalogs,
         catalog,
         lambda newest: newest.recommender.similar(query.item_id, query.limit, fold=query.fold),
@@ -166,7 +166,7 @@ async def similar(
     return found
 
 
-async def _with_newest(
+async def with_newest(
     catalogs: Catalogs, trusted: Catalog, ask: Callable[[Catalog], Awaitable[_Answer]]
 ) -> _Answer:
     """The answer of a catalogue; after its deletion, of the one that has its name now."""

@@ -53,6 +53,7 @@ RULES: Mapping[str, Rule] = {
     # For web pages.
     "recommend": _rule("recommend"),
     "recommend_stream": _rule("recommend"),
+    "recommend_batch": _rule("recommend"),
     "similar_items": _rule("recommend"),
     "post_events": _rule("events"),
     # Reading and writing a catalogue.

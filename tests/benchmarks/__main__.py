@@ -5,7 +5,7 @@
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
                                         keys, backup, enrichment, embeddings, encoding,
-                                        weak_models, own_work
+                                        weak_models, own_work, lists
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -31,6 +31,7 @@ from tests.benchmarks import (
     enriching,
     events,
     keyed,
+    lists,
     living,
     models,
     own_work,
@@ -54,6 +55,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "growth": ("Cost by size, made-up items", False, churn.growth),
     "rebuild": ("A rebuild beside readers, 1,000,000 made-up items", False, rebuilding.million),
     "keys": ("What keys add to a recommendation", False, keyed.real),
+    "lists": ("Lists for many users, 16,859 items", True, lists.real),
     "signals": ("What users' events add", True, signals.real),
     "events": ("Events over HTTP, 16,859 items, 20,000 users", True, events.real),
     "catalogs": (

@@ -236,13 +236,15 @@ def test_who_hangs_up_stops_the_calls_and_what_was_spent_is_kept(
     assert trace["usage"]["cost_usd"] > 0
 
 
+@pytest.mark.parametrize("batched", [False, True])
 def test_who_hangs_up_without_a_stream_stops_the_calls_too(
-    modelled: httpx2.Client, hostile: HostileServer
+    modelled: httpx2.Client, hostile: HostileServer, *, batched: bool
 ) -> None:
     hostile.play([Behaviour.WELL_FORMED, *repeat(Behaviour.HANG, 20)])
     request = {"history": HISTORY, "instruction": user(), "timeout_ms": 60_000}
+    path, body = ("recommend:batch", {"requests": [request]}) if batched else ("recommend", request)
     with pytest.raises(httpx2.ReadTimeout):
-        modelled.post(f"{CATALOG}/recommend", json=request, timeout=3)
+        modelled.post(f"{CATALOG}/{path}", json=body, timeout=2)
     assert hostile.counts[Behaviour.HANG] > 0
     began = time.monotonic()
     while hostile.hanging:
