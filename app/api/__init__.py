@@ -35,6 +35,7 @@ from app.api.scopes import needs_key, without_rule_in
 from app.catalogs import CatalogSettings
 from app.keys import KeyRequest
 from app.recommend import RecommendRequest
+from app.signals import UserEvent
 from tree.item import Item
 
 __all__ = ["Dependencies", "attach", "install"]
@@ -54,6 +55,7 @@ _BODIES = (
     enrichments.EnrichmentBatch,
     enrichments.EnrichmentContent,
     events.EventsRequest,
+    UserEvent,
     users.EraseRequest,
     KeyRequest,
     users.UserContent,

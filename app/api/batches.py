@@ -5,13 +5,20 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from app.api.bodies import json_body
 from app.api.dependencies import TheCatalog
 from app.api.problems import FieldError, field_errors
 from app.api.rates import count_rows
-from app.api.schema import READS_JSON, WRITES, problems, takes
+from app.api.schema import READS_JSON, WRITES, each, problems, takes
 from app.limits import BATCH_VALUES, TooMuch, check_row
 from tree.domains import Domains
 from tree.errors import TooManyDomains
@@ -39,8 +46,11 @@ class BatchRequest(BaseModel):
         },
     )
 
-    upserts: list[object] = []
-    deletes: list[object] = []
+    upserts: list[object] = Field(default=[], json_schema_extra=each(Item))
+    deletes: list[object] = Field(
+        default=[],
+        json_schema_extra={"items": {"type": "string", "minLength": 1, "maxLength": 256}},
+    )
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "BatchRequest":

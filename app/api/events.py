@@ -11,7 +11,8 @@ from app.api.batches import INLINE_ROWS, RowProblem, readable_id, row_problem
 from app.api.bodies import json_body
 from app.api.dependencies import TheCatalog
 from app.api.rates import count_rows
-from app.api.schema import READS_JSON, WRITES, problems, takes
+from app.api.schema import READS_JSON, WRITES, each, problems, takes
+from app.event_types import EventRules
 from app.limits import EVENTS_VALUES, TooMuch, check_fields
 from app.signals import UserEvent, events_of
 from app.storage.feedback import Outcome
@@ -32,14 +33,21 @@ class EventsRequest(BaseModel):
             "examples": [
                 {
                     "events": [
-                        {"event_id": "e1", "user_id": "u42", "item_id": "b1", "type": "purchase"}
+                        {
+                            "user_id": "u42",
+                            "item_id": "b1",
+                            "type": "purchase",
+                            "at": "2026-01-31T12:00:00Z",
+                        }
                     ]
                 }
             ]
         },
     )
 
-    events: Annotated[list[object], Field(max_length=_BATCH_ROWS)]
+    events: Annotated[
+        list[object], Field(max_length=_BATCH_ROWS, json_schema_extra=each(UserEvent))
+    ]
 
 
 _BODY = json_body(EventsRequest, values=EVENTS_VALUES, rows=True)
@@ -55,7 +63,7 @@ class EventResult(BaseModel):
     the history, and does not count. `unknown_item`: the item is not in the catalogue.
     """
 
-    event_id: str | None  # null when the row has no readable one
+    event_id: str | None  # null when the row has none, or no readable one
     status: Outcome | Literal["unknown_item", "rejected"]
     problem: RowProblem | None = None
 
@@ -84,16 +92,17 @@ async def post_events(
     For the rate limit of a key, every 100 events or part of them count as one request.
     """
     await count_rows(request, len(batch.events))
+    rules = catalog.event_rules
     if len(batch.events) <= INLINE_ROWS:
-        rows = _read(batch)
+        rows = _read(batch, rules)
     else:
-        rows = await asyncio.to_thread(_read, batch)
+        rows = await asyncio.to_thread(_read, batch, rules)
     read = [row for row in rows if isinstance(row, UserEvent)]
     tree = await catalog.store.load()
     ids = list({row.item_id for row in read})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
     events = events_of([row for row in read if row.item_id in known], time.time_ns() // 1_000)
-    outcomes = iter(await catalog.feedback.record(events, catalog.event_rules))
+    outcomes = iter(await catalog.feedback.record(events, rules))
     results = []
     for row in rows:
         if isinstance(row, EventResult):
@@ -105,14 +114,14 @@ async def post_events(
     return EventsResponse(results=results)
 
 
-def _read(batch: EventsRequest) -> list[UserEvent | EventResult]:
-    return [_row(row, f"/events/{at}") for at, row in enumerate(batch.events)]
+def _read(batch: EventsRequest, rules: EventRules) -> list[UserEvent | EventResult]:
+    return [_row(row, f"/events/{at}", rules) for at, row in enumerate(batch.events)]
 
 
-def _row(row: object, place: str) -> UserEvent | EventResult:
+def _row(row: object, place: str, rules: EventRules) -> UserEvent | EventResult:
     try:
         check_fields(row)
-        return UserEvent.model_validate(row)
+        return UserEvent.model_validate(row, context=rules)
     except (ValidationError, TooMuch) as error:
         given = row.get("event_id") if isinstance(row, dict) else None
         return EventResult(

@@ -68,6 +68,14 @@ def takes(model: type[BaseModel] | str, *types: str, required: bool = True) -> D
     return {"requestBody": {"required": required, "content": content}}
 
 
+def each(model: type[BaseModel]) -> Document:
+    """`json_schema_extra` of a list of rows that the route validates one by one, as `model`.
+
+    The model needs a place in the schemas: another route answers with it, or it is a body.
+    """
+    return {"items": {"$ref": f"{_COMPONENTS}{model.__name__}"}}
+
+
 def describe(
     app: FastAPI,
     bodies: Sequence[type[BaseModel]],

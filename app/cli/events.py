@@ -1,10 +1,9 @@
 """`events`: counts events from a file."""
 
 import asyncio
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,8 @@ from app.cli.progress import bar
 from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, print_json, run, table
 
 if TYPE_CHECKING:
+    from app.data_files import Skipped
+    from app.signals import RowMeaning
     from app.storage.feedback import Event
 
 _AT_ONCE = 2_000
@@ -26,10 +27,27 @@ def events(
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="JSON Lines, gzipped or not: events, or {user_id, history, timestamps?}.",
+            help="JSON Lines, or CSV or TSV with a header, gzipped or not: an event per line, or "
+            "{user_id, history, timestamps?}. Also ratings.dat and behaviors.tsv.",
         ),
     ],
     catalog: CatalogOption = "default",
+    usual_type: Annotated[
+        str | None,
+        typer.Option(
+            "--type", help="Type of rows without one; else view, and purchase for histories."
+        ),
+    ] = None,
+    renamed: Annotated[
+        list[str] | None,
+        typer.Option("--as", help="A type of the file and ours: addtocart=cart; may be repeated."),
+    ] = None,
+    like_from: Annotated[
+        float | None, typer.Option(help="Ratings from here on are of type like.")
+    ] = None,
+    dislike_to: Annotated[
+        float | None, typer.Option(help="Ratings up to here are of type dislike.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count events from a file; lines that cannot be read are skipped and reported.
@@ -37,83 +55,87 @@ def events(
     A file may be read again within a day: nothing counts twice. Later, events of a user's newest
     200 items do not count again, but older ones without a time do.
     """
-    found, errors = run(_count(file, catalog, quiet=as_json))
-    rejected = sum(errors.values())
+    from app.signals import RowMeaning
+
+    if like_from is not None and dislike_to is not None and dislike_to >= like_from:
+        raise typer.BadParameter("--dislike-to must lie below --like-from")
+    meaning = RowMeaning(
+        usual_type=usual_type,
+        renamed=dict(_renaming(each) for each in renamed or ()),
+        like_from=like_from,
+        dislike_to=dislike_to,
+    )
+    found, skipped = run(_count(file, catalog, meaning, quiet=as_json))
+    rejected = sum(skipped.counts.values())
+    errors = [
+        f"{skipped.first[reason]}: {reason}" + (f" ({count:,} lines)" if count > 1 else "")
+        for reason, count in skipped.counts.items()
+    ][:_SHOWN]
     if as_json:
-        print_json({**found, "rejected": rejected, "errors": list(errors)[:_SHOWN]})
+        print_json({**found, "rejected": rejected, "errors": errors})
         return
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.items())
     out.print(f"events: {counts or 'none'}; {rejected:,} lines rejected")
     if errors:
         rows = table("line", title="Rejected")
-        for where in list(errors)[:_SHOWN]:
-            rows.add_row(where)
+        for each in errors:
+            rows.add_row(each)
         out.print(rows, markup=False)
 
 
-async def _count(file: Path, catalog: str, *, quiet: bool) -> tuple[Counter[str], Counter[str]]:
-    from app.signals import count_events
+def _renaming(given: str) -> tuple[str, str]:
+    theirs, separator, ours = given.partition("=")
+    if not separator or not theirs or not ours:
+        raise typer.BadParameter(f"--as {given}: expected a name of the file, =, and one of ours")
+    return theirs.casefold(), ours
+
+
+async def _count(
+    path: Path, catalog: str, meaning: "RowMeaning", *, quiet: bool
+) -> tuple[Counter[str], "Skipped"]:
+    from dataclasses import replace
+
+    from app.data_files import DataError, FileLoad
+    from app.data_files.event_rows import EXPECTED_EVENTS
+    from app.signals import count_events, events_in
 
     found: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
     async with opened(catalog) as (_, target):
         tree = await target.store.load()
         if not len(tree):
             raise Failed(f"catalogue {catalog!r} holds no items: import them first")
+        rules = target.event_rules
         with bar(quiet=quiet) as progress:
-            task = progress.add_task("events", total=file.stat().st_size, unit="bytes")
-            for batch, position in _batches(file, errors):
-                found += await count_events(
-                    target.feedback, tree, batch, target.settings.event_rules
-                )
-                progress.update(task, completed=position)
-                await asyncio.sleep(0)
-    return found, errors
+            task = progress.add_task("events", total=path.stat().st_size, unit="bytes")
+
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            loading = FileLoad([path], show)
+            file = loading.open(path, EXPECTED_EVENTS, skip_undecodable=True)
+            now = time.time_ns() // 1_000
+            try:
+                for batch in _batches(events_in(file, replace(meaning, rules=rules), now)):
+                    found += await count_events(target.feedback, tree, batch, rules)
+                    await asyncio.sleep(0)
+            except DataError as error:
+                before = f" {found.total():,} events before it were read." if found else ""
+                raise Failed(f"{error}{before}") from error
+    return found, loading.skipped
 
 
-def _batches(file: Path, errors: Counter[str]) -> Iterator[tuple[Sequence["Event"], int]]:
-    """Batches of events, each with the byte up to which the file has been read."""
-    from app.curate.imports.file_lines import Unreadable, line_batches
+def _batches(events: Iterator["Event"]) -> Iterator[list["Event"]]:
+    """The events in batches; those before an error of the file come before the error."""
+    from app.data_files import DataError
 
     batch: list[Event] = []
-    position = 0
-    now = time.time_ns() // 1_000
     try:
-        for lines in line_batches(file):
-            position = lines.position
-            for number, line in lines.lines:
-                if line is None:
-                    errors[f"{file.name}:{number}: is longer than a megabyte"] += 1
-                    continue
-                try:
-                    batch += _events(line, now + number)
-                except (ValueError, RecursionError) as error:
-                    errors[f"{file.name}:{number}: {_reason(error)}"] += 1
-                if len(batch) >= _AT_ONCE:
-                    yield batch, position
-                    batch = []
-            yield [], position  # progress, also when there are few events
-    except Unreadable as error:
-        yield batch, position
-        raise Failed(f"{file}: the compressed file is damaged ({error})") from error
-    yield batch, position
-
-
-def _events(line: bytes, now: int) -> list["Event"]:
-    """The events of a line. Raises ValueError."""
-    from app.signals import UserEvent, UserHistory, events_of
-
-    row = json.loads(line)
-    if isinstance(row, dict) and "history" in row:
-        return list(UserHistory.model_validate_json(line).events(now))
-    return events_of([UserEvent.model_validate_json(line)], now)
-
-
-def _reason(error: Exception) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        return f"{place}: {first['msg']}" if place else first["msg"]
-    return "is not JSON: expected an event, or {user_id, history}"
+        for event in events:
+            batch.append(event)
+            if len(batch) == _AT_ONCE:
+                yield batch
+                batch = []
+    except DataError:
+        yield batch
+        raise
+    yield batch

@@ -1,5 +1,6 @@
 """What users did, as a part of the score: popularity, co-occurrence, freshness."""
 
+from app.signals.event_files import RowMeaning, events_in
 from app.signals.event_scores import EventScores
 from app.signals.events import UserEvent, UserHistory, count_events, events_of
 from app.signals.freshness import freshness
@@ -8,6 +9,7 @@ from app.signals.user_documents import UserDocuments, erase
 
 __all__ = [
     "EventScores",
+    "RowMeaning",
     "Signals",
     "SignalsConfig",
     "UserDocuments",
@@ -15,6 +17,7 @@ __all__ = [
     "UserHistory",
     "count_events",
     "erase",
+    "events_in",
     "events_of",
     "freshness",
 ]

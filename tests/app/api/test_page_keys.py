@@ -1,5 +1,6 @@
 """Keys that are limited: those of pages in browsers, rates, rows."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
 
@@ -7,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.app.api.keyed import ROOT, SHOP, bearer, created, holder
-from tests.app.api.support import assert_problem
+from tests.app.api.support import assert_problem, pointers
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,10 @@ def test_a_page_of_its_origins_may_use_a_key_and_no_other_page(root, keyed_url, 
 
 def test_a_beacon_brings_its_key_in_its_body(root, keyed_url, page_key):
     address = f"{keyed_url}/v1/catalogs/a/events"
-    event = {"event_id": token_hex(8), "user_id": "beacon", "item_id": "i"}
+    event = {
+        "user_id": 42, "item_id": "i", "type": "click", "value": 2.5,
+        "at": time.time_ns() // 1_000_000, "recommendation_id": f"rec_{token_hex(8)}", "rank": 1,
+    }  # fmt: skip
 
     def sent(body: object, origin: str | None = SHOP, path: str = address) -> httpx2.Response:
         headers = {"Content-Type": "text/plain;charset=UTF-8"}
@@ -60,6 +64,11 @@ def test_a_beacon_brings_its_key_in_its_body(root, keyed_url, page_key):
     reply = sent({"key": page_key, "events": [event]})
     assert reply.status_code == 200
     assert [row["status"] for row in reply.json()["results"]] == ["counted"]
+    (bad, twice) = sent({"key": page_key, "events": [{**event, "rank": 0}, event]}).json()[
+        "results"
+    ]
+    assert pointers(bad["problem"]) == ["/events/0/rank"]
+    assert twice["status"] == "duplicate"
     assert reply.headers["access-control-allow-origin"] == SHOP
     for origin in ("https://evil.example", "null", None):
         refused = sent({"key": page_key, "events": [event]}, origin)

@@ -34,7 +34,7 @@ def test_a_batch_tells_what_became_of_every_event(api, films):
         {"event_id": "e2", **good},
         {"event_id": "e3", **good, "item_id": "never heard of"},
         {"event_id": "e4", **good, "at": tomorrow},
-        {"event_id": "e5", **good, "at": 5},
+        {"event_id": "e5", **good, "at": "soon"},
         {"event_id": "e6", **good, "stars": 5},
         {"user_id": "u", "item_id": "f1"},
         "no object",
