@@ -34,7 +34,7 @@ from app.api.queries import ONLY_KNOWN
 from app.api.scopes import needs_key, without_rule_in
 from app.catalogs import CatalogSettings
 from app.keys import KeyRequest
-from app.recommend import RecommendRequest
+from app.recommend import RecommendRequest, SimilarRequest
 from app.signals import UserEvent
 from tree.item import Item
 
@@ -48,6 +48,7 @@ _RESOURCES = (
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
+    SimilarRequest,
     recommend_batch.RecommendBatch,
     batches.BatchRequest,
     catalogs.CatalogPatch,

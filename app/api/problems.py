@@ -23,6 +23,7 @@ from app.curate import TooManyWrites
 from app.jobs import JobRunning
 from app.llm import AnswerDegraded, ModelRejected
 from app.recommend.fields import FilterTooLarge
+from app.recommend.pages import CursorExpired, CursorOfAnother
 from app.recommend.recommender import DeadlineExceeded
 from app.throttled_log import ThrottledLog
 from app.variants import UnknownVariant
@@ -74,6 +75,8 @@ _STATUS: Mapping[type[Exception], tuple[HTTPStatus, str]] = {
     EmbedderUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, EmbedderUnavailable.code),
     UnknownVariant: (HTTPStatus.UNPROCESSABLE_ENTITY, "unknown_variant"),
     FilterTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "filter_too_large"),
+    CursorExpired: (HTTPStatus.GONE, "cursor_expired"),
+    CursorOfAnother: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_cursor"),
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
     AnswerDegraded: (HTTPStatus.SERVICE_UNAVAILABLE, "degraded"),
     ModelRejected: (HTTPStatus.BAD_GATEWAY, "model_rejected"),

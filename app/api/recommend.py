@@ -18,7 +18,7 @@ from app.api.problems import ApiError, problem_of
 from app.api.schema import READS_JSON, problems, takes
 from app.catalogs import Catalog, Catalogs
 from app.limits import RECOMMEND_VALUES
-from app.recommend import Recommendation, RecommendRequest, SimilarItems
+from app.recommend import Recommendation, RecommendRequest, SimilarItems, SimilarRequest
 from tree.errors import CatalogDeleted
 from tree.item import StoredId
 from tree.worker import Background, Closed
@@ -31,6 +31,7 @@ _Answer = TypeVar("_Answer")
 
 
 _BODY = json_body(RecommendRequest, values=RECOMMEND_VALUES)
+_SIMILAR = json_body(SimilarRequest, values=RECOMMEND_VALUES)
 
 
 class SimilarQuery(BaseModel):
@@ -49,7 +50,9 @@ class SimilarQuery(BaseModel):
 @router.post(
     "/recommend",
     operation_id="recommend",
-    responses=problems(*READS_JSON, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
+    responses=problems(
+        *READS_JSON, HTTPStatus.GONE, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT
+    ),
     openapi_extra=takes(RecommendRequest),
 )
 async def recommend(
@@ -147,7 +150,9 @@ async def trace(catalog: TheCatalog, recommendation_id: str) -> dict[str, object
     return found
 
 
-@router.get("/similar", operation_id="similar_items", responses=problems())
+@router.get(
+    "/similar", operation_id="similar_items", responses=problems(HTTPStatus.GATEWAY_TIMEOUT)
+)
 async def similar(
     catalogs: TheCatalogs, catalog: TrustedCatalog, query: Annotated[SimilarQuery, Query()]
 ) -> SimilarItems:
@@ -155,13 +160,37 @@ async def similar(
 
     404 also for an item that is hidden or has expired.
     """
+    request = SimilarRequest(item_id=query.item_id, limit=query.limit, fold=query.fold)
+    return await _similar(catalogs, catalog, request, pages=False)
+
+
+@router.post(
+    "/similar",
+    operation_id="search_similar",
+    responses=problems(*READS_JSON, HTTPStatus.GONE, HTTPStatus.GATEWAY_TIMEOUT),
+    openapi_extra=takes(SimilarRequest),
+)
+async def search_similar(
+    http: Request,
+    catalogs: TheCatalogs,
+    catalog: TrustedCatalog,
+    request: Annotated[SimilarRequest, Depends(_SIMILAR)],
+) -> SimilarItems:
+    """Get the items most similar to an item, filtered, with fields, page by page.
+
+    404 also for an item that is hidden or has expired.
+    """
+    return await unless_gone(http, _similar(catalogs, catalog, request, pages=True))
+
+
+async def _similar(
+    catalogs: Catalogs, catalog: Catalog, request: SimilarRequest, *, pages: bool
+) -> SimilarItems:
     found = await with_newest(
-        catalogs,
-        catalog,
-        lambda newest: newest.recommender.similar(query.item_id, query.limit, fold=query.fold),
+        catalogs, catalog, lambda newest: newest.recommender.similar(request, pages=pages)
     )
     if found is None:
-        detail = f"there is no item {query.item_id!r}, or it is hidden or expired"
+        detail = f"there is no item {request.item_id!r}, or it is hidden or expired"
         raise ApiError(HTTPStatus.NOT_FOUND, "unknown_item", detail)
     return found
 

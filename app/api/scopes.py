@@ -55,6 +55,7 @@ RULES: Mapping[str, Rule] = {
     "recommend_stream": _rule("recommend"),
     "recommend_batch": _rule("recommend"),
     "similar_items": _rule("recommend"),
+    "search_similar": _rule("recommend"),
     "post_events": _rule("events"),
     # Reading and writing a catalogue.
     "get_recommendation": _rule("ingest"),

@@ -5,6 +5,7 @@ from app.recommend.context import PromptConfig
 from app.recommend.recommender import Recommender
 from app.recommend.request import RecommendRequest
 from app.recommend.response import Recommendation, RecommendedItem, SimilarItems
+from app.recommend.similar import SimilarRequest
 
 __all__ = [
     "PromptConfig",
@@ -14,4 +15,5 @@ __all__ = [
     "RecommendedItem",
     "Recommender",
     "SimilarItems",
+    "SimilarRequest",
 ]

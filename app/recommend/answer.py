@@ -1,5 +1,7 @@
 """The last stage: candidates that may be shown become an answer."""
 
+import numpy as np
+
 from app.llm import Degraded
 from app.recommend.answer_fields import fields_of
 from app.recommend.candidates import CandidatePool, Candidates
@@ -9,6 +11,7 @@ from app.recommend.config import AnswerConfig
 from app.recommend.context import ModelContext, RequestContext
 from app.recommend.fields import Fields
 from app.recommend.groups import Groups
+from app.recommend.pages import MOST_SHOWN, Page
 from app.recommend.reasons import reasons
 from app.recommend.rerank import spread
 from app.recommend.response import Recommendation, RecommendedItem
@@ -28,7 +31,9 @@ async def answer(
     """The first candidates that may be shown, with their fields, paths and reasons."""
     request, tree, clock = context.request, context.tree, context.clock
     rules = ChoiceRules(request.limit, request.filter, request.fold, request.group_by)
-    chooser = Chooser(pool, tree, rules)
+    shown = context.page.shown if context.page else ()
+    before = await pool.store.items(list(shown)) if shown else {}
+    chooser = Chooser(pool, tree, rules, before=before.values())
     groups = Groups(fields, tree, request.group_by)
     candidates = found.candidates
     with clock.stage("rerank"):
@@ -42,17 +47,23 @@ async def answer(
     with clock.stage("recall"):
         candidates = await choose(chooser, candidates, order, context.allowed, more)
         chosen = chooser.chosen
-        shown = [int(candidates.rows[one.at]) for one in chosen]
         why = await reasons(
             tree,
             found.need,
-            shown,
+            [int(candidates.rows[one.at]) for one in chosen],
             [one.item for one in chosen],
             request.explain,
             pool.store,
             config.inverse_temperature,
         )
         unknown = [] if chooser.groups else await groups.unknown()
+    page = Page.after(context.page, tree, chooser, candidates, order)
+    context.record.page = page
+    has_more = (
+        len(chosen) == request.limit
+        and len(page.shown) < MOST_SHOWN
+        and np.count_nonzero(context.allowed) > len(chosen)
+    )
     contents, cut = fields_of([one.item for one in chosen], request.fields)
     ledger = context.ledger if isinstance(context, ModelContext) else None
     degraded: Degraded | None = context.degraded or (ledger.degraded if ledger else None)
@@ -67,6 +78,7 @@ async def answer(
                 zip(chosen, contents, why, strict=True), 1
             )
         ],
+        next_cursor=context.id if has_more else None,
         degraded=degraded is not None,
         degraded_reason=degraded,
         absent_items=list(context.resolved.absent),

@@ -1,7 +1,7 @@
 """The last gate: the first candidates that may be shown, each thing and each group once."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ MOST_FOLDED = 50  # ids that an item of an answer lists
 _MOST_READ = 5_000  # candidates
 _MORE = 4  # times as many candidates in every further round
 _LARGEST_BATCH = 500  # records
+_APART, _BEFORE = -1, -2  # places of things that are not in the answer
 
 _GroupKey = tuple[type, Scalar]
 
@@ -48,6 +49,7 @@ class Chooser:
     """Chooses the items of one answer among candidates that come best first.
 
     `folded` are the near-duplicates of the item `apart_from`, which never are in the answer.
+    Neither are those of the items on the pages `before`, or other items of their groups.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Chooser:
         tree: SemanticTree,
         rules: ChoiceRules,
         apart_from: Item | None = None,
+        before: Iterable[Item] = (),
     ) -> None:
         self.chosen: list[Chosen] = []
         self.folded: list[str] = []
@@ -67,7 +70,10 @@ class Chooser:
         self._things = NearDuplicates(rules.group_by)
         self._now = time.time()
         if apart_from is not None:
-            self._things.add(apart_from, -1)
+            self._things.add(apart_from, _APART)
+        for item in before:
+            self._things.add(item, _BEFORE)
+            self.groups |= self._groups_of(item)
 
     @property
     def is_done(self) -> bool:
@@ -101,19 +107,26 @@ class Chooser:
         if not item.is_shown(self._now) or not (rules.passes is None or rules.passes.holds(item)):
             return
         if rules.fold and (place := self._things.fold(item)) is not None:
-            folded = self.folded if place < 0 else self.chosen[place].folded
+            folded = self.folded if place == _APART else self._folded_at(place)
             if len(folded) < MOST_FOLDED:
                 folded.append(item.id)
             return
-        if rules.group_by is not None:
-            found = values_of(field_of(item, rules.group_by))
-            values = {_group_key(one): one for one in found if one != ""}
-            if values.keys() & self.groups.keys():
-                return
-            self.groups |= values
+        groups = self._groups_of(item)
+        if groups.keys() & self.groups.keys():
+            return
+        self.groups |= groups
         if rules.fold:
             self._things.add(item, len(self.chosen))
         self.chosen.append(Chosen(at, item))
+
+    def _folded_at(self, place: int) -> list[str]:
+        return [] if place == _BEFORE else self.chosen[place].folded
+
+    def _groups_of(self, item: Item) -> dict[_GroupKey, Scalar]:
+        if self._rules.group_by is None:
+            return {}
+        found = values_of(field_of(item, self._rules.group_by))
+        return {_group_key(one): one for one in found if one != ""}
 
 
 def _group_key(value: Scalar) -> _GroupKey:
@@ -147,12 +160,12 @@ async def choose(
         if found is None or not len(found.rows):
             break
         start = len(candidates.rows)
-        candidates = _continued(candidates, found)
+        candidates = continued(candidates, found)
         await chooser.take(candidates, range(start, len(candidates.rows)))
     return candidates
 
 
-def _continued(candidates: Candidates, more: Candidates) -> Candidates:
+def continued(candidates: Candidates, more: Candidates) -> Candidates:
     """The candidates and more of them, with scores that go on falling."""
     scores = more.scores
     if len(candidates.scores):

@@ -17,6 +17,7 @@ from app.ranking import ModelRanker, Need
 from app.recommend.columns import Mask
 from app.recommend.effort import Effort
 from app.recommend.history import History
+from app.recommend.pages import Page
 from app.recommend.request import RecommendRequest
 from app.recommend.resolve import ResolvedRequest, path_name
 from app.recommend.response import AnswerWarning
@@ -65,6 +66,7 @@ class ChainRecord:
     expected: Sequence[str] = ()
     nodes: list[dict[str, object]] = field(default_factory=list)
     candidates: int = 0
+    page: Page | None = None  # what comes after this answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,8 @@ class RequestContext:
     """The data of one request that all stages share. It never changes: a stage returns its results.
 
     The answer is chosen from `wanted` candidates. `documents` holds documents that are deleted when
-    the user is erased. `degraded` is a reason other than a model's failure. `standing` is the
-    model's, where it is known.
+    the user is erased. `page` is what the pages before have left. `degraded` is a reason other than
+    a model's failure. `standing` is the model's, where it is known.
     """
 
     id: str
@@ -90,6 +92,7 @@ class RequestContext:
     warnings: Sequence[AnswerWarning] = ()
     degraded: Degraded | None = None
     standing: Standing | None = None
+    page: Page | None = None
 
     @property
     def need(self) -> Need:

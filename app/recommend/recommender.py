@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 
@@ -13,7 +14,6 @@ from app.llm.errors import UnsupportedReplyMode
 from app.llm.slates import SLATE_WIDTH
 from app.recommend.answer import answer
 from app.recommend.candidates import CandidatePool, Candidates
-from app.recommend.choice import ChoiceRules
 from app.recommend.config import RecommendConfig
 from app.recommend.context import (
     ModelContext,
@@ -28,10 +28,11 @@ from app.recommend.context import (
 from app.recommend.effort import effort_of
 from app.recommend.fields import ColumnMemory, Fields
 from app.recommend.opening import ContextOpener
+from app.recommend.pages import Page, continued_request
 from app.recommend.query_encoder import QueryEncoder
 from app.recommend.request import RecommendRequest
 from app.recommend.response import Recommendation, SimilarItems
-from app.recommend.similar import similar_items
+from app.recommend.similar import SimilarFinder, SimilarRequest
 from app.recommend.standing.examination import Examiner
 from app.recommend.standing.standings import Standings
 from app.recommend.standing.warning import weak_model
@@ -54,9 +55,11 @@ from app.variants import Variants
 from tree.errors import CatalogDeleted, StoreUnavailable
 from tree.store.keys import name_of
 from tree.store.protocol import ReadableStore
-from tree.worker import Background
+from tree.worker import Background, Work
 
 logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 _TRACES_S = 1.0
 _MOST_TRACES = 1_000  # of interrupted requests, at once
@@ -101,6 +104,7 @@ class Recommender:
         feedback = feedback or MemoryFeedback()
         self._signals = Signals(feedback, config.signals)
         encoder = QueryEncoder(embedders, config.profile.embedder_timeout_s)
+        self._similar = SimilarFinder(catalog_id, self._pool, self._fields, documents, config)
         self._parts = ChainParts(catalog_id, self._pool, encoder, config)
         self._opener = ContextOpener(
             documents, encoder, self._fields, feedback, self._signals, config
@@ -133,27 +137,28 @@ class Recommender:
         time of the request starts when it `arrived`, by `time.monotonic`, or now.
 
         Raises DeadlineExceeded, AnswerDegraded, ModelRejected, FilterTooLarge, UnknownVariant,
-        StoreUnavailable.
+        CursorExpired, CursorOfAnother, StoreUnavailable.
         """
         spent_s = 0.0 if arrived is None else time.monotonic() - arrived
         clock = StageClock(time.perf_counter() - spent_s)
         work = self._recommend(request, notify, shared_budget, clock)
+        return await self._in_time(request.timeout_ms, spent_s, work)
+
+    async def similar(self, request: SimilarRequest, *, pages: bool = False) -> SimilarItems | None:
+        """See SimilarFinder. Raises DeadlineExceeded too."""
+
+        async def find() -> SimilarItems | None:
+            return await self._similar.find(await self._store.recent(), request, pages=pages)
+
+        return await self._in_time(request.timeout_ms, 0.0, find())
+
+    async def _in_time(self, timeout_ms: int, spent_s: float, work: Work[_Answer]) -> _Answer:
         try:
-            return await self._answers.within(request.timeout_ms / 1000 - spent_s, work)
+            return await self._answers.within(timeout_ms / 1000 - spent_s, work)
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"no answer within {request.timeout_ms} ms: raise timeout_ms, or ask for less"
+                f"no answer within {timeout_ms} ms: raise timeout_ms, or ask for less"
             ) from error
-
-    async def similar(self, item_id: str, limit: int, *, fold: bool = True) -> SimilarItems | None:
-        """The most similar items; None if the item may not be shown or does not exist.
-
-        With `fold`, near-duplicates appear once, and those of the item itself not at all.
-        """
-        tree = await self._store.recent()
-        rules = ChoiceRules(limit, fold=fold)
-        weights = self._config.weights
-        return await similar_items(self._pool, tree, item_id, rules, weights, self._catalog)
 
     async def trace(self, recommendation_id: str) -> dict[str, object] | None:
         """The trace of an answer; None if it is not stored or has expired."""
@@ -187,6 +192,7 @@ class Recommender:
         clock: StageClock,
     ) -> Recommendation:
         tree = await self._store.recent()
+        request, page = await continued_request(self._documents, self._catalog_id, request)
         varied = VariedRequest.of(request, self._config.weights, self._variants)
         context = await self._opener.open(varied, tree, clock, notify)
         notify(
@@ -198,6 +204,8 @@ class Recommender:
                 "variant": context.variant,
             },
         )
+        if page is not None:
+            return await self._next_page(replace(context, page=page), page)
         strategy = MODEL_STRATEGIES.get(context.request.strategy)
         if strategy is None or not self._models.configured or not context.allowed.any():
             return await self._answer(context, await embedded(context, self._parts))
@@ -217,6 +225,14 @@ class Recommender:
                 outcome = type(error).__name__
                 self._traces.start(self._keep_trace(asking, None, None, outcome))
             raise
+
+    async def _next_page(self, context: RequestContext, page: Page) -> Recommendation:
+        """What the answer before had ranked; no model is asked."""
+        with context.clock.stage("search"):
+            candidates = await page.candidates(
+                self._pool, context.tree, context.need, context.allowed, context.wanted
+            )
+        return await self._answer(context, Outcome(context.need, candidates))
 
     def _nothing_to_judge_by(self, context: RequestContext) -> bool:
         """Whether nothing is known of the user or wanted by the owner: a model would guess."""

@@ -1,6 +1,6 @@
 """The body of the recommend endpoint."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     ConfigDict,
@@ -27,6 +27,9 @@ _Text = Annotated[
 _Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _SOME_WORD
 ]
+
+FieldNames: TypeAlias = Annotated[list[_Name], Field(max_length=50)]
+Cursor: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class HistoryEntry(StrictModel):
@@ -84,6 +87,11 @@ class RecommendRequest(StrictModel):
     )
     domains: Annotated[list[_Name], Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=100), WHOLE] = 10
+    cursor: Cursor | None = Field(
+        default=None,
+        description="`next_cursor` of the page before, with the same request. What comes next is "
+        "what was ranked then: no model is asked again, and nothing is shown twice.",
+    )
     filter: Filter | None = None
     exclude_items: Annotated[list[StoredId], Field(max_length=10_000, fail_fast=True)] = Field(
         default=[]
@@ -115,7 +123,7 @@ class RecommendRequest(StrictModel):
         description="What a model may cost; without one it changes nothing. auto: what earns its "
         "tokens for this request.",
     )
-    fields: Annotated[list[_Name], Field(max_length=50)] = Field(
+    fields: FieldNames = Field(
         default=["title"], description="Item fields and attributes to answer with."
     )
     explain: Literal["none", "brief", "full"] = "brief"

@@ -88,6 +88,11 @@ class Recommendation(_Frozen):
         default=CONTROL, description="The variant of the catalogue that this user has."
     )
     items: list[RecommendedItem]
+    next_cursor: str | None = Field(
+        default=None,
+        description="For `cursor` of the same request: the next page, as long as the trace is "
+        "stored, up to 1,000 items in all. Null where no item is left.",
+    )
     degraded: bool = False
     degraded_reason: Degraded | None = None
     absent_items: list[str] = Field(
@@ -112,3 +117,8 @@ class SimilarItems(_Frozen):
     folded: list[str] = Field(
         default=[], description="Ids of near-duplicates of the item itself, which are left out."
     )
+    next_cursor: str | None = Field(
+        default=None,
+        description="For `cursor` of the same POST: the next page. Null where no item is left.",
+    )
+    warnings: list[AnswerWarning] = []

@@ -55,6 +55,8 @@ def trace_of(
         }
     if answered is not None:
         trace["items"] = [{"item_id": item.item_id, "score": item.score} for item in answered.items]
+        if answered.next_cursor is not None:
+            trace["page"] = context.record.page
     if context.standing is not None:
         trace["standing"] = context.standing
     if asking is not None:

@@ -14,6 +14,7 @@ DocumentKind: TypeAlias = Literal[
     "lease",
     "cancel",
     "trace",
+    "page",
     "profile",
     "reply",
     "mode",
@@ -47,6 +48,7 @@ _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "lease": Lifetime.EXPIRING,
     "cancel": Lifetime.EXPIRING,
     "trace": Lifetime.EXPIRING,
+    "page": Lifetime.EXPIRING,  # of similar items: what the next one needs
     "profile": Lifetime.EXPIRING,
     "reply": Lifetime.EXPIRING,
     "mode": Lifetime.EXPIRING,

@@ -1,5 +1,7 @@
 """Recommendations over HTTP."""
 
+import json
+
 import pytest
 
 from tests.app.api.support import assert_problem, item_path, pointers
@@ -180,3 +182,56 @@ def test_neighbours_of_an_item(api, films):
         assert pointers(assert_problem(refused, 422, "invalid_request")) == ["/limit"]
     missing = assert_problem(api.get(f"{films}/similar"), 422, "invalid_request")
     assert (pointers(missing), missing["errors"][0]["source"]) == (["/item_id"], "query")
+
+
+def test_pages_come_by_a_cursor_alone_streamed_and_batched(api, films):
+    asked = {"instruction": "distant stars", "limit": 4}
+    first = api.post(f"{films}/recommend", json=asked).json()
+    asked["cursor"] = first["next_cursor"]
+    second = api.post(f"{films}/recommend", json=asked).json()
+    shown = {item["item_id"] for item in first["items"] + second["items"]}
+    assert len(shown) == 8
+    rows = api.post(f"{films}/recommend:batch", json={"requests": [asked]}).json()["results"]
+    assert rows[0]["answer"]["items"] == second["items"]
+    streamed = api.post(f"{films}/recommend/stream", json=asked).text
+    done = json.loads(streamed.partition("event: done\ndata: ")[2].partition("\n")[0])
+    asked["cursor"] = done["next_cursor"]
+    third = api.post(f"{films}/recommend", json=asked).json()
+    assert len(shown | {item["item_id"] for item in third["items"]}) == 12
+    gone = api.post(f"{films}/recommend", json=asked | {"cursor": "rec_none"})
+    assert_problem(gone, 410, "cursor_expired")
+    others = api.post(f"{films}/recommend", json=asked | {"user_id": "u1"})
+    assert_problem(others, 422, "invalid_cursor")
+
+
+def test_similar_items_take_a_filter_fields_and_a_cursor(api, films):
+    asked = {
+        "item_id": "f0",
+        "limit": 3,
+        "fields": ["year"],
+        "exclude_items": ["f2"],
+        "filter": {"all": [{"field": "year", "lt": 1994}]},
+    }
+    shown, sizes = [], []
+    while True:
+        answer = api.post(f"{films}/similar", json=asked).json()
+        assert all(list(item["fields"]) == ["year"] for item in answer["items"])
+        shown += [item["item_id"] for item in answer["items"]]
+        sizes.append(len(answer["items"]))
+        if answer["next_cursor"] is None:
+            break
+        asked["cursor"] = answer["next_cursor"]
+    assert sizes == [3, 3, 3, 3]
+    assert sorted(shown) == sorted(f"f{at}" for at in range(14) if at not in (0, 2))
+    assert len(shown) == len(set(shown))
+    alone = api.get(f"{films}/similar", params={"item_id": "f0", "limit": 3}).json()
+    alike = api.post(f"{films}/similar", json={"item_id": "f0", "limit": 3}).json()
+    assert alike["items"] == alone["items"]
+    other = api.post(f"{films}/similar", json=asked | {"item_id": "f1"})
+    assert_problem(other, 422, "invalid_cursor")
+    asked["cursor"] = "sim_none"
+    assert_problem(api.post(f"{films}/similar", json=asked), 410, "cursor_expired")
+    unknown = api.post(f"{films}/similar", json={"item_id": "nowhere"})
+    assert_problem(unknown, 404, "unknown_item")
+    warned = api.post(f"{films}/similar", json={"item_id": "f0", "fields": ["yaer"]}).json()
+    assert warned["items"][0]["fields"] == {}

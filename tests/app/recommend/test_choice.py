@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.recommend import RecommendRequest
+from app.recommend import RecommendRequest, SimilarRequest
 from tests.app.conftest import built
 from tree.item import Item
 
@@ -130,10 +130,10 @@ async def test_a_field_that_no_item_has_is_a_warning(shop):
 
 async def test_similar_items_are_other_things(shop):
     await stocked(shop, shirts(40) + others())
-    answer = await shop.recommender.similar("shirt-007", 5)
+    answer = await shop.recommender.similar(SimilarRequest(item_id="shirt-007", limit=5))
     assert sorted(item.item_id[:6] for item in answer.items) == ["other-"] * 5
     assert len(answer.folded) == 39
     assert "shirt-007" not in answer.folded
-    every = await shop.recommender.similar("shirt-007", 5, fold=False)
+    every = await shop.recommender.similar(SimilarRequest(item_id="shirt-007", limit=5, fold=False))
     assert all(item.item_id.startswith("shirt-") for item in every.items)
     assert every.folded == []

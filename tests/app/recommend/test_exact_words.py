@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.embedders import EmbedderCache
-from app.recommend import RecommendConfig, Recommender, RecommendRequest
+from app.recommend import RecommendConfig, Recommender, RecommendRequest, SimilarRequest
 from app.settings import Settings
 from tests.app.conftest import Shop, built
 from tree.item import Item
@@ -116,7 +116,7 @@ async def test_a_series_goes_on(filled: Shop, settings: dict[str, object]):
 
 
 async def test_an_item_is_similar_to_others_of_its_series(filled: Shop):
-    answer = await recommender(filled).similar("book-2", 3)
+    answer = await recommender(filled).similar(SimilarRequest(item_id="book-2", limit=3))
     assert answer is not None
     assert {item.item_id for item in answer.items} == {"book-0", "book-1", "book-3"}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from app.recommend import RecommendConfig, RecommendRequest
+from app.recommend import RecommendConfig, RecommendRequest, SimilarRequest
 from app.recommend.filters import Condition, Filter
 from app.recommend.recommender import DeadlineExceeded
 from tree.item import Item
@@ -265,10 +265,10 @@ async def test_a_trace_does_not_keep_all_that_was_said(demo):
 
 
 async def test_similar_items_leave_the_item_itself_out(demo):
-    answer = await demo.recommender.similar("book-dune", 5)
+    answer = await demo.recommender.similar(SimilarRequest(item_id="book-dune", limit=5))
     assert len(answer.items) == 5
     assert "book-dune" not in ids(answer)
-    assert await demo.recommender.similar("nope", 5) is None
+    assert await demo.recommender.similar(SimilarRequest(item_id="nope", limit=5)) is None
 
 
 async def test_a_deadline_that_cannot_be_kept_is_an_error(demo, demo_items):

@@ -14,6 +14,7 @@ from tests.app.recommend.with_model.support import (
     ask,
     assert_answer,
     connected,
+    ids,
     over,
     sensible,
 )
@@ -69,3 +70,25 @@ async def test_a_budget_is_said_in_the_answer_and_the_trace(
     assert trace["degraded_reason"] == "budget"
     assert trace["usage"]["cost_usd"] == answer.usage.cost_usd
     assert len(trace["calls"]) == answer.usage.calls
+
+
+async def test_the_next_page_asks_no_model_and_goes_on_in_its_order(
+    demo: Shelf, hostile_server: HostileServer
+) -> None:
+    hostile_server.content = sensible
+    request = ask(history=HISTORY, limit=4, diversity=0)
+    async with connected(hostile_server.base_url, MODEL) as chat:
+        recommender = over(demo, chat, ReplyMode.JSON_SCHEMA)
+        first = await recommender.recommend(request)
+        asked = hostile_server.counts.total()
+        assert asked > 0
+        cursor = first.next_cursor
+        second = await recommender.recommend(request.model_copy(update={"cursor": cursor}))
+    assert hostile_server.counts.total() == asked
+    assert (second.usage.calls, second.degraded) == (0, False)
+    assert len(set(ids(first) + ids(second))) == 8
+    trace = await recommender.trace(first.recommendation_id)
+    assert trace is not None
+    page = trace["page"]
+    assert isinstance(page, dict)
+    assert ids(second) == page["following"][:4]
