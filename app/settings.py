@@ -215,7 +215,7 @@ class Settings(RankingSettings, EnrichmentSettings, EventSettings, ModelSettings
         "in an item's score.",
     )
     cooccurrence_shrinkage: float = Field(
-        default=30.0,
+        default=15.0,
         ge=0,
         description="Added to each item's number of users: the higher, the more users must have "
         "had both items until co-occurrence counts.",

@@ -10,7 +10,7 @@ from tree.vectors import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class EventScores:
-    """`counts` is float32[at least tree.size], the users who had each row's item.
+    """`counts` is float32[at least tree.size], the users who count for the popularity of each row.
 
     `rows`, ascending, go together with the user's history; `scores` is what that adds to the score
     of each. The weight of the counts is multiplied by `prior`, which is 1 where the history is
