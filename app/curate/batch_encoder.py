@@ -13,6 +13,7 @@ from app.embedders import (
     EmbedderCache,
     EmbeddingAccount,
     LexicalEmbedder,
+    base_of,
     embedder_for,
 )
 from tree.node import Space
@@ -73,7 +74,7 @@ class BatchEncoder:
 
     def is_local(self, space: Space) -> bool:
         """See EmbedderKind."""
-        return self._embedders.is_local(space.embedder)
+        return self._embedders.is_local(base_of(space).embedder)
 
     def batch_timeout_s(self, space: Space) -> float | None:
         """How long a batch may take that a client waits for; None, no limit, when it is local."""

@@ -5,6 +5,7 @@ kinds: `app.embedders.kinds` lists them.
 """
 
 from app.embedders.account import EmbeddingAccount, counting, counting_for, name_refused
+from app.embedders.adapter import Adapter
 from app.embedders.cache import EmbedderCache, fit_sample, sample_stride
 from app.embedders.embedder import Embedder, EmbedderKind
 from app.embedders.embedder_store import EmbedderStore
@@ -19,11 +20,13 @@ from app.embedders.kinds import (
 from app.embedders.lexical import LexicalEmbedder
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
 from app.embedders.spending import EmbedderUsage, Spending
+from app.embedders.tuned import base_of, is_tuned, refitted, tuned
 
 __all__ = [
     "BUILT_IN",
     "DEFAULT_EMBEDDER",
     "NAME_PATTERN",
+    "Adapter",
     "Embedder",
     "EmbedderCache",
     "EmbedderKind",
@@ -35,11 +38,15 @@ __all__ = [
     "HybridEmbedder",
     "LexicalEmbedder",
     "Spending",
+    "base_of",
     "counting",
     "counting_for",
     "embedder_for",
     "first_space",
     "fit_sample",
+    "is_tuned",
     "name_refused",
+    "refitted",
     "sample_stride",
+    "tuned",
 ]

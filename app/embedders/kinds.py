@@ -10,6 +10,7 @@ from app.embedders.minilm import MINILM
 from app.embedders.openai_model import EndpointAddress, EndpointTimes, openai_kind
 from app.embedders.sentence_model import SENTENCE_TRANSFORMERS
 from app.embedders.spending import Spending
+from app.embedders.tuned import TunedEmbedder, base_of, is_tuned
 from tree.errors import EmbedderUnusable
 from tree.node import Space
 
@@ -60,6 +61,8 @@ def find_kind(name: str, kinds: Sequence[EmbedderKind]) -> EmbedderKind:
 
 def embedder_for(space: Space, kinds: Sequence[EmbedderKind] = _KINDS) -> Embedder:
     """The embedder that made the vectors of `space`. Raises EmbedderUnusable."""
+    if is_tuned(space):
+        return TunedEmbedder(space, embedder_for(base_of(space), kinds))
     return find_kind(space.embedder, kinds).open(space)
 
 
