@@ -71,6 +71,7 @@ RULES: Mapping[str, Rule] = {
     "batch_items": _rule("ingest"),
     "import_items": _rule("ingest", audited=True),
     "export_items": _rule("ingest"),
+    "export_users": _rule("admin", audited=True),
     "put_user": _rule("ingest"),
     "get_user": _rule("ingest"),
     "delete_user": _rule("ingest"),

@@ -19,6 +19,7 @@ from app.api.schema import problems
 from app.catalogs import Catalog
 from app.curate import ImportParams
 from app.jobs import Job
+from app.signals import user_lines
 from tree.errors import TreeError
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,23 @@ async def export_items(catalog: TheCatalog) -> StreamingResponse:
     is not complete.
     """
     lines = exported(catalog)
+    first = await anext(lines, b"")  # an error of the store can still change the status
+    return StreamingResponse(continued(first, lines), media_type=JSONL)
+
+
+@router.get(
+    "/exports/users",
+    operation_id="export_users",
+    response_class=StreamingResponse,
+    responses={**problems(), 200: {"description": "One user a line", "content": {JSONL: _LINES}}},
+)
+async def export_users(catalog: TheCatalog) -> StreamingResponse:
+    """Download every user as JSON Lines: history with times and types, profile and attributes.
+
+    `unillmrec events` counts such a file. A user who was erased before the export reached them is
+    not in it. When the connection breaks off, the export is not complete.
+    """
+    lines = user_lines(catalog.feedback)
     first = await anext(lines, b"")  # an error of the store can still change the status
     return StreamingResponse(continued(first, lines), media_type=JSONL)
 

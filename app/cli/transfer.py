@@ -76,14 +76,23 @@ def export(
         bool,
         typer.Option("--records", help="Every readable record, also when the tree is damaged."),
     ] = False,
+    users: Annotated[
+        bool,
+        typer.Option(
+            "--users", help="Users with their histories, which `events` reads, in place of items."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write every item of a catalogue, one JSON object a line."""
-    count = run(_export(catalog, output, records=records))
+    """Write every item of a catalogue, or every user, one JSON object a line."""
+    if users and records:
+        raise typer.BadParameter("--users and --records exclude each other")
+    what = "users" if users else "items"
+    count = run(_export(catalog, output, records=records, users=users))
     if output is not None and as_json:
-        print_json({"catalog": catalog, "items": count, "output": str(output)})
+        print_json({"catalog": catalog, what: count, "output": str(output)})
     elif output is not None:
-        out.print(f"{count:,} items written to {output}", markup=False)
+        out.print(f"{count:,} {what} written to {output}", markup=False)
 
 
 async def _settled(job: "Job") -> None:
@@ -195,13 +204,18 @@ def _report(job: "Job") -> None:
     out.print(rows, markup=False)
 
 
-async def _export(catalog: str, output: Path | None, *, records: bool) -> int:
+async def _export(catalog: str, output: Path | None, *, records: bool, users: bool) -> int:
     from app.api.transfer import exported, exported_records
+    from app.signals import user_lines
 
     async with opened(catalog) as (_, found):
         count = 0
+        if users:
+            source = user_lines(found.feedback)
+        else:
+            source = exported_records(found) if records else exported(found)
         with _written(output) as file:
-            async for lines in exported_records(found) if records else exported(found):
+            async for lines in source:
                 file.write(lines)
                 count += lines.count(b"\n")
         return count

@@ -6,6 +6,7 @@ from app.signals.events import UserEvent, UserHistory, count_events, events_of
 from app.signals.freshness import freshness
 from app.signals.signals import Signals, SignalsConfig
 from app.signals.user_documents import UserDocuments, erase
+from app.signals.user_lines import user_lines
 
 __all__ = [
     "EventScores",
@@ -20,4 +21,5 @@ __all__ = [
     "events_in",
     "events_of",
     "freshness",
+    "user_lines",
 ]

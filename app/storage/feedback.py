@@ -197,6 +197,10 @@ class Feedback(Protocol):
         """
         ...
 
+    def users(self) -> AsyncIterator[Sequence[UserEntry]]:
+        """All users, each once, in batches. Users who come or go meanwhile may be left out."""
+        ...
+
     async def put_user(self, user_id: str, user: User) -> None:
         """Store a user in place of what was stored; the history does not change any count."""
         ...

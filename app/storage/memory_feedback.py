@@ -206,6 +206,11 @@ class MemoryFeedback:
         yield [ItemCount(item, *count) for item, count in self._counts.items()]
         yield [ItemNeighbours(item, dict(near)) for item, near in self._near.items() if near]
         yield [ForgottenItem(item, at) for item, at in self._gone.items()]
+        async for users in self.users():
+            yield users
+
+    async def users(self) -> AsyncIterator[Sequence[UserEntry]]:
+        """See Feedback."""
         users = [(user_id, await self.user(user_id)) for user_id in list(self._users)]
         yield [UserEntry(user_id, user) for user_id, user in users if user]
 

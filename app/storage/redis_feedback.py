@@ -33,6 +33,7 @@ from app.storage.feedback import (
     Visit,
     in_wholes,
 )
+from app.storage.feedback_scan import FeedbackScan
 from app.storage.feedback_scripts import (
     ADD_DOCUMENT,
     FORGET_ITEMS,
@@ -54,7 +55,6 @@ _ATTEMPTS = 8  # at events, while others change the same histories
 _FORGOTTEN_AT_ONCE = 40  # items of a script; each is removed from up to 127 lists
 _COUNTS_AT_ONCE = 1_000
 _KEYS_AT_ONCE = 1_000  # of one step of a SCAN
-_READ_AT_ONCE = 50  # lists of neighbours, or users: a full one takes the server 0.1 ms
 _OUTCOMES: tuple[Outcome, ...] = (
     "counted",
     "repeated",
@@ -93,6 +93,7 @@ class RedisFeedback:
         self._sweep = SWEEP_NEIGHBOURS.on(client)
         self._add_document = ADD_DOCUMENT.on(client)
         self._put_user = PUT_USER.on(client)
+        self._scan = FeedbackScan(client, self._keys, self._users)
 
     async def record(
         self, events: Sequence[Event], rules: EventRules = DEFAULT_RULES
@@ -291,44 +292,12 @@ class RedisFeedback:
             scored = await self._client.zrange(self._keys.forgotten, 0, -1, withscores=True)
         gone = cast(list[tuple[bytes, float]], scored)
         yield [ForgottenItem(item.decode(), int(at)) for item, at in gone]
-        stems = {
-            self._keys.neighbours(""): self._paired,
-            self._keys.history(""): self._known,
-            self._keys.facts(""): self._without_history,
-        }
-        found: dict[str, list[str]] = {stem: [] for stem in stems}
-        keys = self._client.scan_iter(match=self._keys.pattern, count=_KEYS_AT_ONCE)
-        async with translated():
-            async for key in keys:
-                name = cast(bytes, key).decode(errors="replace")
-                for stem, ids in found.items():
-                    if name.startswith(stem):
-                        ids.append(name.removeprefix(stem))
-                        if len(ids) == _READ_AT_ONCE:
-                            yield await stems[stem](ids)
-                            ids.clear()
-            for stem, ids in found.items():
-                if ids:
-                    yield await stems[stem](ids)
+        async for entries in self._scan.entries():
+            yield entries
 
-    async def _paired(self, items: Sequence[str]) -> Sequence[FeedbackEntry]:
-        pipeline = self._client.pipeline()
-        for item in items:
-            pipeline.zrange(self._keys.neighbours(item), 0, -1, withscores=True)
-        lists = cast(list[list[tuple[bytes, float]]], await pipeline.execute())
-        return [
-            ItemNeighbours(item, {name.decode(): score for name, score in near})
-            for item, near in zip(items, lists, strict=True)
-            if near
-        ]
-
-    async def _known(self, ids: Sequence[str]) -> Sequence[FeedbackEntry]:
-        return [UserEntry(user_id, user) for user_id, user in (await self._users(ids)).items()]
-
-    async def _without_history(self, ids: Sequence[str]) -> Sequence[FeedbackEntry]:
-        """Users with a history are found by its key."""
-        users = await self._users(ids)
-        return [UserEntry(user_id, user) for user_id, user in users.items() if not user.history]
+    def users(self) -> AsyncIterator[Sequence[UserEntry]]:
+        """See Feedback."""
+        return self._scan.users()
 
     @translated()
     async def restore(self, entries: Sequence[FeedbackEntry]) -> None:

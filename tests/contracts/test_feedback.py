@@ -342,3 +342,16 @@ async def test_histories_are_those_of_some_users(feedback):
     assert len(some) == 2
     assert all(one in found for one in some)
     assert await feedback.histories(0) == []
+
+
+async def test_every_user_is_listed_once(feedback):
+    for user in ODD_IDS:
+        await feedback.record(events(user, "a", "b"))
+    await feedback.put_user("only facts", User((), "likes tea", {"age": 5}))
+    await feedback.put_user("both", User((Visit("a", 5),), "likes coffee"))
+    await feedback.record(events("erased", "a"))
+    await feedback.erase("erased", [])
+    found = [entry for page in [page async for page in feedback.users()] for entry in page]
+    assert sorted(entry.user_id for entry in found) == sorted([*ODD_IDS, "only facts", "both"])
+    for entry in found:
+        assert entry.user == await feedback.user(entry.user_id)

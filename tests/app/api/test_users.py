@@ -1,10 +1,12 @@
 """Events and users over HTTP."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.signals import UserHistory
 from tests.app.api.support import assert_problem, delete_catalog, item_path, pointers
 
 
@@ -168,3 +170,25 @@ def test_a_deleted_catalogue_takes_its_users_along(api):
         api.put(item_path(path, "a"), json={"title": "A"})
         assert send(api, path, ("e1", "u", "a")) == ["counted"]
         assert delete_catalog(api, path).status_code == 204
+
+
+def test_an_export_of_users_is_read_back_as_their_histories(api, films):
+    send(api, films, ("e1", "u1", "f1"), ("e2", "u1", "f2"), ("e3", "gone", "f3"))
+    api.put(
+        f"{films}/users/u2", json={"history": ["f4"], "profile": "slow", "attributes": {"a": 1}}
+    )
+    api.delete(f"{films}/users/gone")
+    lines = api.get(f"{films}/exports/users").content.splitlines()
+    rows = {row["user_id"]: row for row in map(json.loads, lines)}
+    assert rows.keys() == {"u1", "u2"}
+    assert rows["u1"]["history"] == ["f1", "f2"]
+    assert (rows["u2"]["profile"], rows["u2"]["attributes"]) == ("slow", {"a": 1})
+    for line in lines:
+        history = UserHistory.model_validate_json(line)
+        read = [
+            (one.item_id, datetime.fromtimestamp(one.at / 1e6, UTC)) for one in history.events(0)
+        ]
+        known = api.get(f"{films}/users/{history.user_id}").json()["history"]
+        for (item_id, at), visit in zip(read, known, strict=True):
+            assert item_id == visit["item_id"]
+            assert abs(at - datetime.fromisoformat(visit["at"])) < timedelta(milliseconds=1)

@@ -40,6 +40,11 @@ def test_histories_and_events_are_counted_once(folder, tmp_path):
     asked = ("recommend", "--history", IDS[0], "--diversity", "0", "--json")
     assert told(command(folder, *asked))["items"][0]["item_id"] == far
 
+    users = tmp_path / "users.jsonl"
+    done = told(command(folder, "export", "--users", "-o", str(users), "--json"))
+    assert done["users"] == 32
+    assert {len(json.loads(line)["history"]) for line in users.read_text().splitlines()} == {1, 2}
+
     again = told(command(folder, "events", str(file), "--json"))
     assert again.get("counted", 0) == 0
     assert again["duplicate"] == 62
