@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from app.attribution import Attributor
 from app.catalog_settings import CatalogSettings
 from app.curate import Curator
 from app.event_types import EventRules
@@ -28,6 +29,7 @@ class Catalog:
     feedback: Feedback
     documents: Documents
     events_per_user_day: int | None  # of one user that count; None for any number
+    attributor: Attributor
 
     @property
     def event_rules(self) -> EventRules:

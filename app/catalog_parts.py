@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from app.attribution import Attributor
 from app.budget import SharedBudget
 from app.catalog import Catalog
 from app.curate import BatchEncoder, Curator, OwnerSettings, newest_options
@@ -13,6 +14,7 @@ from app.recommend import PromptConfig, RecommendConfig, Recommender
 from app.recommend.fields import ColumnMemory
 from app.registry import Registry, RegistryEntry
 from app.settings import Settings
+from app.storage.attribution import Attribution
 from app.storage.feedback import Feedback
 from tree.store.protocol import TreeStore
 
@@ -39,8 +41,11 @@ class CatalogParts:
         self._columns = ColumnMemory(settings.filter_memory_mb * 2**20)
         self._day_budget = day_budget
 
-    def catalog(self, entry: RegistryEntry, store: TreeStore, feedback: Feedback) -> Catalog:
+    def catalog(
+        self, entry: RegistryEntry, store: TreeStore, feedback: Feedback, attribution: Attribution
+    ) -> Catalog:
         """A catalogue over its storage."""
+        attributor = Attributor(entry.id, attribution, self._settings.attribution_ttl_s)
         recommender = Recommender(
             entry.id,
             store,
@@ -52,6 +57,7 @@ class CatalogParts:
             feedback,
             self._columns,
             examines=self._settings.llm_examination,
+            attributor=attributor,
         )
         recommender.configure(entry)
         curator = Curator(
@@ -78,6 +84,7 @@ class CatalogParts:
             feedback,
             self._registry.documents,
             self._settings.events_per_user_day or None,
+            attributor,
         )
 
     async def aclose(self) -> None:

@@ -28,6 +28,7 @@ from app.registry import (
     check_name,
 )
 from app.settings import Settings
+from app.storage.attribution import Attribution, MemoryAttribution
 from app.storage.feedback import Feedback
 from app.storage.memory_feedback import MemoryFeedback
 from tree.errors import CorruptSnapshot, StoreUnavailable
@@ -80,14 +81,15 @@ class _Open:
 
 StoreFactory = Callable[[str, CatalogSettings], TreeStore]
 _T = TypeVar("_T")
-Fill: TypeAlias = Callable[[TreeStore, Feedback], Awaitable[_T]]
+Fill: TypeAlias = Callable[[TreeStore, Feedback, Attribution], Awaitable[_T]]
 
 
 class Catalogs:
     """The catalogues of the registry; the parts of each are made at its first use.
 
     With `lagged`, open catalogues follow the commits of other processes, and `lagged` is called
-    with the seconds that they were behind. `stores` and `feedback` take the id of a catalogue.
+    with the seconds that they were behind. `stores`, `feedback` and `attribution` take the id of a
+    catalogue.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what all catalogues share
@@ -101,6 +103,7 @@ class Catalogs:
         feedback: Callable[[str], Feedback] | None = None,
         embedders: EmbedderCache | None = None,
         day_budget: Callable[[str, float], SharedBudget] | None = None,
+        attribution: Callable[[str], Attribution] | None = None,
     ) -> None:
         self.registry = registry
         self._models = models
@@ -110,6 +113,7 @@ class Catalogs:
             registry, jobs, settings, models, embedders or EmbedderCache(), day_budget
         )
         self._lagged = lagged
+        self._attribution = attribution or (lambda _: MemoryAttribution())
         self._feedback = feedback or (lambda _: MemoryFeedback())
         self._open: dict[str, _Open] = {}
         self._closing = Background("closing a catalogue")
@@ -173,7 +177,9 @@ class Catalogs:
         try:
             async with self._deletions.deferred(undo):
                 try:
-                    filled = await fill(store, self._feedback(entry.id))
+                    filled = await fill(
+                        store, self._feedback(entry.id), self._attribution(entry.id)
+                    )
                 finally:
                     await store.aclose()
                 replaced = await self.registry.publish(entry)
@@ -314,7 +320,7 @@ class Catalogs:
             raise UnknownCatalog(name)
         if known is None:
             store, feedback = self._stores(entry.id, entry.settings), self._feedback(entry.id)
-            catalog = self._parts.catalog(entry, store, feedback)
+            catalog = self._parts.catalog(entry, store, feedback, self._attribution(entry.id))
             known = self._open[name] = _Open(catalog, asked_at)
             if self._lagged:
                 known.follower.persist(partial(self._followed, known, self._lagged))

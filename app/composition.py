@@ -40,6 +40,7 @@ from app.storage.audit import RedisAudit
 from app.storage.documents import Documents, MemoryDocuments
 from app.storage.feedback import Feedback
 from app.storage.key_usage import RedisKeyUsage
+from app.storage.redis_attribution import RedisAttribution
 from app.storage.redis_documents import RedisDocuments
 from app.storage.redis_feedback import RedisFeedback
 from app.storage.vectors import RedisVectors
@@ -153,6 +154,7 @@ async def services(
             feedback,
             embedders,
             partial(_day_budget, keyring.usage),
+            partial(RedisAttribution, client, prefix=settings.key_prefix),
         )
         jobs.set_worker(CatalogJobs(catalogs, settings))
         stack.push_async_callback(catalogs.aclose)

@@ -12,6 +12,7 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
+from app.attribution_settings import AttributionSettings
 from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
 from app.enrichment_settings import EnrichmentSettings
 from app.environment import (
@@ -27,7 +28,14 @@ from app.price_settings import PriceSettings
 from app.ranking_settings import RankingSettings
 
 
-class Settings(RankingSettings, EnrichmentSettings, EventSettings, ModelSettings, PriceSettings):
+class Settings(
+    AttributionSettings,
+    RankingSettings,
+    EnrichmentSettings,
+    EventSettings,
+    ModelSettings,
+    PriceSettings,
+):
     """Settings of the service. docs/settings.md is made from these descriptions."""
 
     model_config = SettingsConfigDict(

@@ -20,6 +20,7 @@ from app.api import (
     problems,
     recommend,
     recommend_batch,
+    recommendation_metrics,
     schema,
     transfer,
     tree,
@@ -42,8 +43,8 @@ __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
     catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend,
-    recommend_batch, events, users, tree, versions, jobs, keys, audit, backup, health, metrics,
-    docs,
+    recommend_batch, recommendation_metrics, events, users, tree, versions, jobs, keys, audit,
+    backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -10,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.api.batches import INLINE_ROWS, RowProblem, readable_id, row_problem
 from app.api.bodies import json_body
 from app.api.dependencies import TheCatalog
+from app.api.metrics import TheMetrics
 from app.api.rates import count_rows
 from app.api.schema import READS_JSON, WRITES, each, problems, takes
 from app.event_types import EventRules
 from app.limits import EVENTS_VALUES, TooMuch, check_fields
 from app.signals import UserEvent, events_of
+from app.storage.attribution import Attributed
 from app.storage.feedback import Outcome
 
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["users"])
@@ -65,6 +68,12 @@ class EventResult(BaseModel):
 
     event_id: str | None  # null when the row has none, or no readable one
     status: Outcome | Literal["unknown_item", "rejected"]
+    attribution: Attributed | None = Field(
+        default=None,
+        description="What became of the `recommendation_id`. attributed: the event counts for "
+        "that answer; repeated: it did before; late: the answer is not kept any more; unknown: "
+        "there was none; not_shown: the item was not in it. null: no metric counts this event.",
+    )
     problem: RowProblem | None = None
 
 
@@ -81,13 +90,18 @@ class EventsResponse(BaseModel):
     openapi_extra=takes(EventsRequest),
 )
 async def post_events(
-    request: Request, catalog: TheCatalog, batch: Annotated[EventsRequest, Depends(_BODY)]
+    request: Request,
+    catalog: TheCatalog,
+    metrics: TheMetrics,
+    batch: Annotated[EventsRequest, Depends(_BODY)],
 ) -> EventsResponse:
     """Count events; an invalid row does not fail the others.
 
     Events add to the popularity and co-occurrence of items, and to the stored history of users. A
     batch may be sent again within a day: no event is counted twice. Later, an item counts again
-    only for a user who has had 200 others since. Events may arrive in any order.
+    only for a user who has had 200 others since. Events may arrive in any order. Impressions,
+    clicks, views and conversions with a `recommendation_id` count for that recommendation, each
+    once: see `GET …/metrics/recommendations`.
 
     For the rate limit of a key, every 100 events or part of them count as one request.
     """
@@ -102,16 +116,25 @@ async def post_events(
     ids = list({row.item_id for row in read})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
     events = events_of([row for row in read if row.item_id in known], time.time_ns() // 1_000)
-    outcomes = iter(await catalog.feedback.record(events, rules))
-    results = []
-    for row in rows:
-        if isinstance(row, EventResult):
-            results.append(row)
-        elif row.item_id in known:
-            results.append(EventResult(event_id=row.event_id, status=next(outcomes)))
-        else:
-            results.append(EventResult(event_id=row.event_id, status="unknown_item"))
-    return EventsResponse(results=results)
+    # First, as it knows by itself what it has counted: a batch that fails may be sent again.
+    attributed = await catalog.attributor.attribute(events, rules)
+    outcomes = await catalog.feedback.record(events, rules)
+    metrics.counted(catalog.name, rules, events, outcomes, attributed)
+    counted = iter(zip(outcomes, attributed, strict=True))
+    return EventsResponse(results=[_result(row, known, counted) for row in rows])
+
+
+def _result(
+    row: UserEvent | EventResult,
+    known: set[str],
+    counted: Iterator[tuple[Outcome, Attributed | None]],
+) -> EventResult:
+    if isinstance(row, EventResult):
+        return row
+    if row.item_id not in known:
+        return EventResult(event_id=row.event_id, status="unknown_item")
+    status, attribution = next(counted)
+    return EventResult(event_id=row.event_id, status=status, attribution=attribution)
 
 
 def _read(batch: EventsRequest, rules: EventRules) -> list[UserEvent | EventResult]:

@@ -4,7 +4,7 @@ Every process has its own: scrape each replica, not only their common address.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -17,11 +17,15 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.attribution import measure_of
 from app.catalogs import Catalogs
 from app.embedders import EmbedderUsage
+from app.event_types import EventRules
 from app.examinations import standings
 from app.recommend import Recommendation
 from app.recommend.standing.standing import Standing
+from app.storage.attribution import Attributed
+from app.storage.feedback import Event, Outcome
 from tree.snapshot import SemanticTree
 
 router = APIRouter(tags=["health"])
@@ -29,6 +33,7 @@ router = APIRouter(tags=["health"])
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _LAG_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30)
 _NO_ROUTE = "none"
+_OTHER_TYPE = "other"  # names are free, so their number is not bounded
 
 
 class Metrics:
@@ -60,6 +65,19 @@ class Metrics:
             ("catalog", "degraded"),
             registry=self.registry,
         )
+        self._events = Counter(
+            "unillmrec_events",
+            "Events of users, by what became of them.",
+            ("catalog", "type", "outcome"),
+            registry=self.registry,
+        )
+        self._attributed = Counter(
+            "unillmrec_attributed_events",
+            "Impressions, clicks and conversions that name a recommendation. Clicks that were "
+            "attributed over impressions that were is the click-through rate.",
+            ("catalog", "measure", "outcome"),
+            registry=self.registry,
+        )
         self._calls = Counter(
             "unillmrec_llm_calls", "Calls to a model.", ("catalog", "stage"), registry=self.registry
         )
@@ -86,6 +104,21 @@ class Metrics:
         self._tokens.labels(answer.catalog, "read").inc(usage.input_tokens)
         self._tokens.labels(answer.catalog, "written").inc(usage.output_tokens)
         self._cost.labels(answer.catalog).inc(usage.cost_usd)
+
+    def counted(
+        self,
+        catalog: str,
+        rules: EventRules,
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        attributed: Sequence[Attributed | None],
+    ) -> None:
+        """Count events, and those that name a recommendation."""
+        for event, outcome, found in zip(events, outcomes, attributed, strict=True):
+            kind = event.type if event.type in rules.types else _OTHER_TYPE
+            self._events.labels(catalog, kind, outcome).inc()
+            if found is not None and (measure := measure_of(event.type, rules)) is not None:
+                self._attributed.labels(catalog, measure, found).inc()
 
     def watch(self, catalogs: Catalogs) -> None:
         """Report the loaded trees of these catalogues."""

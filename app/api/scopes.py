@@ -59,6 +59,7 @@ RULES: Mapping[str, Rule] = {
     "post_events": _rule("events"),
     # Reading and writing a catalogue.
     "get_recommendation": _rule("ingest"),
+    "recommendation_metrics": _rule("ingest"),
     "put_item": _rule("ingest"),
     "patch_item": _rule("ingest"),
     "get_item": _rule("ingest"),

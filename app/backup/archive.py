@@ -155,7 +155,9 @@ class ArchiveReader:
         return held[catalog]
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a section, without their ends."""
+        """The lines of a section, without their ends; none where an older release had no such."""
+        if name not in self.manifest.sections:
+            return
         with self._zip.open(name) as section:
             for line in section:
                 yield line.rstrip(b"\n")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from app import __version__
+from app.attribution import today
 from app.backup.archive import ArchiveWriter, CatalogFacts, Manifest, joined
 from app.backup.catalog_reader import CatalogReader
 from app.catalogs import Catalog, Catalogs, UnknownCatalog
@@ -131,6 +132,10 @@ async def _catalog(
         users.update(entry.user_id for entry in entries if isinstance(entry, UserEntry))
         await asyncio.to_thread(archive.write, joined(map(msgspec.json.encode, entries)))
         report.advance(len(entries))
+        yield None
+    archive.begin(section(catalog.name, "tallies.jsonl"))
+    async for tallies in catalog.attributor.store.entries(today()):
+        await asyncio.to_thread(archive.write, joined(map(msgspec.json.encode, tallies)))
         yield None
     await catalog.store.load()  # raises CatalogDeleted: a deletion may have removed some of them
     yield CatalogFacts(

@@ -9,10 +9,12 @@ from typing import TypeVar
 import msgspec
 from pydantic import ValidationError
 
+from app.attribution import today
 from app.backup.archive import ArchiveReader, BadArchive, RestoreRefused
 from app.backup.backup import OTHER_KINDS, StoredDocument, section
 from app.catalogs import Catalogs, CatalogSettings
 from app.jobs import JobReport
+from app.storage.attribution import Attribution, TallyEntry
 from app.storage.feedback import Feedback, FeedbackEntry
 from tree import place
 from tree.item import Item
@@ -25,6 +27,7 @@ _AT_ONCE = 500
 _T = TypeVar("_T")
 _entries = msgspec.json.Decoder(FeedbackEntry)
 _documents = msgspec.json.Decoder(StoredDocument)
+_tallies = msgspec.json.Decoder(TallyEntry)
 _ids = msgspec.json.Decoder(str)
 
 
@@ -91,7 +94,12 @@ class Restore:
         return settings
 
     async def _fill(
-        self, name: str, report: JobReport, store: WritableStore, feedback: Feedback
+        self,
+        name: str,
+        report: JobReport,
+        store: WritableStore,
+        feedback: Feedback,
+        attribution: Attribution,
     ) -> int:
         """Bring a catalogue into an empty store; how many items it has."""
         archive = self._archive
@@ -123,6 +131,9 @@ class Restore:
         while entries := await asyncio.to_thread(_some, rows):
             await feedback.restore(entries)
             report.advance(len(entries))
+        kept = map(_tallies.decode, archive.lines(section(name, "tallies.jsonl")))
+        while tallies := await asyncio.to_thread(_some, kept):
+            await attribution.restore(tallies, today())
         return len(tree)
 
     async def _restore_documents(self) -> None:

@@ -1,11 +1,11 @@
 """`ContextOpener`: from a request to its context, before any model is asked."""
 
-import secrets
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from app.attribution import new_list_id
 from app.recommend.candidates import SPARE, allowed_rows, unknown_domains
 from app.recommend.columns import Mask
 from app.recommend.config import RecommendConfig
@@ -33,6 +33,7 @@ class ContextOpener:
 
     def __init__(
         self,
+        catalog_id: str,
         documents: Documents,
         encoder: QueryEncoder,
         fields: Fields,
@@ -40,6 +41,7 @@ class ContextOpener:
         signals: Signals,
         config: RecommendConfig,
     ) -> None:
+        self._catalog_id = catalog_id
         self._documents = documents
         self._encoder = encoder
         self._fields = fields
@@ -71,7 +73,7 @@ class ContextOpener:
             resolved = await self._with_evidence(tree, request, resolved, task)
         limit = request.limit
         return RequestContext(
-            id=f"rec_{secrets.token_urlsafe(12)}",
+            id=new_list_id(self._catalog_id),
             request=request,
             tree=tree,
             resolved=resolved,

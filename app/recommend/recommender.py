@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app.attribution import Attributor
 from app.budget import SharedBudget
 from app.embedders import EmbedderCache
 from app.llm import Models, ModelUnavailable
@@ -44,7 +45,7 @@ from app.recommend.strategies import (
     by_vectors_instead,
     embedded,
 )
-from app.recommend.traces import trace_of
+from app.recommend.traces import kept_of, trace_of
 from app.recommend.varied_request import VariedRequest
 from app.registry import RegistryEntry
 from app.signals import Signals
@@ -55,7 +56,7 @@ from app.variants import Variants
 from tree.errors import CatalogDeleted, StoreUnavailable
 from tree.store.keys import name_of
 from tree.store.protocol import ReadableStore
-from tree.worker import Background, Work
+from tree.worker import Background, Work, together
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +90,12 @@ class Recommender:
         columns: ColumnMemory | None = None,
         *,
         examines: bool = False,
+        attributor: Attributor | None = None,
     ) -> None:
-        """With `examines`, the model has the weight that it has earned: see Standings."""
+        """With `examines`, the model has the weight that it has earned: see Standings.
+
+        With an `attributor`, answers are counted, and events may name them.
+        """
         self._catalog = name_of(catalog_id)
         self._catalog_id = catalog_id
         self._store = store
@@ -107,8 +112,9 @@ class Recommender:
         self._similar = SimilarFinder(catalog_id, self._pool, self._fields, documents, config)
         self._parts = ChainParts(catalog_id, self._pool, encoder, config)
         self._opener = ContextOpener(
-            documents, encoder, self._fields, feedback, self._signals, config
+            catalog_id, documents, encoder, self._fields, feedback, self._signals, config
         )
+        self._attributor = attributor
         self.standings: Standings | None = None
         if examines and self._models.configured:
             self.standings = self._standings(documents, feedback)
@@ -179,7 +185,9 @@ class Recommender:
         # Events count what is asked about in an examination: without them.
         none = MemoryFeedback()
         signals = Signals(none, config.signals)
-        opener = ContextOpener(documents, parts.encoder, self._fields, none, signals, config)
+        opener = ContextOpener(
+            self._catalog_id, documents, parts.encoder, self._fields, none, signals, config
+        )
         words = replace(self._prompt_config, guidance="", objective="")  # it is about the model
         examiner = Examiner(self._store, self._pool, opener, self._models, config, words)
         return Standings(self._catalog_id, documents, self._store, feedback, examiner)
@@ -282,8 +290,22 @@ class Recommender:
         answered = await answer(
             context, self._pool, self._fields, self._config.answer, self._catalog, outcome
         )
-        await self._keep_trace(context, outcome.candidates, answered, "done")
+        await together(
+            [
+                self._keep_trace(context, outcome.candidates, answered, "done"),
+                self._count(context, answered),
+            ]
+        )
         return answered
+
+    async def _count(self, context: RequestContext, answered: Recommendation) -> None:
+        """Count the answer, so that events may name it."""
+        if self._attributor is None:
+            return
+        try:
+            await self._attributor.keep(kept_of(context, answered))
+        except (StoreUnavailable, CatalogDeleted) as error:  # no reason to withhold an answer
+            logger.warning("what comes of %s cannot be counted: %s", context.id, error)
 
     async def _keep_trace(
         self,

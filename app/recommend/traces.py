@@ -2,6 +2,7 @@
 
 import msgspec
 
+from app.attribution import NONE, Answered
 from app.llm import RequestLedger
 from app.recommend.candidates import Candidates
 from app.recommend.context import ModelContext, RequestContext
@@ -33,7 +34,7 @@ def trace_of(
         "variant": context.variant,
         "task": request.task,
         "outcome": outcome,
-        "strategy": request.strategy if asking else "embedded",
+        "strategy": _strategy_of(context),
         "weights": context.weights,
         "effort": (asking.effort.name or request.effort) if asking else None,
         "interests": [
@@ -75,6 +76,27 @@ def trace_of(
             },
         }
     return msgspec.json.encode(trace)
+
+
+def kept_of(context: RequestContext, answered: Recommendation) -> Answered:
+    """What is kept of an answer for events that name it."""
+    asking = context if isinstance(context, ModelContext) else None
+    return Answered(
+        list_id=context.id,
+        user_id=context.request.user_id,
+        variant=context.variant,
+        strategy=_strategy_of(context),
+        effort=(asking.effort.name or context.request.effort) if asking else NONE,
+        scenario=context.request.scenario,
+        degraded=answered.degraded,
+        tree_version=answered.tree_version,
+        items=[item.item_id for item in answered.items],
+    )
+
+
+def _strategy_of(context: RequestContext) -> str:
+    """The strategy that really ran."""
+    return context.request.strategy if isinstance(context, ModelContext) else "embedded"
 
 
 def _cut(text: str) -> str:

@@ -39,6 +39,7 @@ FEEDBACK_ROLES = {
     "reader": Lifetime.EXPIRING,
     "owned": Lifetime.EXPIRING,
 }
+ATTRIBUTION_ROLES = {"list": Lifetime.EXPIRING, "tally": Lifetime.EXPIRING}
 VECTOR_ROLES = {"vector": Lifetime.EXPIRING, "refused": Lifetime.EXPIRING}
 _DOCUMENT_LIFETIMES: dict[DocumentKind, Lifetime] = {
     "catalog": Lifetime.PERMANENT,
@@ -97,6 +98,22 @@ class FeedbackKeys:
     def owned(self, user_id: str) -> str:
         """The names of the documents that were made for a user."""
         return f"{self._stem}:owned:{user_id}"
+
+
+class AttributionKeys:
+    """The keys of the lists that a catalogue has shown, and of what came of them."""
+
+    def __init__(self, catalog_id: str, prefix: str = DEFAULT_PREFIX) -> None:
+        self._stem = catalog_stem(catalog_id, prefix)
+        self.head = CatalogKeys(catalog_id, prefix).head  # tells whether it was deleted
+
+    def list(self, list_id: str) -> str:
+        """The items of a list, its labels, and what was counted of it."""
+        return f"{self._stem}:list:{list_id}"
+
+    def tally(self, day: str) -> str:
+        """What came of the lists of a day."""
+        return f"{self._stem}:tally:{day}"
 
 
 class VectorKeys:
@@ -177,7 +194,7 @@ def classify(key: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, Lifetime]:
     if found is None:
         raise ValueError(f"{key!r} is no key of prefix {prefix!r}")
     tag, role = found[1], found[2]
-    roles: dict[str, Lifetime] = TREE_ROLES | FEEDBACK_ROLES | VECTOR_ROLES
+    roles: dict[str, Lifetime] = TREE_ROLES | FEEDBACK_ROLES | ATTRIBUTION_ROLES | VECTOR_ROLES
     if tag.startswith(_DOCUMENT):
         kinds = {_DOCUMENT + kind: lifetime for kind, lifetime in _DOCUMENT_LIFETIMES.items()}
         roles = {"index": kinds[tag], "at": kinds[tag]} if tag in kinds else {}

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.api.transfer import exported
+from app.attribution import today
 from app.backup import ArchiveReader, BadArchive, Restore, RestoreRefused, backup_pieces
 from app.catalogs import Catalog, CatalogSettings
 from app.cli import commands
@@ -23,6 +24,7 @@ from app.embedders import EmbedderCache
 from app.jobs import JobReport
 from app.recommend import RecommendRequest
 from app.settings import Settings
+from app.storage.attribution import ShownList
 from app.storage.feedback import Event, User, Visit
 from tests.commands import DEMO, DEMO_ITEMS, serving
 from tests.tree.store.support import same
@@ -78,6 +80,8 @@ async def stocked(parts: Services, items: list[Item], tree: SemanticTree) -> Cat
     await catalog.feedback.put_user(
         "by hand", User((Visit(ids[3], 7),), "likes deserts", {"age": 7})
     )
+    labels = ("bold", "beam", "economy", "home", "no")
+    await catalog.attributor.store.keep(ShownList("r", today(), 3, labels, 1, ids[:3]), 60)
     return catalog
 
 
@@ -96,7 +100,9 @@ async def answers(catalog: Catalog, items: list[Item]) -> list[list[tuple]]:
 
 
 async def remembered(catalog: Catalog) -> list[str]:
-    return sorted([repr(entry) async for some in catalog.feedback.entries() for entry in some])
+    entries = [repr(entry) async for some in catalog.feedback.entries() for entry in some]
+    tallies = catalog.attributor.store.entries(today())
+    return sorted(entries) + sorted([repr(entry) async for some in tallies for entry in some])
 
 
 async def test_what_is_restored_elsewhere_is_the_same(

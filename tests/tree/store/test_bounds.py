@@ -2,11 +2,14 @@
 
 import time
 from collections import Counter
+from datetime import date
 
 import pytest
 
+from app.storage.attribution import ShownList
 from app.storage.feedback import Event, User
 from app.storage.keys import (
+    ATTRIBUTION_ROLES,
     DOCUMENT_KINDS,
     FEEDBACK_ROLES,
     VECTOR_ROLES,
@@ -14,6 +17,7 @@ from app.storage.keys import (
     classify,
     document_lifetime,
 )
+from app.storage.redis_attribution import RedisAttribution
 from app.storage.redis_documents import RedisDocuments
 from app.storage.redis_feedback import RedisFeedback
 from app.storage.vectors import RedisVectors
@@ -79,6 +83,9 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
     await feedback.record([Event(item, "u", item, at, "view") for at, item in enumerate("abc")])
     await feedback.forget_items(["c"])
     await feedback.add_document("u", "trace one", 60)
+    attribution = RedisAttribution(room.client, "books", prefix=room.prefix)
+    labels = ("default", "beam", "economy", "home", "no")
+    await attribution.keep(ShownList("r", date(2026, 12, 1), 0, labels, 1, ["a"]), 60)
     vectors = RedisVectors(room.client, "books", prefix=room.prefix)
     await vectors.put({"a text": b"1"}, 60)
     await vectors.add_refused(["a"], 60)
@@ -89,6 +96,8 @@ async def test_every_declared_key_comes_about_and_lasts_as_long_as_it_may(room, 
             tag, lifetime = classify(key.decode(), room.prefix)
             seen[tag, key.decode().split("}:")[1].partition(":")[0]] += 1
             assert (await room.client.ttl(key) == -1) == (lifetime is not Lifetime.EXPIRING)
-    wanted = {("books", role) for role in TREE_ROLES | FEEDBACK_ROLES | VECTOR_ROLES}
+    wanted = {
+        ("books", role) for role in TREE_ROLES | FEEDBACK_ROLES | ATTRIBUTION_ROLES | VECTOR_ROLES
+    }
     wanted |= {(f"document.{kind}", role) for kind in KINDS for role in ("at", "index")}
     assert seen.keys() == wanted

@@ -1,0 +1,160 @@
+"""The Lua scripts by which lists and what came of them are counted.
+
+A list is one string of fields that each end with a zero byte: day, bucket, its labels, version of
+the tree, number of items, the items, then a mark for each thing that has been counted.
+"""
+
+from tree.redis.script import Script
+
+# A tally is one string: for each bucket four counts of 4 bytes, and a sum of 8 bytes.
+_TALLY = """
+local columns = {lists = 1, impressions = 2, clicks = 3, conversions = 4, value = 5}
+local function added(tally, bucket, column, by)
+    local from = 24 * tonumber(bucket)
+    local counts = {struct.unpack('<I4I4I4I4d', tally, from + 1)}
+    local at = columns[column]
+    counts[at] = counts[at] + by
+    local bytes = struct.pack('<I4I4I4I4d', counts[1], counts[2], counts[3], counts[4], counts[5])
+    return string.sub(tally, 1, from) .. bytes .. string.sub(tally, from + 25)
+end
+"""
+
+KEEP_LIST = Script(
+    _TALLY
+    + """
+if redis.call('EXISTS', list) == 1 then return 0 end
+local empty = string.rep('\\0', 24 * tonumber(buckets))
+for i, dimension in ipairs(dimensions) do
+    local field = dimension .. '\\0' .. labels[i]
+    local known = redis.call('HGET', tally, field)
+    if not known then
+        local number = 'labels\\0' .. dimension
+        if tonumber(redis.call('HGET', tally, number) or 0) >= tonumber(most_labels) then
+            labels[i] = other
+            field = dimension .. '\\0' .. other
+            known = redis.call('HGET', tally, field)
+        else
+            redis.call('HINCRBY', tally, number, 1)
+        end
+    end
+    redis.call('HSET', tally, field, added(known or empty, bucket, 'lists', 1))
+end
+redis.call('EXPIRE', tally, tally_s)
+local content = day .. '\\0' .. bucket .. '\\0' .. table.concat(labels, '\\0') .. '\\0' .. rest
+redis.call('SET', list, content, 'EX', list_s)
+return 1
+""",
+    keys=("list", "tally", "head"),
+    args=(
+        "list_s",
+        "tally_s",
+        "buckets",
+        "day",
+        "bucket",
+        "most_labels",
+        "other",
+        "rest",  # what stands behind the labels
+        "dimensions*",
+        "labels*",
+    ),
+    refuses_deleted=True,
+)
+
+# Returns per event 0 attributed, 1 repeated, 2 late, 3 unknown, 4 not shown.
+ATTRIBUTE_EVENTS = Script(
+    _TALLY
+    + """
+local declared = {}
+for _, key in ipairs(tallies) do declared[key] = true end
+local labelled = #dimensions
+local function parsed(content)
+    local list = {labels = {}, places = {}, marks = {}, new = {}}
+    local at, items = 0, 0
+    for field in string.gmatch(content, '([^%z]*)%z') do
+        at = at + 1
+        local item = at - labelled - 4
+        if at == 1 then list.day = field
+        elseif at == 2 then list.bucket = field
+        elseif at <= labelled + 2 then list.labels[at - 2] = field
+        elseif at == labelled + 4 then items = tonumber(field)
+        elseif item > items then list.marks[field] = true
+        elseif item > 0 and not list.places[field] then list.places[field] = item
+        end
+    end
+    return list
+end
+local found, touched = {}, {}
+local function read(key)
+    if found[key] == nil then
+        local content = redis.call('GET', key)
+        found[key] = content and parsed(content) or false
+    end
+    return found[key]
+end
+local function tally_of(key, field)
+    touched[key] = touched[key] or {}
+    if not touched[key][field] then touched[key][field] = redis.call('HGET', key, field) end
+    return touched[key][field]
+end
+local lost = {}
+local function lose(reason) lost[reason] = (lost[reason] or 0) + 1 end
+local function attribute(i)
+    local key = lists[tonumber(event_lists[i])]
+    local list = read(key)
+    local tally = list and tallies_stem .. list.day
+    if not list or not declared[tally] then
+        local reason = event_ours[i] == '1' and 'late' or 'unknown'
+        lose(reason)
+        return reason == 'late' and 2 or 3
+    end
+    local place = list.places[event_items[i]]
+    if not place then
+        lose('not_shown')
+        return 4
+    end
+    local mark = event_marks[i] .. ':' .. place
+    if list.marks[mark] then return 1 end
+    list.marks[mark] = true
+    list.new[#list.new + 1] = mark .. '\\0'
+    for at, dimension in ipairs(dimensions) do
+        local field = dimension .. '\\0' .. list.labels[at]
+        local counts = tally_of(tally, field)
+        if counts then
+            counts = added(counts, list.bucket, event_measures[i], 1)
+            local value = tonumber(event_values[i])
+            if value ~= 0 then counts = added(counts, list.bucket, 'value', value) end
+            touched[tally][field] = counts
+        end
+    end
+    return 0
+end
+local codes = {}
+for i = 1, #event_lists do codes[i] = attribute(i) end
+for key, fields in pairs(touched) do
+    for field, counts in pairs(fields) do
+        if counts then redis.call('HSET', key, field, counts) end
+    end
+end
+for key, list in pairs(found) do
+    if list and #list.new > 0 then redis.call('APPEND', key, table.concat(list.new)) end
+end
+for reason, count in pairs(lost) do
+    redis.call('HINCRBY', today, 'lost\\0' .. reason, count)
+    redis.call('EXPIRE', today, tally_s)
+end
+return codes
+""",
+    keys=("head", "today", "lists*", "tallies*"),
+    args=(
+        "tally_s",
+        "tallies_stem",
+        "dimensions*",
+        "event_lists*",  # the places of their lists in `lists`
+        "event_items*",
+        "event_marks*",
+        "event_measures*",
+        "event_values*",  # in millionths
+        "event_ours*",
+    ),
+    refuses_deleted=True,
+)
