@@ -8,7 +8,7 @@ installed := .venv/.installed
 pytest := $(bin)/python -m pytest --quiet --no-header --tb=short
 # A few of 3,000 tests wait for what a busy machine may not get done in time: what has failed (status
 # 1) runs once more with nothing beside it. A fault fails twice.
-alone = { test $$? -eq 1 && echo "== once more, alone" && $(pytest) --last-failed --last-failed-no-failures none; }
+alone = { test $$? -eq 1 && echo "== once more, alone" && $(pytest) $(TODAY) --last-failed --last-failed-no-failures none; }
 
 # Scripts in a virtual environment hold absolute paths: a moved or copied checkout, or one whose
 # Python is gone, starts afresh.
@@ -38,18 +38,22 @@ serve: $(installed) ## Serve on http://127.0.0.1:8000 until stopped
 	@$(bin)/unillmrec serve $(ARGS)
 
 .PHONY: test
-test: $(installed) ## Run the tests
+test: $(installed) ## Run the tests; TODAY=--today adds a part of a long one
 ifdef ARGS
 	@$(pytest) $(ARGS)
 else # nothing runs beside what looks at deadlines
-	@$(pytest) --numprocesses auto --dist loadfile --no-loadscope-reorder --ignore tests/faults/deadlines \
+	@$(pytest) $(TODAY) --numprocesses auto --dist loadfile --no-loadscope-reorder --ignore tests/faults/deadlines \
 	    || $(alone)
-	@$(pytest) tests/faults/deadlines || $(alone)
+	@$(pytest) $(TODAY) tests/faults/deadlines || $(alone)
 endif
 
+.PHONY: compiled
+compiled: $(installed) ## Compile the tests, which every worker of `test` would otherwise do
+	@$(pytest) --collect-only --quiet >/dev/null
+
 .PHONY: test-long
-test-long: $(installed) ## Run the schedules that take minutes; ARGS=--today runs one of them
-	@$(pytest) -m long $(if $(filter --today,$(ARGS)),--numprocesses auto) tests/faults $(ARGS)
+test-long: $(installed) ## Run the schedules that take minutes
+	@$(pytest) -m long tests/faults $(ARGS)
 
 .PHONY: test-ray
 test-ray: $(installed) ## Run the tests of the Ray engine, in an environment with Ray

@@ -41,7 +41,9 @@ settings.load_profile("any duration")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--today", action="store_true", help="of the chosen tests, run the one whose day it is"
+        "--today",
+        action="store_true",
+        help="run a part of the long test whose day of the week it is, beside the others",
     )
 
 
@@ -53,17 +55,28 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(trylast=True)  # after the markers have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("today") and items:
-        day = datetime.now(UTC).timetuple().tm_yday
-        names = list(dict.fromkeys(map(_without_arguments, items)))
-        name = names[day % len(names)]
-        left = [item for item in items if _without_arguments(item) != name]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if _without_arguments(item) == name]
+    """Without `-m long`, the long tests are left out, all or all but a part of today's.
+
+    A part runs once in as many weeks as its test has parts. The longest files come first: each is
+    one worker's, and the others would wait for it at the end.
+    """
+    items.sort(key=lambda item: "faults" not in item.path.parts)
+    long = [item for item in items if item.get_closest_marker("long")]
+    if not long or "long" in config.option.markexpr:
+        return
+    now = datetime.now(UTC)
+    todays = [item for item in long if _day(item) == f"{now:%A}"] if config.option.today else []
+    part = todays[now.timetuple().tm_yday // 7 % len(todays)] if todays else None
+    left = [item for item in long if item is not part]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
-def _without_arguments(item: pytest.Item) -> str:
-    return item.nodeid.partition("[")[0]
+def _day(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("long")
+    assert marker is not None
+    (day,) = marker.args
+    return str(day)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tests.faults.aof import Left, Life, Writing, copied, left_in, left_of_cut, 
 
 STEPS = 60
 SEED = 20
+PART = 185  # half a minute of a core
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +42,19 @@ async def test_the_whole_file_holds_the_last_state(life, tmp_path):
     assert left.holds(life.states[-1])
 
 
-def draws(count: int, long: int) -> list:
-    """Seeds: some in every run, many more in the long one, by halves: on a core each."""
-    middle = (count + long) // 2
-    halves = {"first": range(count, middle), "second": range(middle, long)}
+def draws(count: int, long: int, day: str) -> list:
+    """Seeds: some in every run, many more in the long one, in parts."""
+    parts = [range(start, min(start + PART, long)) for start in range(count, long, PART)]
     return [
         *range(count),
-        *(pytest.param(seeds, marks=pytest.mark.long, id=id) for id, seeds in halves.items()),
+        *(
+            pytest.param(seeds, marks=pytest.mark.long(day), id=f"{seeds.start}-{seeds.stop}")
+            for seeds in parts
+        ),
     ]
 
 
-@pytest.mark.parametrize("seeds", draws(15, 200))
+@pytest.mark.parametrize("seeds", draws(15, 200, "Wednesday"))
 async def test_nothing_acknowledged_is_lost_by_a_cut_after_its_fsync(life, tmp_path, seeds):
     outcomes: Counter[str] = Counter()
     for seed in _each(seeds):
@@ -67,7 +70,7 @@ async def test_nothing_acknowledged_is_lost_by_a_cut_after_its_fsync(life, tmp_p
     _report("cuts after an fsync, nothing lost", outcomes)
 
 
-@pytest.mark.parametrize("seeds", draws(15, 200))
+@pytest.mark.parametrize("seeds", draws(15, 200, "Thursday"))
 async def test_a_cut_anywhere_leaves_a_state_that_once_was(life, tmp_path, seeds):
     outcomes: Counter[str] = Counter()
     for seed in _each(seeds):
@@ -82,7 +85,7 @@ async def test_a_cut_anywhere_leaves_a_state_that_once_was(life, tmp_path, seeds
     _report("cuts anywhere", outcomes)
 
 
-@pytest.mark.parametrize("seeds", draws(30, 400))
+@pytest.mark.parametrize("seeds", draws(30, 400, "Friday"))
 async def test_flipped_bytes_are_refused_or_named_and_never_served(life, tmp_path, seeds):
     outcomes: Counter[str] = Counter()
     for seed in _each(seeds):

@@ -26,13 +26,13 @@ def test_any_schedule_leaves_every_replica_with_the_model(server):
     )
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("half", [1, 2])  # on a core each
-def test_many_long_schedules_do_too(server, half):
+@pytest.mark.long("Monday")
+@pytest.mark.parametrize("part", [1, 2, 3, 4])
+def test_many_long_schedules_do_too(server, part):
     def opened() -> Schedules:
         return Schedules(server)
 
     run_state_machine_as_test(
-        seed(half)(opened) if settings().derandomize else opened,  # type: ignore[arg-type]
-        settings=settings(ANY_DURATION, max_examples=75, stateful_step_count=60),
+        seed(part)(opened) if settings().derandomize else opened,  # type: ignore[arg-type]
+        settings=settings(ANY_DURATION, max_examples=38, stateful_step_count=60),
     )

@@ -4,17 +4,21 @@ import pytest
 from msgspec.structs import replace
 
 from tree.domains import Domains
-from tree.edits import DropItem, PutItem
+from tree.edits import DropItem, NodeSpec, PutItem, Reshape
 from tree.errors import TooManyDomains
 from tree.node import ROOT, Space, TreeSettings
 from tree.snapshot import MOST_DOMAINS, SemanticTree
 from tree.vectors import DIMENSIONS
 
 VECTOR = bytes([1]) * DIMENSIONS
+LEAVES = 20
 
 
 def puts(start: int, stop: int) -> list[PutItem]:
-    return [PutItem(f"i{n}", ROOT, VECTOR, domain=f"domain {n}") for n in range(start, stop)]
+    """Spread over the leaves: the centroids of a single one would take seconds."""
+    return [
+        PutItem(f"i{n}", 1 + n % LEAVES, VECTOR, domain=f"domain {n}") for n in range(start, stop)
+    ]
 
 
 def drops(start: int, stop: int) -> list[DropItem]:
@@ -22,8 +26,15 @@ def drops(start: int, stop: int) -> list[DropItem]:
 
 
 def tree_of(items: int) -> SemanticTree:
-    settings = TreeSettings(leaf_capacity=100_000)
-    return SemanticTree.empty(Space("none", "none"), settings).apply(puts(0, items))
+    leaves = range(1, 1 + LEAVES)
+    specs = [
+        NodeSpec(ROOT, "All", children=tuple(leaves)),
+        *(NodeSpec(n, f"Leaf {n}", items=(f"i{n - 1}",)) for n in leaves),
+    ]
+    first = [replace(put, leaf=ROOT) for put in puts(0, LEAVES)]
+    settings = TreeSettings(leaf_capacity=1_000, fan_out=LEAVES)
+    tree = SemanticTree.empty(Space("none", "none"), settings)
+    return tree.apply([*first, Reshape((), tuple(specs)), *puts(LEAVES, items)])
 
 
 def test_a_tree_gets_no_more_domains_than_it_may_have():
@@ -46,7 +57,7 @@ def test_what_a_tree_has_beyond_the_bound_stays():
 def test_a_domain_without_items_makes_room():
     tree = tree_of(MOST_DOMAINS).apply(drops(0, 1))
     Domains(tree).check("new")
-    full = tree.apply([PutItem("other", ROOT, VECTOR, domain="new")])
+    full = tree.apply([PutItem("other", 1, VECTOR, domain="new")])
     with pytest.raises(TooManyDomains):
         Domains(full).check("domain 0")
 

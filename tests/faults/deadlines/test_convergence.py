@@ -19,7 +19,7 @@ FOLLOWING_S = 0.02
 QUIET_S = 30
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long("Saturday"))])
 async def test_all_replicas_hold_the_same_tree_within_a_second(
     store, tmp_path, open_room, seed, capsys
 ):

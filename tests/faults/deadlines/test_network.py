@@ -212,7 +212,10 @@ async def test_traffic_goes_through_a_network_that_comes_and_goes(bad):
 
 @pytest.mark.parametrize(
     "silence_s",
-    [pytest.param(0.0, id="cuts"), pytest.param(6.5, id="silence", marks=pytest.mark.long)],
+    [
+        pytest.param(0.0, id="cuts"),
+        pytest.param(6.5, id="silence", marks=pytest.mark.long("Sunday")),
+    ],
 )
 async def test_jobs_end_well_or_say_why(bad, silence_s):
     chance = random.Random(11)
