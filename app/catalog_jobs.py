@@ -9,6 +9,7 @@ from app.catalogs import Catalogs, UnknownCatalog
 from app.curate.imports import forget_upload
 from app.curate.imports.uploads import remove_abandoned
 from app.jobs import Job, JobReport
+from app.lists import RecommendationRuns, forget_requests
 from app.settings import Settings
 from tree.errors import CatalogDeleted, StoreUnavailable, TreeError
 
@@ -25,7 +26,10 @@ class CatalogJobs:
     async def can_run(self, job: Job) -> bool:
         """See JobWorker. A job whose catalogue is gone can be ended by any process."""
         try:
-            return await (await self._catalog_of(job)).curator.can_run(job)
+            catalog = await self._catalog_of(job)
+            if job.type == "recommendation":
+                return await self._runs(catalog).can_run(job)
+            return await catalog.curator.can_run(job)
         except UnknownCatalog:
             return True
 
@@ -44,19 +48,29 @@ class CatalogJobs:
     async def stored_result(self, job: Job) -> dict[str, object] | None:
         """See JobWorker."""
         with suppress(UnknownCatalog):
-            return await (await self._catalog_of(job)).curator.stored_result(job)
+            catalog = await self._catalog_of(job)
+            if job.type == "recommendation":
+                return await self._runs(catalog).stored_result(job)
+            return await catalog.curator.stored_result(job)
         return None
 
     async def on_ended(self, job: Job) -> None:
         """See JobWorker. Removes the upload, also when its catalogue is deleted."""
         forget_upload(self._settings.uploads, job)
+        await asyncio.to_thread(forget_requests, self._settings.runs, job)
 
     async def work(self, job: Job, report: JobReport) -> dict[str, object]:
         """See JobWorker."""
         try:
-            return await (await self._catalog_of(job)).curator.work(job, report)
+            catalog = await self._catalog_of(job)
+            if job.type == "recommendation":
+                return await self._runs(catalog).work(job, report)
+            return await catalog.curator.work(job, report)
         except UnknownCatalog as error:
             raise CatalogDeleted(f"catalogue {job.catalog!r} was deleted") from error
+
+    def _runs(self, catalog: Catalog) -> RecommendationRuns:
+        return RecommendationRuns(catalog.recommender, catalog.feedback, self._settings.runs)
 
     async def _catalog_of(self, job: Job) -> Catalog:
         """The catalogue of a job, not a later one of the same name. Raises UnknownCatalog."""

@@ -348,6 +348,11 @@ class Settings(
         return self.data_dir / "uploads"
 
     @property
+    def runs(self) -> Path:
+        """The folder of recommendation runs and their lists."""
+        return self.data_dir / "runs"
+
+    @property
     def builds(self) -> Path:
         """The folder of files that the processes of a build share."""
         return self.data_dir / "builds"

@@ -21,6 +21,7 @@ from app.api import (
     recommend,
     recommend_batch,
     recommendation_metrics,
+    recommendation_runs,
     schema,
     transfer,
     tree,
@@ -43,14 +44,15 @@ __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
     catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend,
-    recommend_batch, recommendation_metrics, events, users, tree, versions, jobs, keys, audit,
-    backup, health, metrics, docs,
+    recommend_batch, recommendation_metrics, recommendation_runs, events, users, tree, versions,
+    jobs, keys, audit, backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
     RecommendRequest,
     SimilarRequest,
     recommend_batch.RecommendBatch,
+    recommendation_runs.RunRequest,
     batches.BatchRequest,
     catalogs.CatalogPatch,
     enrichment_jobs.EnrichmentRequest,

@@ -92,7 +92,7 @@ async def _one_stream(request: Request, caller: TheCaller) -> AsyncIterator[None
             del streams[caller.id]
 
 
-_TheJob = Annotated[Job, Depends(_job)]
+TheJob = Annotated[Job, Depends(_job)]
 _LastEventId = Annotated[str, Header(alias="Last-Event-ID", max_length=20)]
 
 
@@ -134,7 +134,7 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
 
 
 @router.get("/{job_id:segment}", operation_id="get_job", responses=problems())
-async def get_job(job: _TheJob) -> Job:
+async def get_job(job: TheJob) -> Job:
     """Get the state and progress of a job and, at its end, its result or problem."""
     return job
 
@@ -147,7 +147,7 @@ async def get_job(job: _TheJob) -> Job:
     dependencies=[Depends(_one_stream)],
 )
 async def job_events(
-    request: Request, jobs: TheJobs, job: _TheJob, last_event_id: _LastEventId = ""
+    request: Request, jobs: TheJobs, job: TheJob, last_event_id: _LastEventId = ""
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the job at every change, as server-sent events: `progress`…, then `done`.
 
@@ -185,7 +185,7 @@ async def _changes(jobs: Jobs, job: Job, silence_s: float) -> AsyncIterator[Job]
 
 
 @router.post("/{job_id:segment}:cancel", operation_id="cancel_job", responses=problems())
-async def cancel_job(jobs: TheJobs, caller: TheCaller, job: _TheJob) -> Job:
+async def cancel_job(jobs: TheJobs, caller: TheCaller, job: TheJob) -> Job:
     """Cancel a job; a job that has ended does not change.
 
     An import needs the scope that starts imports, all other jobs need `admin`.

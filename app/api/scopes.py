@@ -82,6 +82,7 @@ RULES: Mapping[str, Rule] = {
     "list_versions": _rule("ingest"),
     "compare_version": _rule("ingest"),
     "list_jobs": _rule("ingest", reach="listed"),
+    "get_job_result": _rule("admin", reach="listed", audited=True),
     "get_job": _rule("ingest", reach="listed"),
     "job_events": _rule("ingest", reach="listed"),
     "cancel_job": _rule("ingest", reach="listed", audited=True),
@@ -89,6 +90,7 @@ RULES: Mapping[str, Rule] = {
     "patch_node": _rule("admin", audited=True),
     "rebuild_tree": _rule("admin", audited=True),
     "enrich_items": _rule("admin", audited=True),
+    "start_recommendation_run": _rule("admin", audited=True),
     "activate_version": _rule("admin", audited=True),
     # The whole service.
     "patch_catalog": _rule("admin", audited=True),

@@ -12,6 +12,7 @@ from app.cli import (
     events,
     keys,
     recommend,
+    recommend_all,
     serve,
     transfer,
     trees,
@@ -32,6 +33,7 @@ commands.command("export")(transfer.export)
 commands.command("enrich")(enrich.enrich)
 commands.command("events")(events.events)
 commands.command("recommend")(recommend.recommend)
+commands.command("recommend-all")(recommend_all.recommend_all)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)
 commands.command("versions")(versions.versions)

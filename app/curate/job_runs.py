@@ -95,6 +95,8 @@ class JobRuns:
                 return await self._activate(job, report)
             case "enrichment":
                 return await self._enrichment.run(job, report)
+            case "recommendation":
+                raise LookupError("a recommendation run changes no catalogue")
 
     async def _import(self, job: Job, report: JobReport) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)

@@ -60,7 +60,8 @@ async def answer(
     page = Page.after(context.page, tree, chooser, candidates, order)
     context.record.page = page
     has_more = (
-        len(chosen) == request.limit
+        context.is_traced
+        and len(chosen) == request.limit
         and len(page.shown) < MOST_SHOWN
         and np.count_nonzero(context.allowed) > len(chosen)
     )

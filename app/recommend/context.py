@@ -93,6 +93,7 @@ class RequestContext:
     degraded: Degraded | None = None
     standing: Standing | None = None
     page: Page | None = None
+    is_traced: bool = True
 
     @property
     def need(self) -> Need:

@@ -136,18 +136,21 @@ class Recommender:
         notify: StepListener = lambda _, __: None,
         shared_budget: SharedBudget | None = None,
         arrived: float | None = None,
+        *,
+        is_traced: bool = True,
     ) -> Recommendation:
         """The answer, on one version of the tree; `notify` is called at every step.
 
         Calls to models count against `shared_budget`, if given, and the request's own limits. The
-        time of the request starts when it `arrived`, by `time.monotonic`, or now.
+        time of the request starts when it `arrived`, by `time.monotonic`, or now. An answer that is
+        not traced has no cursor.
 
         Raises DeadlineExceeded, AnswerDegraded, ModelRejected, FilterTooLarge, UnknownVariant,
         CursorExpired, CursorOfAnother, StoreUnavailable.
         """
         spent_s = 0.0 if arrived is None else time.monotonic() - arrived
         clock = StageClock(time.perf_counter() - spent_s)
-        work = self._recommend(request, notify, shared_budget, clock)
+        work = self._recommend(request, notify, shared_budget, clock, is_traced=is_traced)
         return await self._in_time(request.timeout_ms, spent_s, work)
 
     async def similar(self, request: SimilarRequest, *, pages: bool = False) -> SimilarItems | None:
@@ -198,11 +201,14 @@ class Recommender:
         notify: StepListener,
         shared_budget: SharedBudget | None,
         clock: StageClock,
+        *,
+        is_traced: bool,
     ) -> Recommendation:
         tree = await self._store.recent()
         request, page = await continued_request(self._documents, self._catalog_id, request)
         varied = VariedRequest.of(request, self._config.weights, self._variants)
         context = await self._opener.open(varied, tree, clock, notify)
+        context = replace(context, is_traced=is_traced)
         notify(
             "start",
             {
@@ -314,6 +320,8 @@ class Recommender:
         answered: Recommendation | None,
         outcome: str,
     ) -> None:
+        if not context.is_traced:
+            return
         trace = trace_of(context, self._catalog, candidates, answered, outcome)
         name = f"{self._catalog_id}/{context.id}"
         try:

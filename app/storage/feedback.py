@@ -201,6 +201,10 @@ class Feedback(Protocol):
         """All users, each once, in batches. Users who come or go meanwhile may be left out."""
         ...
 
+    async def known(self, user_ids: Sequence[str]) -> set[str]:
+        """Those users of whom something is stored."""
+        ...
+
     async def put_user(self, user_id: str, user: User) -> None:
         """Store a user in place of what was stored; the history does not change any count."""
         ...

@@ -13,7 +13,7 @@ _KEYS_AT_ONCE = 1_000  # of one step of a SCAN
 _READ_AT_ONCE = 50  # lists of neighbours, or users: a full one takes the server 0.1 ms
 
 _Entry = TypeVar("_Entry")
-_Reader = Callable[[Sequence[str]], Awaitable[Sequence[_Entry]]]
+_ReadPage = Callable[[Sequence[str]], Awaitable[Sequence[_Entry]]]
 
 
 class FeedbackScan:
@@ -32,29 +32,29 @@ class FeedbackScan:
 
     def entries(self) -> AsyncIterator[Sequence[FeedbackEntry]]:
         """The neighbours of all items, and all users; an entry may come twice."""
-        readers: dict[str, _Reader[FeedbackEntry]] = {
+        read_by: dict[str, _ReadPage[FeedbackEntry]] = {
             self._keys.neighbours(""): self._paired,
             self._keys.history(""): self._known,
             self._keys.facts(""): self._without_history,
         }
-        return self._read(readers)
+        return self._read(read_by)
 
     async def users(self) -> AsyncIterator[Sequence[UserEntry]]:
         """All users, each once."""
-        readers: dict[str, _Reader[UserEntry]] = {
+        read_by: dict[str, _ReadPage[UserEntry]] = {
             self._keys.history(""): self._known,
             self._keys.facts(""): self._without_history,
         }
         seen: set[int] = set()  # hashes: a SCAN may give a key twice
-        async for page in self._read(readers):
+        async for page in self._read(read_by):
             new = [entry for entry in page if hash(entry.user_id) not in seen]
             seen.update(hash(entry.user_id) for entry in new)
             yield new
 
     async def _read(
-        self, readers: Mapping[str, _Reader[_Entry]]
+        self, read_by: Mapping[str, _ReadPage[_Entry]]
     ) -> AsyncIterator[Sequence[_Entry]]:
-        found: dict[str, list[str]] = {stem: [] for stem in readers}
+        found: dict[str, list[str]] = {stem: [] for stem in read_by}
         keys = self._client.scan_iter(match=self._keys.pattern, count=_KEYS_AT_ONCE)
         async with translated():
             async for key in keys:
@@ -63,11 +63,11 @@ class FeedbackScan:
                     if name.startswith(stem):
                         ids.append(name.removeprefix(stem))
                         if len(ids) == _READ_AT_ONCE:
-                            yield await readers[stem](ids)
+                            yield await read_by[stem](ids)
                             ids.clear()
             for stem, ids in found.items():
                 if ids:
-                    yield await readers[stem](ids)
+                    yield await read_by[stem](ids)
 
     async def _paired(self, items: Sequence[str]) -> Sequence[ItemNeighbours]:
         pipeline = self._client.pipeline()

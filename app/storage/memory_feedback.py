@@ -167,6 +167,10 @@ class MemoryFeedback:
         history = tuple(state.visits[item] for item in state.history())
         return msgspec.structs.replace(state.facts or User(), history=history)
 
+    async def known(self, user_ids: Sequence[str]) -> set[str]:
+        """See Feedback."""
+        return {user_id for user_id in user_ids if await self.user(user_id) is not None}
+
     async def histories(self, most: int) -> list[list[str]]:
         """See Feedback."""
         found = (

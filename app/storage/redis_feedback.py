@@ -295,6 +295,15 @@ class RedisFeedback:
         async for entries in self._scan.entries():
             yield entries
 
+    @translated()
+    async def known(self, user_ids: Sequence[str]) -> set[str]:
+        """See Feedback."""
+        pipeline = self._client.pipeline()
+        for user_id in user_ids:
+            pipeline.exists(self._keys.facts(user_id), self._keys.history(user_id))
+        found = await pipeline.execute()
+        return {user_id for user_id, keys in zip(user_ids, found, strict=True) if keys}
+
     def users(self) -> AsyncIterator[Sequence[UserEntry]]:
         """See Feedback."""
         return self._scan.users()

@@ -353,5 +353,8 @@ async def test_every_user_is_listed_once(feedback):
     await feedback.erase("erased", [])
     found = [entry for page in [page async for page in feedback.users()] for entry in page]
     assert sorted(entry.user_id for entry in found) == sorted([*ODD_IDS, "only facts", "both"])
+    assert await feedback.known(["both", "only facts", "erased", "nobody", ODD_IDS[0]]) == {
+        "both", "only facts", ODD_IDS[0],
+    }  # fmt: skip
     for entry in found:
         assert entry.user == await feedback.user(entry.user_id)

@@ -55,10 +55,12 @@ def new_upload(folder: Path) -> Iterator[Upload]:
 def remove_abandoned(settings: Settings) -> None:
     """Remove the files of processes that are gone.
 
-    Unfinished uploads at once; complete ones, and files of builds, once no job can need them.
+    Unfinished uploads at once; complete ones, and files of builds and of recommendation runs, once
+    no job can need them.
     """
     kept_s = max(settings.job_ttl_s, _LONGEST_IMPORT_S)
-    for path in (*settings.uploads.glob("*"), *settings.builds.glob("*")):
+    folders = (settings.uploads, settings.builds, settings.runs)
+    for path in (path for folder in folders for path in folder.glob("*")):
         with suppress(OSError):  # another process may remove it, too
             age_s = time.time() - path.stat().st_mtime
             if age_s > kept_s or (path.suffix == _PART and age_s > _UNLOCKED_S and _unlocked(path)):

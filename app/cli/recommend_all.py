@@ -1,0 +1,125 @@
+"""`recommend-all`: lists for all stored users, or for a file of requests, as JSON Lines."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.progress import watch
+from app.cli.session import (
+    CatalogOption,
+    Failed,
+    Interrupted,
+    JsonOption,
+    opened,
+    out,
+    print_json,
+    run,
+)
+from app.options import EffortName, StrategyName
+
+if TYPE_CHECKING:
+    from app.jobs import Job
+    from app.lists import RunFiles, RunProgress
+
+
+def recommend_all(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The file of lists.")
+    ],
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON Lines, gzipped or not: requests as POST …/recommend takes them. Default: "
+            "all stored users.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
+    effort: Annotated[EffortName, typer.Option(help="What a model may cost.")] = "auto",
+    strategy: Annotated[
+        StrategyName, typer.Option(help="How items are found; embedded asks no model.")
+    ] = "beam",
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Of one list.")] = 60,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Most that models may cost; further lists come without one."),
+    ] = None,
+    catalog: CatalogOption = "default",
+    as_json: JsonOption = False,
+) -> None:
+    """Write one list a line: `line`, `user_id`, and `answer` or `problem`.
+
+    What was stopped goes on where it was when the same command is given again.
+    """
+    if output.exists():
+        raise typer.BadParameter(f"{output} exists: choose another file, or remove it")
+    fields: dict[str, object] = {
+        "limit": limit,
+        "effort": effort,
+        "strategy": strategy,
+        "timeout_ms": round(1000 * timeout_s),
+    }
+    progress = run(_run(catalog, output, requests, fields, max_cost_usd, quiet=as_json))
+    if as_json:
+        print_json({**progress.result(), "cost_usd": progress.cost_usd, "output": str(output)})
+        return
+    cost = f", ${progress.cost_usd:.4f}" if progress.cost_usd else ""
+    out.print(
+        f"{progress.lists:,} lists written to {output}, {progress.problems:,} requests failed, "
+        f"{progress.degraded:,} lists degraded{cost}",
+        markup=False,
+    )
+
+
+async def _run(
+    catalog: str,
+    output: Path,
+    requests: Path | None,
+    fields: dict[str, object],
+    max_cost_usd: float | None,
+    *,
+    quiet: bool,
+) -> "RunProgress":
+    from app.jobs import Job, JobFailed, JobReport
+    from app.lists import ListRun, RunFiles
+    from tree.worker import Background
+
+    files = RunFiles.beside(output, requests)
+    async with opened(catalog) as (_, found):
+        report = JobReport(Job.new("recommendation", found.id, {}))
+
+        async def work() -> "RunProgress":
+            lists = ListRun(found.recommender, files, fields, max_cost_usd)
+            if requests is None:
+                await lists.list_users(found.feedback)
+            return await lists.run(report)
+
+        background = Background("recommend-all", quiet=Exception)  # raised here
+        task = background.start(work())
+
+        async def read(_: str) -> "Job":
+            return (
+                report.job.model_copy(update={"state": "succeeded"}) if task.done() else report.job
+            )
+
+        try:
+            await watch(report.job, read, quiet=quiet)
+            progress = task.result()
+        except JobFailed as error:
+            raise Failed(str(error)) from error
+        except asyncio.CancelledError as error:
+            await background.aclose()
+            raise Interrupted(_interrupted(files)) from error
+        await asyncio.to_thread(files.finish, output, keep_requests=requests is not None)
+        return progress
+
+
+def _interrupted(files: "RunFiles") -> str:
+    known = files.known()
+    return (
+        f"stopped after {known.lists:,} lists, which are in {files.lists}: the same command goes "
+        "on there"
+    )

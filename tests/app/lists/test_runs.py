@@ -1,0 +1,103 @@
+"""Recommendation runs: every request is answered once, whatever ends the process."""
+
+import asyncio
+import gzip
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from app.budget import BudgetExceeded
+from app.jobs import JobFailed, JobReport
+from app.lists import ListRun, RunFiles
+from app.lists.run import RunLimits
+from app.storage.feedback import User, Visit
+from app.storage.memory_feedback import MemoryFeedback
+
+
+def rows_of(files: RunFiles) -> list[dict]:
+    return [json.loads(line) for line in files.lists.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+async def test_a_run_that_was_cut_off_goes_on_where_it_was(demo, tmp_path, zipped):
+    lines = [{"user_id": f"u{number}", "limit": 1 + number % 5} for number in range(250)]
+    files = RunFiles.within(tmp_path)
+    content = b"\n\n".join(json.dumps(line).encode() for line in lines)
+    files.requests.write_bytes(gzip.compress(content) if zipped else content)
+
+    def run() -> ListRun:
+        return ListRun(demo.recommender, files, {"strategy": "embedded"})
+
+    first = asyncio.create_task(run().run(JobReport.unwatched()))
+    while not files.progress.exists():
+        await asyncio.sleep(0.001)
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    done = files.known().lists
+    assert 0 < done < 250
+    before = rows_of(files)[:done]
+    with files.lists.open("ab") as file:
+        file.write(b'{"line": 7, "user')  # as when the process is killed while it writes
+    report = JobReport.unwatched()
+    progress = await run().run(report)
+    assert (progress.lists, progress.problems) == (250, 0)
+    assert (report.job.progress.done, report.job.progress.total) == (250, 250)
+    found = rows_of(files)
+    assert found[:done] == before
+    assert [row["user_id"] for row in found] == [f"u{number}" for number in range(250)]
+    assert all(row["answer"]["next_cursor"] is None for row in found)
+    other = ListRun(demo.recommender, files, {"strategy": "embedded", "limit": 3})
+    with pytest.raises(JobFailed, match="other requests"):
+        await other.run(JobReport.unwatched())
+
+
+async def test_a_bad_line_costs_itself(demo, tmp_path: Path):
+    files = RunFiles.within(tmp_path)
+    lines = [
+        b'{"user_id": "a"}',
+        b"nonsense",
+        b'{"user_id": "b", "limit": 0}',
+        b"[]",
+        b'{"limit": 2}',
+    ]
+    files.requests.write_bytes(b"\n".join(lines))
+    progress = await ListRun(demo.recommender, files, {"limit": 3}).run(JobReport.unwatched())
+    assert progress.result() == {"lists": 2, "problems": 3, "degraded": 0}
+    found = rows_of(files)
+    assert [row["line"] for row in found] == [1, 2, 3, 4, 5]
+    assert [row["user_id"] for row in found] == ["a", None, "b", None, None]
+    assert [len(row["answer"]["items"]) if "answer" in row else 0 for row in found] == [
+        3,
+        0,
+        0,
+        0,
+        2,
+    ]
+    assert found[2]["problem"]["code"] == "invalid_request"
+    assert found[2]["problem"]["detail"].startswith("limit: ")
+
+
+async def test_all_stored_users_are_asked_for_once(demo, tmp_path: Path):
+    feedback = MemoryFeedback()
+    for number in range(30):
+        await feedback.put_user(f"u{number}", User((Visit("book-dune", number),)))
+    files = RunFiles.within(tmp_path)
+    run = ListRun(demo.recommender, files, {})
+    await run.list_users(feedback)
+    await feedback.put_user("later", User((), "new"))
+    await run.list_users(feedback)
+    assert (await run.run(JobReport.unwatched())).lists == 30
+    assert {row["user_id"] for row in rows_of(files)} == {f"u{number}" for number in range(30)}
+
+
+async def test_calls_to_models_stop_where_the_money_is_spent():
+    limits = RunLimits(most_usd=1.0)
+    claim = await limits.claim(0.7)
+    with pytest.raises(BudgetExceeded):
+        await limits.claim(0.4)
+    await claim.settle(0.5)
+    await limits.claim(0.4)
+    assert limits.spent_usd == pytest.approx(0.9)
