@@ -73,6 +73,7 @@ class CatalogParts:
                 partial(self._day_budget, entry.id) if self._day_budget else None,
             ),
             self._texts,
+            feedback,
         )
         return Catalog(
             entry.name,

@@ -25,6 +25,7 @@ from app.api import (
     schema,
     transfer,
     tree,
+    tunings,
     users,
     versions,
 )
@@ -44,8 +45,8 @@ __all__ = ["Dependencies", "attach", "install"]
 
 _RESOURCES = (
     catalogs, enrichments, enrichment_jobs, items, batches, listing, transfer, recommend,
-    recommend_batch, recommendation_metrics, recommendation_runs, events, users, tree, versions,
-    jobs, keys, audit, backup, health, metrics, docs,
+    recommend_batch, recommendation_metrics, recommendation_runs, events, users, tree, tunings,
+    versions, jobs, keys, audit, backup, health, metrics, docs,
 )  # fmt: skip
 _BODIES = (
     CatalogSettings,
@@ -60,6 +61,7 @@ _BODIES = (
     enrichments.EnrichmentContent,
     events.EventsRequest,
     UserEvent,
+    tunings.TuningRequest,
     users.EraseRequest,
     KeyRequest,
     users.UserContent,

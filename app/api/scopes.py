@@ -91,6 +91,7 @@ RULES: Mapping[str, Rule] = {
     "rebuild_tree": _rule("admin", audited=True),
     "enrich_items": _rule("admin", audited=True),
     "start_recommendation_run": _rule("admin", audited=True),
+    "tune_vectors": _rule("admin", audited=True),
     "activate_version": _rule("admin", audited=True),
     # The whole service.
     "patch_catalog": _rule("admin", audited=True),

@@ -16,6 +16,7 @@ from app.cli import (
     serve,
     transfer,
     trees,
+    tune,
     versions,
 )
 
@@ -36,6 +37,7 @@ commands.command("recommend")(recommend.recommend)
 commands.command("recommend-all")(recommend_all.recommend_all)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)
+commands.command("tune")(tune.tune)
 commands.command("versions")(versions.versions)
 commands.command("activate")(versions.activate)
 commands.command("backup")(backups.backup)

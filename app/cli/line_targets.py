@@ -1,4 +1,4 @@
-"""Where lines go that a command sets or lets a model write: a store, or a running service."""
+"""The catalogue that a command changes: in the store, or in a running service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from app.catalogs import Catalog
     from app.composition import Services
-    from app.curate import EnrichmentParams, LineResult
+    from app.curate import EnrichmentParams, LineResult, TuningParams
     from app.jobs import Job
     from tree.item_line import ItemLine
 
@@ -41,6 +41,10 @@ class Target(Protocol):
 
     async def rebuild(self, *, quiet: bool) -> "Job":
         """The ended rebuild."""
+        ...
+
+    async def tune(self, params: "TuningParams", *, quiet: bool) -> "Job":
+        """The ended job that learns from histories."""
         ...
 
 
@@ -76,6 +80,10 @@ class _Here:
 
     async def rebuild(self, *, quiet: bool) -> "Job":
         job = await self._catalog.curator.start_rebuild()
+        return await watch(job, self._parts.jobs.get, quiet=quiet)
+
+    async def tune(self, params: "TuningParams", *, quiet: bool) -> "Job":
+        job = await self._catalog.curator.start_tuning(params)
         return await watch(job, self._parts.jobs.get, quiet=quiet)
 
 
@@ -117,6 +125,14 @@ class _There:
         reply = await self._client.post(f"{self._path}/tree/rebuilds", json={})
         if reply.status_code != HTTPStatus.ACCEPTED:
             raise Failed(f"the lines are set, but the tree was not rebuilt: {refusal(reply)}")
+        return await self._ended(reply, quiet=quiet)
+
+    async def tune(self, params: "TuningParams", *, quiet: bool) -> "Job":
+        reply = await self._client.post(
+            f"{self._path}/tunings", json=params.model_dump(mode="json")
+        )
+        if reply.status_code != HTTPStatus.ACCEPTED:
+            raise Failed(refusal(reply))
         return await self._ended(reply, quiet=quiet)
 
     async def _ended(self, started: "httpx2.Response", *, quiet: bool) -> "Job":

@@ -6,6 +6,7 @@ from app.curate.enrichment.enrichment import EnrichmentParams
 from app.curate.imports import ImportParams, forget_upload
 from app.curate.job_runs import RebuildParams
 from app.curate.owner_settings import EnrichmentOptions, OwnerSettings, newest_options
+from app.curate.tuner import TuningParams
 from app.curate.writes import LineResult, TooManyWrites
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "OwnerSettings",
     "RebuildParams",
     "TooManyWrites",
+    "TuningParams",
     "forget_upload",
     "newest_options",
 ]

@@ -15,12 +15,15 @@ from app.curate.leaf_labels import LeafLabels
 from app.curate.owner_settings import OwnerSettings
 from app.curate.rebuilder import Rebuilder
 from app.curate.refused_texts import RefusedTexts
+from app.curate.tuner import Tuner, TuningParams
 from app.curate.writes import COMMIT_ITEMS, LineResult, Writer
 from app.embedders import EmbedderCache, counting
 from app.jobs import Job, JobReport, JobRunning, Jobs
 from app.llm import Models
 from app.settings import Settings
 from app.storage.documents import MemoryDocuments
+from app.storage.feedback import Feedback
+from app.storage.memory_feedback import MemoryFeedback
 from tree.edits import Edit, Reshape
 from tree.errors import EmbedderBudgetSpent, EmbedderUnavailable, InvalidEdit, UnknownVersion
 from tree.item import Item
@@ -42,7 +45,7 @@ class Curator:
     Any number of processes may change the same catalogue at the same time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a catalogue shares with the others
         self,
         catalog_id: str,
         store: WritableStore,
@@ -52,7 +55,9 @@ class Curator:
         models: Models | None = None,
         owner: OwnerSettings = OwnerSettings(),  # noqa: B008 - frozen
         batch_encoder: BatchEncoder | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
+        """`feedback` has the histories that a tuning learns from; without it, there are none."""
         self._catalog = catalog_id
         self._store = store
         self._jobs = jobs
@@ -80,12 +85,14 @@ class Curator:
         self._paused_until = 0.0
         # What fails here starts again after a later write.
         self._background = Background(f"background work of catalogue {catalog_id}")
+        rebuilder = Rebuilder(store, embedders, labels, engine_for(settings))
         self._runs = JobRuns(
             store,
             self._writer,
             self._importer,
-            Rebuilder(store, embedders, labels, engine_for(settings)),
+            rebuilder,
             self._enrichment,
+            Tuner(store, embedders, feedback or MemoryFeedback(), rebuilder, settings),
             self._growth,
             self._background,
             self._start_automatically,
@@ -181,6 +188,10 @@ class Curator:
     async def start_enrichment(self, params: EnrichmentParams) -> Job:
         """A job in which a model writes lines for items. Raises JobRunning."""
         return await self._jobs.start("enrichment", self._catalog, params.model_dump(mode="json"))
+
+    async def start_tuning(self, params: TuningParams) -> Job:
+        """A job that learns from histories how vectors should change. Raises JobRunning."""
+        return await self._jobs.start("tuning", self._catalog, params.model_dump(mode="json"))
 
     async def start_activation(self, version: int) -> Job:
         """A job that puts the shape of a kept version into use again, with the items of now.

@@ -14,6 +14,7 @@ from app.curate.growth import Growth
 from app.curate.imports import Importer, ImportParams
 from app.curate.rebuilder import Losses, Rebuilder
 from app.curate.threads import JOBS
+from app.curate.tuner import Tuner, TuningParams
 from app.curate.writes import COMMIT_ITEMS, Writer
 from app.jobs import Job, JobFailed, JobReport
 from tree import inspect
@@ -42,13 +43,14 @@ class RebuildParams(BaseModel):
 class JobRuns:
     """Runs the jobs of one catalogue. One process builds one tree of it at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each kind of job
         self,
         store: WritableStore,
         writer: Writer,
         importer: Importer,
         rebuilder: Rebuilder,
         enrichment: Enrichment,
+        tuner: Tuner,
         growth: Growth,
         background: Background,
         start: Callable[[RebuildParams], Work[None]],
@@ -59,6 +61,7 @@ class JobRuns:
         self._importer = importer
         self._rebuilder = rebuilder
         self._enrichment = enrichment
+        self._tuner = tuner
         self._growth = growth
         self._background = background
         self._start = start
@@ -97,6 +100,9 @@ class JobRuns:
                 return await self._enrichment.run(job, report)
             case "recommendation":
                 raise LookupError("a recommendation run changes no catalogue")
+            case "tuning":
+                async with self._building:
+                    return await self._tuner.run(TuningParams.model_validate(job.params), report)
 
     async def _import(self, job: Job, report: JobReport) -> dict[str, object]:
         params = ImportParams.model_validate(job.params)

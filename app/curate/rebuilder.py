@@ -13,13 +13,13 @@ from app.curate.labels import LabelResult, LabelWriter
 from app.curate.locked_labels import carried_locks
 from app.curate.store_source import Damage, StoreSource
 from app.curate.threads import JOBS
-from app.embedders import EmbedderCache, name_refused
+from app.embedders import EmbedderCache, is_tuned, name_refused, refitted
 from app.jobs import JobFailed, JobReport
 from app.llm import ModelRejected
 from tree import place
 from tree.edits import DropItem, Edit, PutItem, Relabel
 from tree.errors import StaleVersion
-from tree.node import ROOT
+from tree.node import ROOT, Space
 from tree.snapshot import SemanticTree
 from tree.store.protocol import NEVER_STAGED, WritableStore
 from tree.vectors import Int8Matrix, alike
@@ -63,14 +63,16 @@ class Rebuilder:
         report: JobReport,
         *,
         embedder: str | None = None,
+        space: Space | None = None,
         publish: bool = True,
         losses: Losses | None = None,
     ) -> SemanticTree:
         """A new vector space and a new tree of all items, the staged ones included.
 
-        The catalogue keeps its embedder unless another one is given. The labels of the tree are
-        made without a model: see `labels_by_model`. `losses` gets items whose record
-        is damaged, and locked labels whose nodes have no counterpart.
+        The catalogue keeps its embedder unless another one is given, and a tuned space as well: an
+        adapter fits no other one. With a `space`, vectors are of that one. The labels of the tree
+        are made without a model: see `labels_by_model`. `losses` gets items whose record is
+        damaged, and locked labels whose nodes have no counterpart.
         """
         losses = losses or Losses()
         for _ in range(_ATTEMPTS):
@@ -80,13 +82,22 @@ class Rebuilder:
             settings = base.settings
             if embedder is not None:
                 settings = replace(settings, embedder=embedder)
+            kept = base.space if is_tuned(base.space) and embedder is None else None
+            if kept is not None:
+                kept = refitted(kept, catalogue.size)
             draft = await build(
-                catalogue, settings, report, engine=self._engine, embedders=self._embedders
+                catalogue,
+                settings,
+                report,
+                engine=self._engine,
+                embedders=self._embedders,
+                space=space or kept,
             )
             if not publish:
                 return (await _locked(draft, base, losses))[0]
             report.phase("publishing", len(draft))
             note = "rebuild" if embedder is None else f"rebuild with {embedder}"
+            note = "tuning" if space is not None else note
             try:
                 return await self._publish(draft, base.version, staging_seq, note, losses)
             except StaleVersion:  # the log no longer reaches back to the base

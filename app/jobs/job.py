@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from tree.store.keys import catalog_id, creation_of, name_of
 
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-JobType = Literal["import", "placement", "rebuild", "activation", "enrichment", "recommendation"]
+JobType = Literal[
+    "import", "placement", "rebuild", "activation", "enrichment", "tuning", "recommendation"
+]
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _LISTS = frozenset({"errors", "errors_not_shown", "damaged_items", "labels_lost"})

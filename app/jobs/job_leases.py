@@ -8,6 +8,7 @@ from app.storage.leases import Leases
 SHARED_LEASES: dict[JobType, str] = {
     "rebuild": "tree",
     "activation": "tree",
+    "tuning": "tree",
     "placement": "staged",
     "enrichment": "lines",
 }

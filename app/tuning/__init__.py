@@ -1,18 +1,20 @@
 """Learns from a catalogue's histories how its vectors should change, and whether they should."""
 
-from app.tuning.choice import Tuning, TuningFigures, chosen
+from app.tuning.choice import Tuning, TuningFigures, cases_to_rank, chosen
 from app.tuning.examples import Examples, TooFewHistories, split
 from app.tuning.learner import AdapterLearner
-from app.tuning.trial import ItemRanks, Ranked
+from app.tuning.trial import ItemRanks, Ranked, RankOptions
 
 __all__ = [
     "AdapterLearner",
     "Examples",
     "ItemRanks",
+    "RankOptions",
     "Ranked",
     "TooFewHistories",
     "Tuning",
     "TuningFigures",
+    "cases_to_rank",
     "chosen",
     "split",
 ]

@@ -60,8 +60,8 @@ def chosen(
 
     The mix with the best mean of both kinds' NDCG is taken, each relative to no adapter, among
     those with which neither kind loses. On the other half neither kind may lose, and the interval
-    of the gain over all cases must lie above 0. `vectors` are those of every row of the tree,
-    without an adapter; `watch` is called with the number of cases that are ranked.
+    of the gain over all cases must lie above 0. `vectors` are those of the items, without
+    an adapter; `watch` is called with the number of cases that are ranked.
     """
     before = unit_rows(vectors.astype(np.float32))
     maps = [mixed(matrix, before, mix) for mix in MIXES]

@@ -74,8 +74,8 @@ def split(histories: Sequence[Rows], items: int, *, seed: int = 0) -> Examples:
     fewest = min(len(cases) for half in halves for cases in (half.known, half.cold))
     if len(training) < _LEAST_TRAINING or fewest < _LEAST_CASES:
         raise TooFewHistories(
-            f"{len(usable):,} users have two items or more: too few to learn from, and to tell "
-            "whether that helps"
+            f"{len(usable):,} users have two items or more: too few to learn from, and to tell by "
+            f"others whether that helps ({fewest:,} cases of one kind, {_LEAST_CASES} are needed)"
         )
     return Examples(training, items, *halves)
 

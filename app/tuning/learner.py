@@ -10,8 +10,9 @@ from tree.vectors import FloatArray
 
 _RANK = 64  # 160 learned known items no better, and new ones worse (games, December 2026)
 _REACH = 3  # steps between the two items of a pair, which weighs 1/distance
-_BATCH = 512  # pairs
-_DRAWN = 1_024  # further items, that a batch is told apart from
+_BATCH = 512  # pairs; half of that where there are few
+_FEW_PAIRS = 100_000
+_DRAWN = 2  # times as many further items, that a batch is told apart from
 _TEMPERATURE = 0.2  # .1 learned known items better and new ones worse
 _RATE = 2e-3
 # Of log q of the sampled softmax. With all of it the map learns how popular items are: on films it
@@ -49,6 +50,8 @@ class AdapterLearner:
         self._vectors = vectors
         self._rng = np.random.default_rng(seed)
         self._first, self._second, weights = _pairs(histories)
+        self.pairs = len(self._first)
+        self._batch = _BATCH if self.pairs >= _FEW_PAIRS else _BATCH // 2
         self._by_weight = np.cumsum(weights / weights.sum())
         counts = np.bincount(np.concatenate(histories), minlength=len(vectors))
         drawn = np.sqrt(counts)
@@ -56,14 +59,14 @@ class AdapterLearner:
         self._by_count = np.cumsum(drawn)
         paired = np.bincount(self._second, weights, len(vectors)) / weights.sum()
         with np.errstate(divide="ignore"):
-            self._frequency = np.log(_BATCH * paired + _DRAWN * drawn).astype(np.float32)
+            expected = self._batch * (paired + _DRAWN * drawn)
+            self._frequency = np.log(expected).astype(np.float32)
         width = vectors.shape[1]
         rank = min(_RANK, width)
         small = self._rng.normal(0, 0.02, (2, width, rank)).astype(np.float32)
         self._parameters = [np.ones(width, np.float32), small[0], small[1]]
         self._adam = _Adam(self._parameters)
         self._rate = rate
-        self.pairs = len(self._first)
         self.steps = steps or int(np.clip(self.pairs // _PAIRS_PER_STEP, *_STEPS))
 
     def learn(self, at_once: int = 50) -> Iterator[int]:
@@ -104,9 +107,11 @@ class AdapterLearner:
     def _drawn(self) -> tuple[Rows, Rows, Rows]:
         """The two items of some pairs, and all items that the second one is told apart from."""
         last = len(self._first) - 1
-        at = np.minimum(np.searchsorted(self._by_weight, self._rng.random(_BATCH)), last)
+        at = np.minimum(np.searchsorted(self._by_weight, self._rng.random(self._batch)), last)
         last = len(self._vectors) - 1
-        more = np.minimum(np.searchsorted(self._by_count, self._rng.random(_DRAWN)), last)
+        more = np.minimum(
+            np.searchsorted(self._by_count, self._rng.random(_DRAWN * self._batch)), last
+        )
         second = self._second[at]
         return self._first[at], second, np.concatenate([second, more.astype(np.int32)])
 

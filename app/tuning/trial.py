@@ -9,9 +9,9 @@ import numpy.typing as npt
 from app.ranking import WordMix, words_of
 from app.tuning.examples import HeldOutCase
 from tree.beam_search import blend
-from tree.rows import NOWHERE
+from tree.rows import IntArray
 from tree.snapshot import SemanticTree
-from tree.vectors import FloatArray, Int8Matrix, cosines, inverse_norms
+from tree.vectors import Int8Matrix, cosines, inverse_norms
 
 CUTOFF = 20
 _MIX = WordMix()
@@ -53,10 +53,11 @@ class ItemRanks:
     Events of others are left out: they hold what the held-out users did.
     """
 
-    def __init__(self, tree: SemanticTree, options: RankOptions) -> None:
+    def __init__(self, tree: SemanticTree, rows: IntArray, options: RankOptions) -> None:
+        """The items of a case are positions in `rows` of the tree; only these are ranked."""
         self._tree = tree
+        self._rows = rows
         self._options = options
-        self._allowed = tree.rows.leaf[: tree.size] != NOWHERE
 
     def of(
         self,
@@ -64,23 +65,23 @@ class ItemRanks:
         vectors: Sequence[Int8Matrix],
         watch: Callable[[int], None] = lambda _: None,
     ) -> list[Ranked]:
-        """The places with each of `vectors`, which are int8[tree.size, dimensions]."""
+        """The places with each of `vectors`, which are int8[rows, dimensions]."""
         scales = [inverse_norms(some) for some in vectors]
         places = np.zeros((len(vectors), len(cases)), np.int64)
         for at, case in enumerate(cases):
             newest = case.history[::-1][: self._options.history_items]
             weights = self._options.history_decay ** np.arange(len(newest))
             shares = (weights / weights.sum()).astype(np.float32)
-            known = [(int(row), float(share)) for row, share in zip(newest, shares, strict=True)]
-            words = words_of(self._tree, known, 1.0, [])
-            allowed = self._allowed.copy()
-            allowed[case.history] = False
+            had = zip(self._rows[newest].tolist(), shares.tolist(), strict=True)
+            words = words_of(self._tree, list(had), 1.0, [])
+            allowed = np.delete(np.arange(len(self._rows)), case.history)
+            rows = self._rows[allowed]
+            target = int(np.searchsorted(allowed, case.target))
             for some, (matrix, scale) in enumerate(zip(vectors, scales, strict=True)):
                 similarity = cosines(matrix, scale, matrix[newest], scale[newest])
-                scores: FloatArray = blend(similarity, shares, self._options.inverse_temperature)
-                words.mix_into(scores, _MIX.times(self._options.exact_words), None, allowed)
-                better = scores > scores[case.target]
-                places[some, at] = np.count_nonzero(better & allowed)
+                scores = blend(similarity, shares, self._options.inverse_temperature)[allowed]
+                words.mix_into(scores, _MIX.times(self._options.exact_words), rows)
+                places[some, at] = np.count_nonzero(scores > scores[target])
             watch(1)
         users = np.array([case.user for case in cases], np.int64)
         return [Ranked(row, users) for row in places]

@@ -41,9 +41,12 @@ async def build(
     *,
     engine: OpenEngine = local(),  # noqa: B008 - opened below
     embedders: EmbedderCache | None = None,
+    space: Space | None = None,
     task_items: int = _TASK_ITEMS,
 ) -> SemanticTree:
     """The tree of a catalogue, as version 1. A task shapes or labels at most `task_items` items.
+
+    With a `space`, vectors are of that one, and none is fitted.
 
     Workers encode the texts; `embedders` of this process does where the embedder is remote. Reports
     the phases fitting, embedding, clustering and labelling. Raises JobFailed when the engine is not
@@ -53,14 +56,14 @@ async def build(
     own = None if embedders.is_local(settings.embedder) else embedders
     async with engine(source.size) as workers:
         sample = await workers.share(await _sample(source, report))
-        space, labeller, shares = await asyncio.gather(
-            _fitted(sample, source.size, settings, workers, own),
+        fitted, labeller, shares = await asyncio.gather(
+            _fitted(sample, source.size, settings, workers, own, space),
             workers.run(tasks.fit_labeller, sample),
             workers.run(tasks.count_words, sample),
         )
         terms = await workers.share(labeller)
         report.phase("embedding", source.size)
-        columns = await _read(source, workers, space, terms, report, shares, own)
+        columns = await _read(source, workers, fitted, terms, report, shares, own)
         if columns is None:
             return SemanticTree.empty(first_space(settings.embedder), settings)
         shared = await workers.share(columns)
@@ -80,7 +83,7 @@ async def build(
         list(map(len, members)),
         version=1,
         settings=settings,
-        space=space,
+        space=fitted,
         next_node=next_node,
         leaf_centroids=leaf_centroids,
     )
@@ -140,7 +143,10 @@ async def _fitted(
     settings: TreeSettings,
     workers: Engine,
     own: EmbedderCache | None,
+    given: Space | None,
 ) -> Space:
+    if given is not None:
+        return given
     if own is None:
         return await workers.run(tasks.fit_space, sample, population, settings)
     passages = await JOBS.run(tasks.passages_of, sample.value)

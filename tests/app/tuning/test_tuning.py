@@ -24,7 +24,9 @@ async def tuned_by(histories, vectors) -> Tuning:
     examples = split(histories, ITEMS)
     learner = AdapterLearner(units(vectors), examples.training, steps=60, rate=0.02)
     assert sum(learner.learn()) == learner.steps
-    ranks = ItemRanks(await wordless_tree(), RankOptions(exact_words=0))
+    ranks = ItemRanks(
+        await wordless_tree(), np.arange(ITEMS, dtype=np.int32), RankOptions(exact_words=0)
+    )
     return chosen(learner.matrix, vectors, examples, ranks)
 
 
