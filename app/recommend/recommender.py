@@ -129,6 +129,7 @@ class Recommender:
         """Answer later requests as the settings of the catalogue say."""
         self.reword(PromptConfig.of(entry))
         self._variants = Variants(entry.settings.variants, entry.settings.experiment)
+        self._signals.fade(entry.settings.event_rules.half_life_s)
 
     async def recommend(
         self,

@@ -1,6 +1,7 @@
 """`Signals`: one catalogue's events as scores."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from app.rank_weights import RankWeights
 from app.signals import evidence
-from app.signals.counts import Counts
+from app.signals.counts import SMALL, Counts
 from app.signals.event_scores import EventScores
 from app.storage.feedback import WHOLE, Feedback
 from tree.rows import NOWHERE, IntArray
@@ -25,6 +26,8 @@ class SignalsConfig:
 
     cooccurrence_shrinkage: float
     history_items: int
+    newest_counts: int = SMALL  # see Counts
+    clock: Callable[[], float] = time.time
 
 
 class Signals:
@@ -39,13 +42,17 @@ class Signals:
     def __init__(self, feedback: Feedback, config: SignalsConfig) -> None:
         self._feedback = feedback
         self._config = config
-        self._counts = Counts(feedback)
+        self._counts = Counts(feedback, config.newest_counts, config.clock)
         self._sweeps = Worker[tuple[str, frozenset[str]]](
             "removing items that are gone from neighbours",
             self._sweep,
             most=_MOST_SWEEPS,
             full="refuse",  # what is left is found again
         )
+
+    def fade(self, half_life_s: float | None) -> None:
+        """Let popularity fade with another half-life; None: not at all. Pairs do not fade."""
+        self._counts.fade(half_life_s)
 
     async def of(
         self, tree: SemanticTree, history: Sequence[str], weights: RankWeights
@@ -64,7 +71,7 @@ class Signals:
         if not self._counts:
             return None
         columns = await self._counts.columns(tree)
-        rows, scores = self._together(tree, columns.users, newest, found.neighbours, weights)
+        rows, scores = self._together(tree, columns.all_time, newest, found.neighbours, weights)
         return EventScores(columns.popular, rows, scores)
 
     async def aclose(self) -> None:
@@ -92,7 +99,7 @@ class Signals:
             at = np.array([place[name] for name in near], np.int64)
             total[at] += weights.history_decay**age * evidence.of_pairs(
                 np.fromiter(near.values(), np.float64, len(near)) / WHOLE,
-                self._counts.of(item),
+                self._counts.all_time(item),
                 counts[at],
                 alike[at, age],
                 self._config.cooccurrence_shrinkage,

@@ -95,20 +95,28 @@ class NeighbourLists:
 class Count(NamedTuple):
     """The users who had an item, as of `at` in seconds since the epoch; 0 where no time is known.
 
-    Users whose events say less than a purchase are fractions.
+    Users whose events say less than a purchase are fractions. `ever` is the number without any
+    fading; 0 where nothing has faded.
     """
 
     users: float
     at: int = 0
+    ever: float = 0.0
+
+    @property
+    def all_time(self) -> float:
+        """The users without any fading."""
+        return max(self.users, self.ever)
 
     def added(self, users: float, at: int, half_life_s: float | None) -> "Count":
         """The count with those of another time, as of the newer time."""
+        ever = self.all_time + users if half_life_s is not None or self.ever else 0.0
         if half_life_s is None or not self.at:
-            return Count(self.users + users, max(self.at, at))
+            return Count(self.users + users, max(self.at, at), ever)
         late = 2.0 ** (-abs(at - self.at) / half_life_s)
         if at >= self.at:
-            return Count(self.users * late + users, at)
-        return Count(self.users + users * late, self.at)
+            return Count(self.users * late + users, at, ever)
+        return Count(self.users + users * late, self.at, ever)
 
 
 class ItemCount(msgspec.Struct, frozen=True, tag="count"):
@@ -117,6 +125,7 @@ class ItemCount(msgspec.Struct, frozen=True, tag="count"):
     item_id: str
     users: float
     at: int = 0
+    ever: float = 0.0
 
 
 class ItemNeighbours(msgspec.Struct, frozen=True, tag="near"):

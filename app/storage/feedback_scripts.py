@@ -81,18 +81,20 @@ local function pair(before, after, distance, share)
 end
 local function add(item, users, at)
     if redis.call('HEXISTS', counts, '') == 0 then redis.call('HSET', counts, '', changes) end
-    local known, since = 0, 0
+    local known, since, ever = 0, 0, 0
     local stored = redis.call('HGET', counts, item)
     if stored then
-        known, since = string.match(stored, '^(%S+) ?(%d*)$')
-        known, since = tonumber(known), tonumber(since) or 0
+        known, since, ever = string.match(stored, '^(%S+) ?(%d*) ?(%S*)$')
+        known, since, ever = tonumber(known), tonumber(since) or 0, tonumber(ever) or 0
     end
     local half_life = tonumber(half_life_s)
+    if half_life > 0 or ever > 0 then ever = math.max(known, ever) + users end
     if half_life > 0 and since > 0 then
         local late = 2 ^ (-math.abs(at - since) / half_life)
         if at >= since then known = known * late else users = users * late end
     end
     local value = string.format('%.17g %.0f', known + users, math.max(at, since))
+    if ever > 0 then value = value .. string.format(' %.17g', ever) end
     redis.call('HSET', counts, item, value)
     redis.call('HINCRBY', counts, '', 1)
 end

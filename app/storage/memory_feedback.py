@@ -224,7 +224,7 @@ class MemoryFeedback:
         for entry in entries:
             match entry:
                 case ItemCount():
-                    self._counts[entry.item_id] = Count(entry.users, entry.at)
+                    self._counts[entry.item_id] = Count(entry.users, entry.at, entry.ever)
                 case ItemNeighbours():
                     self._near[entry.item_id] = dict(entry.weights)
                 case ForgottenItem():

@@ -316,7 +316,8 @@ class RedisFeedback:
         for entry in entries:
             match entry:
                 case ItemCount():
-                    value = f"{entry.users!r} {entry.at}"
+                    ever = f" {entry.ever!r}" if entry.ever else ""
+                    value = f"{entry.users!r} {entry.at}{ever}"
                     pipeline.hset(self._keys.counts, entry.item_id, value)
                 case ItemNeighbours():
                     near = self._keys.neighbours(entry.item_id)
@@ -364,8 +365,8 @@ def _deed(visit: Visit) -> str:
 
 def _count(value: bytes) -> Count:
     """A count; older releases stored the users alone."""
-    users, _, at = value.partition(b" ")
-    return Count(float(users), int(at or 0))
+    users, at, ever, *_ = (*value.split(b" "), b"", b"")
+    return Count(float(users), int(at or 0), float(ever or 0))
 
 
 def _weights(scores: Sequence[bytes]) -> list[int]:

@@ -5,7 +5,16 @@ import time
 import pytest
 
 from app.event_types import EVENT_TYPES, EventRules, EventType
-from app.storage.feedback import BACKWARD, FORWARD, NEIGHBOURS, WHOLE, Event, User, Visit
+from app.storage.feedback import (
+    BACKWARD,
+    FORWARD,
+    NEIGHBOURS,
+    WHOLE,
+    Event,
+    ItemCount,
+    User,
+    Visit,
+)
 from app.storage.keys import FeedbackKeys
 from app.storage.redis_feedback import RedisFeedback
 from tests.contracts.support import counts, events, near
@@ -117,6 +126,14 @@ async def test_counts_fade_in_any_order_of_events(feedback):
     [found] = [page["a"] async for page in feedback.counts()]
     assert found.at == start // 1_000_000 + 5 * 3_600
     assert found.users == pytest.approx(1 + 2**-2 + 2**-4)
+    assert found.all_time == 3
+    await feedback.record([did("view", "a", "later", start + 6 * HOUR)])
+    [found] = [page["a"] async for page in feedback.counts()]
+    assert found.all_time == 3.25, "also where counts do not fade any more"
+    stored = [entry async for page in feedback.entries() for entry in page]
+    assert ItemCount("a", *found) in stored
+    await feedback.restore([ItemCount("b", *found)])
+    assert [page["b"] async for page in feedback.counts()] == [found]
 
 
 async def test_an_inherited_weight_is_no_evidence(feedback):
