@@ -5,7 +5,7 @@
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
                                         keys, backup, enrichment, embeddings, encoding,
-                                        weak_models, own_work, lists
+                                        weak_models, own_work, lists, attacks
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.benchmarks import (
+    attacks,
     backups,
     catalogs,
     cheap,
@@ -57,6 +58,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "keys": ("What keys add to a recommendation", False, keyed.real),
     "lists": ("Lists for many users, 16,859 items", True, lists.real),
     "signals": ("What users' events add", True, signals.real),
+    "attacks": ("What made-up accounts gain, 16,859 items", True, attacks.real),
     "events": ("Events over HTTP, 16,859 items, 20,000 users", True, events.real),
     "catalogs": (
         "Catalogues deleted and created under writes, processes killed",
