@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.api.scopes import RULES
-from app.environment import PREFIX
 from app.main import create_app
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -137,8 +137,7 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 def _flaws(error: "ValidationError") -> str:
     """The errors, with the names of environment variables for settings."""
-    from app.environment import PREFIX
-    from app.settings import Settings
+    from app.settings import PREFIX, Settings
 
     parts = []
     for found in error.errors(include_url=False, include_input=False):
@@ -155,8 +154,7 @@ def _flaws(error: "ValidationError") -> str:
 
 def _readable(message: str) -> str:
     """The message; pydantic-settings' own one for invalid JSON is replaced by ours."""
-    from app.environment import PREFIX
-    from app.settings import Settings
+    from app.settings import PREFIX, Settings
 
     name = re.search(r'^error parsing value for field "(\w+)"', message)
     if name is None:

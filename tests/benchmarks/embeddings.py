@@ -11,8 +11,7 @@ from app.catalog import Catalog
 from app.composition import Services, services
 from app.curate.imports import ImportParams
 from app.jobs import Job
-from app.price_settings import ModelPrice
-from app.settings import Settings
+from app.settings import ModelPrice, Settings
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure
 from tests.servers.hostile import MODEL, HostileServer

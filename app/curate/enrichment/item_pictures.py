@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from app.curate.enrichment.pictures import Fetched, NoPicture, PictureFetcher, Reason, linked
-from app.enrichment_settings import PictureWay
+from app.settings import PictureWay
 from tree.item import Item
 
 

@@ -12,24 +12,22 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from app.attribution_settings import AttributionSettings
 from app.embedders import DEFAULT_EMBEDDER, NAME_PATTERN, EndpointAddress
-from app.enrichment_settings import EnrichmentSettings
-from app.environment import (
+from app.settings.enrichment import EnrichmentSettings
+from app.settings.environment import (
     PREFIX,
     check_key,
     check_variables,
     endpoint_key,
     with_key_from_file,
 )
-from app.event_settings import EventSettings
-from app.model_settings import ModelSettings
-from app.price_settings import PriceSettings
-from app.ranking_settings import RankingSettings
+from app.settings.events import EventSettings
+from app.settings.models import ModelSettings
+from app.settings.prices import PriceSettings
+from app.settings.ranking import RankingSettings
 
 
 class Settings(
-    AttributionSettings,
     RankingSettings,
     EnrichmentSettings,
     EventSettings,
