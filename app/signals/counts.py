@@ -27,7 +27,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Known:
+class _KnownCounts:
     """The counts as they were read from the store."""
 
     counts: Mapping[str, Count]
@@ -85,14 +85,14 @@ class Counts:
         self._newest = newest
         self._clock = clock
         self._half_life_s: float | None = None
-        self._known = _Known({})
+        self._known = _KnownCounts({})
         self._changes: int | None = None  # the number of changes when the counts were read
         self._read_again_at = 0.0
         self._reading = SingleFlight("counts of events", self._read)
         self._asked_at = 0  # the number of changes for which the counts are read
         self._columns: CountColumns | None = None
         self._flight: SingleFlight[CountColumns] | None = None
-        self._flight_for: tuple[Rows, _Known, float | None] | None = None
+        self._flight_for: tuple[Rows, _KnownCounts, float | None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._known.counts)
@@ -160,7 +160,7 @@ class Counts:
         return self._flight.begin()
 
     async def _computed(
-        self, tree: SemanticTree, known: _Known, half_life_s: float | None
+        self, tree: SemanticTree, known: _KnownCounts, half_life_s: float | None
     ) -> CountColumns:
         work = partial(_columns_of, tree, known, half_life_s, self._clock())
         columns = await off_loop(len(known.counts), work, inline=0)
@@ -172,7 +172,7 @@ class Counts:
         """The columns with the rows that are new."""
         new = [tree.rows.id(row) for row in range(len(columns.faded), tree.size)]
         counts = {item: self._known.counts.get(item, Count(0.0)) for item in new}
-        added = _Known(counts)
+        added = _KnownCounts(counts)
         faded = _faded(added, self._half_life_s, columns.as_of)
         return CountColumns.of(
             columns.rows,
@@ -191,13 +191,13 @@ class Counts:
             if self._changes is None:
                 raise
             return  # older counts will do
-        self._known, self._changes, self._columns = _Known(counts), changes, None
+        self._known, self._changes, self._columns = _KnownCounts(counts), changes, None
         took = time.monotonic() - began
         self._read_again_at = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSE * took)
 
 
 def _columns_of(
-    tree: SemanticTree, known: _Known, half_life_s: float | None, now: float
+    tree: SemanticTree, known: _KnownCounts, half_life_s: float | None, now: float
 ) -> CountColumns:
     rows: IntArray = np.array(
         [NOWHERE if row is None else row for row in tree.rows_of(known.ids)], np.int32
@@ -209,7 +209,7 @@ def _columns_of(
     return CountColumns.of(tree.rows, all_time, faded, now)
 
 
-def _faded(known: _Known, half_life_s: float | None, now: float) -> _Floats:
+def _faded(known: _KnownCounts, half_life_s: float | None, now: float) -> _Floats:
     """What is left of the counts; one without a time has not faded."""
     if half_life_s is None:
         return known.users

@@ -32,29 +32,29 @@ class FeedbackScan:
 
     def entries(self) -> AsyncIterator[Sequence[FeedbackEntry]]:
         """The neighbours of all items, and all users; an entry may come twice."""
-        read_by: dict[str, _ReadPage[FeedbackEntry]] = {
+        by_stem: dict[str, _ReadPage[FeedbackEntry]] = {
             self._keys.neighbours(""): self._paired,
             self._keys.history(""): self._known,
             self._keys.facts(""): self._without_history,
         }
-        return self._read(read_by)
+        return self._read(by_stem)
 
     async def users(self) -> AsyncIterator[Sequence[UserEntry]]:
         """All users, each once."""
-        read_by: dict[str, _ReadPage[UserEntry]] = {
+        by_stem: dict[str, _ReadPage[UserEntry]] = {
             self._keys.history(""): self._known,
             self._keys.facts(""): self._without_history,
         }
         seen: set[int] = set()  # hashes: a SCAN may give a key twice
-        async for page in self._read(read_by):
+        async for page in self._read(by_stem):
             new = [entry for entry in page if hash(entry.user_id) not in seen]
             seen.update(hash(entry.user_id) for entry in new)
             yield new
 
     async def _read(
-        self, read_by: Mapping[str, _ReadPage[_Entry]]
+        self, by_stem: Mapping[str, _ReadPage[_Entry]]
     ) -> AsyncIterator[Sequence[_Entry]]:
-        found: dict[str, list[str]] = {stem: [] for stem in read_by}
+        found: dict[str, list[str]] = {stem: [] for stem in by_stem}
         keys = self._client.scan_iter(match=self._keys.pattern, count=_KEYS_AT_ONCE)
         async with translated():
             async for key in keys:
@@ -63,11 +63,11 @@ class FeedbackScan:
                     if name.startswith(stem):
                         ids.append(name.removeprefix(stem))
                         if len(ids) == _READ_AT_ONCE:
-                            yield await read_by[stem](ids)
+                            yield await by_stem[stem](ids)
                             ids.clear()
             for stem, ids in found.items():
                 if ids:
-                    yield await read_by[stem](ids)
+                    yield await by_stem[stem](ids)
 
     async def _paired(self, items: Sequence[str]) -> Sequence[ItemNeighbours]:
         pipeline = self._client.pipeline()
