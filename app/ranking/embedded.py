@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from app.ranking import known_items
 from app.ranking.need import Need
 from app.ranking.words import WordMix
 from tree.beam_search import SimilarityScorer, rows_below, search
@@ -26,6 +27,7 @@ _SCANS_AT_ONCE = 16
 _SPARSE = 4  # where at most one row in so many is allowed, only the allowed rows are scored
 _INLINE_ROWS = 2_000  # gathering and scoring more would hold up the event loop
 _MOST_SCANS = 10_000
+_LOWERED, _TIMES = 500, 2  # rows of a scan whose scores dislikes may lower: the best by far
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class EmbeddedRanker:
     + `popularity_weight` · ln(1 + popularity + users who had it) + co-occurrence with the history
     (see `app.signals.Signals`). With no need at all, popularity alone, then order of the
     catalogue; with no events, similarity and stated popularity. The users who had it count
-    `EventScores.prior` times.
+    `EventScores.prior` times. What is like a disliked item loses (see `app.ranking.known_items`).
     """
 
     inverse_temperature: float
@@ -185,6 +187,7 @@ class EmbeddedRanker:
         if need.words is not None:
             need.words.mix_into(scores, self._mix_of(need), rows)
         self._add_prior(tree, need, scores, rows)
+        known_items.lower(tree, need, self.inverse_temperature, scores, rows)
         return scores
 
     async def _scanned(
@@ -198,7 +201,12 @@ class EmbeddedRanker:
             if need.words is not None:
                 need.words.mix_into(scores, self._mix_of(need), None, allowed)
             self._add_prior(tree, need, scores, slice(None))
-            return _best(scores, allowed, wanted)
+            if need.is_empty and not len(need.disliked):
+                return _best(scores, allowed, wanted)
+            rows, best = _best(scores, allowed, max(_LOWERED, _TIMES * wanted))
+            known_items.lower(tree, need, self.inverse_temperature, best, rows)
+            order, best = _best(best, None, wanted)
+            return rows[order], best
 
         return await off_loop(tree.size, work)
 

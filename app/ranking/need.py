@@ -14,6 +14,7 @@ from app.signals import EventScores
 from tree.vectors import FloatArray, Int8Matrix
 
 Origin: TypeAlias = Literal["wish", "title"]
+NO_VECTORS: Int8Matrix = np.zeros((0, 0), np.int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,14 @@ class Direction:
     """A vector that stands for a part of an interest.
 
     `weight` counts against the weights of the other directions. `source` is what the vector comes
-    from: the id of an item, or words.
+    from: the id of an item, which has a `row`, or words.
     """
 
     vector: Int8Matrix
     weight: float
     interest_index: int
     source: str
+    row: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,8 @@ class Need:
     """The interests of a request, and their directions.
 
     A user without any known data has no directions. `dislikes` are normalised words of items that
-    must not be offered. `event_scores` come from other users with the same history; None without
+    must not be offered. `disliked` is int8[items, dimensions], the vectors of items that the user
+    disliked. `event_scores` come from other users with the same history; None without
     events. `words` are those of the history and of the wish. `tilt` changes the scores of items.
     `rank_weights` say what counts how much.
     """
@@ -56,6 +59,7 @@ class Need:
     interests: tuple[Interest, ...] = ()
     directions: tuple[Direction, ...] = ()
     dislikes: tuple[str, ...] = ()
+    disliked: Int8Matrix = field(default_factory=lambda: NO_VECTORS)
     event_scores: EventScores | None = None
     words: Words | None = None
     tilt: Tilt = field(default_factory=Tilt)
@@ -69,7 +73,7 @@ class Need:
     def vectors(self) -> Int8Matrix:
         """int8[directions, dimensions]."""
         if self.is_empty:
-            return np.zeros((0, 0), np.int8)
+            return NO_VECTORS
         return np.stack([direction.vector for direction in self.directions])
 
     @cached_property

@@ -30,6 +30,7 @@ from tree.store.protocol import ItemRecords
 
 ITEMS_PER_LEAF = 5  # the paper's k (§3.1.3)
 _EARLIER = 5  # categories that stand for a history's older part
+_DISLIKED = 5  # titles that a prompt names
 _RESERVED, _RESERVED_S = (
     0.3,
     0.2,
@@ -234,10 +235,29 @@ async def history_of(
         for direction in need.directions
         if need.interest_of(direction).origin != "wish"
     ]
+    titles = await _titles(tree, [*sources, *resolved.disliked[:_DISLIKED]], store)
+    ids = {source for source in sources if source in tree}
+    latest = {tree.row(source) for source in ids}
+    older = [row for row in resolved.seen if row not in latest]
+    leaves = tree.rows.leaf[older].tolist()
+    names = {leaf: path_name(tree.path(leaf)) for leaf in set(leaves)}
+    earlier = Counter(names[leaf] for leaf in leaves)
+    return History(
+        tuple(titles[: len(sources)]),
+        tuple(name for name, _ in earlier.most_common(_EARLIER)),
+        tuple(text for text in (request.profile, request.instruction) if text),
+        tuple(titles[len(sources) :]) or msgspec.UNSET,
+    )
+
+
+async def _titles(tree: SemanticTree, sources: Sequence[str], store: ItemRecords) -> list[str]:
+    """The titles of ids of items; other sources are titles themselves.
+
+    An item that is hidden or has just left is shown by its path: its title must not be seen.
+    """
     ids = {source for source in sources if source in tree}
     records, now = await store.items(ids), time.time()
-    # An item that is hidden or has just left is shown by its path: its title must not be seen.
-    titles = [
+    return [
         records[source].title
         if source in records and records[source].is_shown(now)
         else path_name(tree.path(int(tree.rows.leaf[tree.row(source) or 0])))
@@ -245,13 +265,3 @@ async def history_of(
         else source
         for source in sources
     ]
-    latest = {tree.row(source) for source in ids}
-    older = [row for row in resolved.seen if row not in latest]
-    leaves = tree.rows.leaf[older].tolist()
-    names = {leaf: path_name(tree.path(leaf)) for leaf in set(leaves)}
-    earlier = Counter(names[leaf] for leaf in leaves)
-    return History(
-        tuple(titles),
-        tuple(name for name, _ in earlier.most_common(_EARLIER)),
-        tuple(text for text in (request.profile, request.instruction) if text),
-    )

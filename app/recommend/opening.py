@@ -6,12 +6,14 @@ from functools import partial
 import numpy as np
 
 from app.attribution import new_list_id
+from app.event_types import DEFAULT_RULES, EventRules
 from app.recommend.candidates import SPARE, allowed_rows, unknown_domains
 from app.recommend.columns import Mask
 from app.recommend.config import RecommendConfig
 from app.recommend.context import ChainRecord, RequestContext, StageClock, StepListener
 from app.recommend.dislikes import Dislikes
 from app.recommend.fields import Fields
+from app.recommend.past import unknown_types
 from app.recommend.query_encoder import QueryEncoder
 from app.recommend.request import HistoryEntry, RecommendRequest
 from app.recommend.resolve import ResolvedRequest, resolve_request
@@ -51,23 +53,31 @@ class ContextOpener:
         self._dislikes = Dislikes()
 
     async def open(
-        self, varied: VariedRequest, tree: SemanticTree, clock: StageClock, notify: StepListener
+        self,
+        varied: VariedRequest,
+        tree: SemanticTree,
+        clock: StageClock,
+        notify: StepListener,
+        rules: EventRules = DEFAULT_RULES,
     ) -> RequestContext:
         """The context, with the need and the rows that are allowed.
 
-        Raises AnswerDegraded, FilterTooLarge, StoreUnavailable.
+        `rules` say what the types of a history mean. Raises AnswerDegraded, FilterTooLarge,
+        StoreUnavailable.
         """
         request = varied.request
+        unknown = unknown_types(request, rules)
         task = TASKS[request.task]
         weights = task.weights(varied.weights, request)
         request = task.narrowed(await self._with_stored_user(request))
         with clock.stage("profile"):
             vectors, degraded = await self._encoder.encode_request(tree, request)
             resolved = resolve_request(
-                tree, request, vectors, weights, self._config.profile.history_items
+                tree, request, vectors, weights, self._config.profile.history_items, rules
             )
         with clock.stage("search"):
             allowed, warnings = await self._allowed(tree, resolved, request)
+            warnings += [_no_such_type(name, rules) for name in unknown]
             if resolved.need.dislikes:
                 allowed &= await self._dislikes.allowed(tree, resolved.need.dislikes)
             resolved = await self._with_evidence(tree, request, resolved, task)
@@ -100,7 +110,7 @@ class ContextOpener:
         user = await self._feedback.user(request.user_id)
         if user is None:
             return request
-        history = [HistoryEntry(item_id=visit.item_id) for visit in user.history]
+        history = [HistoryEntry(item_id=one.item_id, type=one.type) for one in user.history]
         return request.model_copy(
             update={
                 "history": request.history or history,
@@ -112,8 +122,7 @@ class ContextOpener:
         self, tree: SemanticTree, resolved: ResolvedRequest, request: RecommendRequest
     ) -> tuple[Mask, list[AnswerWarning]]:
         """The rows that may be in the answer, and warnings of unknown domains and fields."""
-        seen = resolved.seen if request.leaves_out_history else ()
-        work = partial(allowed_rows, tree, seen, request.exclude_items, request.domains)
+        work = partial(allowed_rows, tree, resolved.hidden, request.exclude_items, request.domains)
         allowed = await off_loop(tree.size, work)
         warnings = [
             AnswerWarning(code="unknown_domain", message=message)
@@ -141,7 +150,7 @@ class ContextOpener:
         wish says what is wanted now, whatever others had. Where popularity counts against an item,
         it does so alike for all users.
         """
-        newest = [entry.item_id for entry in reversed(request.history) if entry.item_id]
+        newest = [tree.rows.id(row) for row in reversed(resolved.seen)]
         need = replace(resolved.need, tilt=task.tilt(tree, resolved.seen))
         event_scores = await self._signals.of(tree, newest, need.rank_weights)
         if event_scores is None:
@@ -160,3 +169,9 @@ class ContextOpener:
             prior=prior if task.popularity > 0 else 1.0,
         )
         return replace(resolved, need=replace(need, event_scores=event_scores))
+
+
+def _no_such_type(name: str, rules: EventRules) -> AnswerWarning:
+    known = ", ".join(rules.types)
+    message = f"the history has events of type {name!r}, which say nothing here: known are {known}"
+    return AnswerWarning(code="unknown_event_type", message=message)

@@ -57,7 +57,8 @@ class Profile:
             for interest in self.need.interests
             if interest.origin != "wish" or len(self.need.interests) > 1
         ]
-        return need_lines(interests, history.choices, history.wishes, self.need.dislikes)
+        avoided = self.need.dislikes
+        return need_lines(interests, history.choices, history.wishes, avoided, history.dislikes)
 
 
 def announced(context: ModelContext, profile: Profile) -> Profile:
@@ -162,7 +163,9 @@ class ProfileStage:
         need = resolve_request(
             context.tree, request, vectors, context.weights, self._config.history_items
         ).need
-        return None if need.is_empty else replace(need, tilt=context.need.tilt)
+        if need.is_empty:
+            return None
+        return replace(need, tilt=context.need.tilt, disliked=context.need.disliked)
 
 
 def _timeout_s(context: ModelContext) -> float:

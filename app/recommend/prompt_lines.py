@@ -45,6 +45,7 @@ def need_lines(
     recent: Sequence[str],
     wishes: Sequence[str],
     avoid: Sequence[str],
+    disliked: Sequence[str] = (),
 ) -> str:
     """The description of a person that comes last in every prompt."""
     lines = []
@@ -57,6 +58,9 @@ def need_lines(
     if recent:
         titles = "\n".join(f"- {both_ends(title)}" for title in recent)
         lines.append(phrase("need_recent", titles=titles))
+    if disliked:
+        titles = "; ".join(both_ends(title) for title in disliked)
+        lines.append(phrase("need_disliked", titles=titles))
     lines += [phrase("need_wish", wish=one_line(wish, 500)) for wish in wishes]
     if avoid:
         lines.append(phrase("need_avoid", avoid="; ".join(one_line(word, 80) for word in avoid)))

@@ -10,6 +10,7 @@ import msgspec
 from app.attribution import Attributor
 from app.budget import SharedBudget
 from app.embedders import EmbedderCache
+from app.event_types import DEFAULT_RULES
 from app.llm import Models, ModelUnavailable
 from app.llm.errors import UnsupportedReplyMode
 from app.llm.slates import SLATE_WIDTH
@@ -104,6 +105,7 @@ class Recommender:
         self._prompt_config = prompt_config or PromptConfig(self._catalog)
         self._config = config
         self._variants = Variants()
+        self._event_rules = DEFAULT_RULES
         self._pool = CandidatePool(store, config.retrieval)
         self._fields = Fields(store, columns or ColumnMemory())
         feedback = feedback or MemoryFeedback()
@@ -129,7 +131,8 @@ class Recommender:
         """Answer later requests as the settings of the catalogue say."""
         self.reword(PromptConfig.of(entry))
         self._variants = Variants(entry.settings.variants, entry.settings.experiment)
-        self._signals.fade(entry.settings.event_rules.half_life_s)
+        self._event_rules = entry.settings.event_rules
+        self._signals.fade(self._event_rules.half_life_s)
 
     async def recommend(
         self,
@@ -208,7 +211,7 @@ class Recommender:
         tree = await self._store.recent()
         request, page = await continued_request(self._documents, self._catalog_id, request)
         varied = VariedRequest.of(request, self._config.weights, self._variants)
-        context = await self._opener.open(varied, tree, clock, notify)
+        context = await self._opener.open(varied, tree, clock, notify, self._event_rules)
         context = replace(context, is_traced=is_traced)
         notify(
             "start",

@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.event_types import EventTypeName
 from app.options import EffortName, StrategyName, TaskName
 from app.rank_weights import WeightChanges
 from app.recommend.filters import Filter, StrictModel
@@ -47,6 +48,11 @@ class HistoryEntry(StrictModel):
     item_id: StoredId | None = None
     title: _Text | None = None
     domain: Annotated[str, StringConstraints(max_length=100)] = ""
+    type: EventTypeName | None = Field(
+        default=None,
+        description="What the user did with it, as in events. Default: purchase. A dislike is "
+        "never shown, and lowers what is like it.",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "HistoryEntry":
@@ -63,13 +69,14 @@ class RecommendRequest(StrictModel):
     )
     history: Annotated[list[HistoryEntry], Field(max_length=10_000, fail_fast=True)] = Field(
         default=[],
-        description="Oldest first; the newest 50 count. All are left out of the answer, unless "
-        "`exclude_history` says otherwise.",
+        description="Oldest first; the newest 50 count. What takes an item from the answer is a "
+        "property of its `type`, unless `exclude_history` says otherwise.",
     )
     exclude_history: bool | None = Field(
         default=None,
-        description="Whether items of the history are left out of the answer. Default: true, "
-        "except for a search.",
+        description="Whether items of the history are left out of the answer. Default: those whose "
+        "type of event hides them (a purchase does, a view does not), and none for a search. "
+        "Disliked items are always left out.",
     )
     profile: _Text | None = Field(default=None, description="A sentence about the user.")
     instruction: _Text | None = Field(default=None, description="A wish in words, for now.")
@@ -156,8 +163,3 @@ class RecommendRequest(StrictModel):
         if task == "search" and known.data.get("instruction", "") is None:
             raise ValueError("a search needs an instruction")
         return task
-
-    @property
-    def leaves_out_history(self) -> bool:
-        """Whether items of the history are left out of the answer."""
-        return self.task != "search" if self.exclude_history is None else self.exclude_history

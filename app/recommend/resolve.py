@@ -7,16 +7,18 @@ from typing import TypeAlias
 
 import numpy as np
 
+from app.event_types import DEFAULT_RULES, EventRules
 from app.rank_weights import RankWeights
 from app.ranking import Direction, Interest, Need, words_of
-from app.ranking.need import Origin
+from app.ranking.need import NO_VECTORS, Origin
+from app.recommend.past import PastEntry, past_of
 from app.recommend.request import HistoryEntry, RecommendRequest
 from tree.item import normalise
 from tree.node import Node
 from tree.snapshot import SemanticTree
 from tree.vectors import Int8Matrix
 
-_HISTORY = 50  # entries that may become directions; older ones only count as seen
+_HISTORY = 50  # entries whose titles may get vectors
 _DISLIKES = 50  # the last of them; all stand in prompts and are compared with all categories
 _NAMED_LEVELS = 2  # of a path: enough to recognise an interest by
 PATH_SEPARATOR = " › "
@@ -47,8 +49,10 @@ class ResolvedRequest:
     """A request on one version of the tree."""
 
     need: Need
-    seen: tuple[int, ...]  # rows of the history's items
+    seen: tuple[int, ...]  # rows of the history's items, without those that the user dislikes
+    hidden: tuple[int, ...]  # rows that the history takes from the answer
     absent: tuple[str, ...]  # history ids that the tree does not hold
+    disliked: tuple[str, ...]  # ids and titles, newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class _Signal:
     interest: str
     source: str
     origin: Origin | None = None
+    row: int | None = None
 
 
 def titles_of(request: RecommendRequest) -> list[str]:
@@ -78,20 +83,25 @@ def resolve_request(
     vectors: RequestVectors,
     weights: RankWeights,
     history_items: int,
+    rules: EventRules = DEFAULT_RULES,
 ) -> ResolvedRequest:
     """The need behind a request, its interests named by the tree's own paths.
 
     Texts without a vector are ignored.
     Negated words ("no horror") become dislikes. The newest `history_items` entries
-    become one direction each, weighted by recency (newest 1, then · `history_decay`); the profile
-    and the wish one each, with `wish_weight` of the whole where there is a history too. Entries
-    with unknown ids are ignored and reported.
+    become one direction each, weighted by recency (newest 1, then · `history_decay`) and by the
+    type of their events; the profile and the wish one each, with `wish_weight` of the whole where
+    there is a history too. Entries with unknown ids are ignored and reported. What the user
+    dislikes is no direction: it lowers the scores of what is like it.
     """
+    past = past_of(request, rules)
     ids = list(dict.fromkeys(entry.item_id for entry in request.history if entry.item_id))
     rows = dict(zip(ids, tree.rows_of(ids), strict=True))
     absent = tuple(item_id for item_id, row in rows.items() if row is None)
-    seen = tuple(row for row in rows.values() if row is not None)
-    directions = _of_history(tree, request, vectors.titles, weights.history_decay, history_items)
+    seen = tuple(row for item in past.had if (row := rows[item]) is not None)
+    hidden = tuple(row for item in past.hidden if (row := rows[item]) is not None)
+    directions = _of_history(tree, past.liked, vectors.titles, weights.history_decay, history_items)
+    disliked = _signals(tree, past.disliked, vectors.titles)
     unwanted = [normalise(hit) for text in _texts(request) for hit in _unwanted(text)]
     dislikes = tuple(dict.fromkeys(unwanted))[-_DISLIKES:]
     wishes = [
@@ -109,14 +119,20 @@ def resolve_request(
                 directions.append(_Signal(vector, share / len(wishes), text, text, "wish"))
     directions = [direction for direction in directions if direction.weight > 0]
     had = [
-        (direction.source if direction.origin else rows[direction.source] or 0, direction.weight)
+        (direction.source if direction.row is None else direction.row, direction.weight)
         for direction in directions
         if direction.origin != "wish"
     ]
     texts = [_wanted(text) for text in _wishes(request)] if share else []
     words = words_of(tree, had, 1 - share if texts else 1.0, texts)
-    need = replace(_need(directions), dislikes=dislikes, words=words, rank_weights=weights)
-    return ResolvedRequest(need, seen, absent)
+    need = replace(
+        _need(directions),
+        dislikes=dislikes,
+        disliked=np.stack([one.vector for one in disliked]) if disliked else NO_VECTORS,
+        words=words,
+        rank_weights=weights,
+    )
+    return ResolvedRequest(need, seen, hidden, absent, tuple(one.source for one in disliked))
 
 
 def _texts(request: RecommendRequest) -> list[str]:
@@ -151,32 +167,43 @@ def _newest(request: RecommendRequest) -> list[HistoryEntry]:
 
 def _of_history(
     tree: SemanticTree,
-    request: RecommendRequest,
+    liked: Sequence[PastEntry],
     titles: TextVectors,
     decay: float,
-    most: int,
+    history_items: int,
 ) -> list[_Signal]:
-    """The newest `most`, newest first; the weights sum to 1."""
+    """Newest first; the weights sum to 1."""
+    found = _signals(tree, liked, titles)[:history_items]
+    weights = decay ** np.arange(len(found)) * np.array([one.weight for one in found])
+    weights /= weights.sum() or 1.0
+    return [
+        replace(direction, weight=float(weight))
+        for direction, weight in zip(found, weights, strict=True)
+    ]
+
+
+def _signals(
+    tree: SemanticTree, entries: Sequence[PastEntry], titles: TextVectors
+) -> list[_Signal]:
+    """The entries that have a vector, in their order, with the weights of their types."""
     found: list[_Signal] = []
-    for entry in _newest(request):
+    for past in entries:
+        entry = past.entry
         if entry.title:
             if entry.title not in titles:
                 continue
-            direction = _Signal(titles[entry.title], 1.0, entry.title, entry.title, "title")
+            signal = _Signal(titles[entry.title], past.weight, entry.title, entry.title, "title")
         else:
             row = tree.row(entry.item_id or "")
             if row is None:
                 continue
             interest = path_name(tree.path(int(tree.rows.leaf[row])))
-            direction = _Signal(tree.rows.vectors[row], 1.0, interest, tree.rows.id(row))
-        if direction.vector.any() and len(found) < most:
-            found.append(direction)
-    weights = decay ** np.arange(len(found))
-    weights /= max(weights.sum(), 1.0)
-    return [
-        replace(direction, weight=float(weight))
-        for direction, weight in zip(found, weights, strict=True)
-    ]
+            signal = _Signal(
+                tree.rows.vectors[row], past.weight, interest, tree.rows.id(row), row=row
+            )
+        if signal.vector.any():
+            found.append(signal)
+    return found
 
 
 def path_name(nodes: Sequence[Node]) -> str:
@@ -199,6 +226,7 @@ def _need(signals: Sequence[_Signal]) -> Need:
                 signal.weight,
                 order.index((signal.interest, signal.origin)),
                 signal.source,
+                signal.row,
             )
             for signal in signals
         ),

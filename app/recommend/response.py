@@ -74,7 +74,9 @@ class RecommendedItem(_Frozen):
 class AnswerWarning(_Frozen):
     """Something in a request that was not done as it says, though an answer could be given."""
 
-    code: Literal["unknown_field", "unknown_domain", "fields_left_out", "llm_weak"]
+    code: Literal[
+        "unknown_field", "unknown_domain", "unknown_event_type", "fields_left_out", "llm_weak"
+    ]
     message: str
 
 

@@ -24,6 +24,7 @@ VARIABLES = {
     "titles_text": {"wanted"},
     "need_interests": {"interests"},
     "need_recent": {"titles"},
+    "need_disliked": {"titles"},
     "need_wish": {"wish"},
     "need_avoid": {"avoid"},
     "need_unknown": set(),

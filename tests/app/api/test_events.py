@@ -80,6 +80,15 @@ def test_the_same_event_without_an_id_counts_once(api, films):
     assert {row["event_id"] for row in rows} == {None}
 
 
+def test_what_a_user_viewed_stays_in_their_lists_and_a_dislike_does_not(api, films):
+    at = {"user_id": "u", "at": 5}
+    viewed, bought, bad = ({**at, "item_id": one} for one in ("f1", "f2", "f3"))
+    results(api, films, viewed, {**bought, "type": "purchase"}, {**bad, "type": "dislike"})
+    reply = api.post(f"{films}/recommend", json={"user_id": "u", "limit": 40}).json()
+    listed = {item["item_id"] for item in reply["items"]}
+    assert {"f1", "f2", "f3"} & listed == {"f1"}
+
+
 def test_rows_are_typed_in_the_description(api):
     schemas = api.get("/openapi.json").json()["components"]["schemas"]
     rows = schemas["EventsRequest"]["properties"]["events"]["items"]

@@ -11,7 +11,10 @@ from tests.app.api.support import assert_problem, delete_catalog, item_path, poi
 
 
 def send(api, catalog, *events: tuple[str, str, str]) -> list[str]:
-    batch = [{"event_id": one, "user_id": user, "item_id": item} for one, user, item in events]
+    batch = [
+        {"event_id": one, "user_id": user, "item_id": item, "type": "purchase"}
+        for one, user, item in events
+    ]
     reply = api.post(f"{catalog}/events", json={"events": batch})
     assert reply.status_code == 200, reply.text
     return [row["status"] for row in reply.json()["results"]]
