@@ -73,7 +73,7 @@ def create_app(
                 times.stream_silence_s,
             )
             api.attach(app, dependencies)
-            metrics.watch(parts.catalogs)
+            metrics.watch(parts.catalogs, parts.jobs)
             background = Background("the service")
             background.persist(parts.jobs.recover_orphans)
             if parts.keyring.enabled:

@@ -4,6 +4,7 @@ Every process has its own: scrape each replica, not only their common address.
 """
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, cast
 
@@ -22,6 +23,7 @@ from app.catalogs import Catalogs
 from app.embedders import EmbedderUsage
 from app.event_types import EventRules
 from app.examinations import standings
+from app.jobs import ENDED, Jobs, JobState, JobType
 from app.recommend import Recommendation
 from app.recommend.standing.standing import Standing
 from app.storage.attribution import Attributed
@@ -120,9 +122,10 @@ class Metrics:
             if found is not None and (measure := measure_of(event.type, rules)) is not None:
                 self._attributed.labels(catalog, measure, found).inc()
 
-    def watch(self, catalogs: Catalogs) -> None:
-        """Report the loaded trees of these catalogues."""
+    def watch(self, catalogs: Catalogs, jobs: Jobs) -> None:
+        """Report the loaded trees of these catalogues, and the jobs of this process."""
         self._trees.catalogs = catalogs
+        self._trees.jobs = jobs
 
     def timed(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request with its duration."""
@@ -133,8 +136,10 @@ class _Trees(Collector):
     """Metrics of loaded trees, read at each scrape; nothing is loaded for it."""
 
     catalogs: Catalogs | None = None
+    jobs: Jobs | None = None
 
     def collect(self) -> Iterable[Metric]:
+        yield from _jobs(self.jobs.counts() if self.jobs else {})
         yield from _embedders(self.catalogs.embedder_usage() if self.catalogs else {})
         yield _failures(self.catalogs.model_failures() if self.catalogs else {})
         yield from _standings(standings(self.catalogs) if self.catalogs else {})
@@ -188,6 +193,25 @@ def _embedders(usage: Mapping[str, EmbedderUsage]) -> Iterable[Metric]:
         tokens.add_metric([model], spent.tokens)
         cost.add_metric([model], spent.cost_usd)
     return texts, tokens, cost
+
+
+def _jobs(counts: Mapping[tuple[JobType, JobState], int]) -> Iterable[Metric]:
+    """The jobs of this process by type and state."""
+    ended = CounterMetricFamily(
+        "unillmrec_jobs_ended", "Jobs that have ended in this process.", labels=["type", "state"]
+    )
+    running = GaugeMetricFamily(
+        "unillmrec_jobs_running", "Jobs that this process runs.", labels=["type"]
+    )
+    now = Counts[JobType]()
+    for (kind, state), count in counts.items():
+        if state in ENDED:
+            ended.add_metric([kind, state], count)
+        else:
+            now[kind] += count
+    for kind, count in now.items():
+        running.add_metric([kind], count)
+    return ended, running
 
 
 def _failures(counts: Mapping[tuple[str, str], int]) -> Metric:

@@ -17,6 +17,7 @@ from app.cli import (
     transfer,
     trees,
     tune,
+    variants,
     versions,
 )
 
@@ -38,6 +39,7 @@ commands.command("recommend-all")(recommend_all.recommend_all)
 commands.command("tree")(trees.show)
 commands.command("rebuild")(trees.rebuild)
 commands.command("tune")(tune.tune)
+commands.command("variants")(variants.variants)
 commands.command("versions")(versions.versions)
 commands.command("activate")(versions.activate)
 commands.command("backup")(backups.backup)

@@ -13,7 +13,7 @@ JobType = Literal[
     "import", "placement", "rebuild", "activation", "enrichment", "tuning", "recommendation"
 ]
 
-_ENDED = ("succeeded", "failed", "cancelled")
+ENDED = ("succeeded", "failed", "cancelled")
 _LISTS = frozenset({"errors", "errors_not_shown", "damaged_items", "labels_lost"})
 _LOST_AFTER = timedelta(seconds=30)
 
@@ -76,7 +76,7 @@ class Job(BaseModel):
 
     @property
     def ended(self) -> bool:
-        return self.state in _ENDED
+        return self.state in ENDED
 
     def brief(self) -> "Job":
         """The job as a list shows it: its result without lists of errors and items."""

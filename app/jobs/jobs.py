@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -57,10 +59,16 @@ class Jobs:
         self._reports: dict[str, JobReport] = {}
         self._stops: dict[str, _Stop] = {}
         self._recovers = False
+        self._ended: Counter[tuple[JobType, JobState]] = Counter()
 
     def set_worker(self, worker: JobWorker) -> None:
         """From now on `worker` does the work of jobs."""
         self._worker = worker
+
+    def counts(self) -> Mapping[tuple[JobType, JobState], int]:
+        """How many jobs run in this process, and how many have ended here, by type and state."""
+        running = Counter((report.job.type, report.job.state) for report in self._reports.values())
+        return running + self._ended
 
     async def start(
         self,
@@ -329,6 +337,7 @@ class Jobs:
         job = await self._with_result(job)
         update = {"state": state or job.state, "finished_at": now, "heartbeat_at": now}
         job = await self._store.save(job.model_copy(update=update))
+        self._ended[job.type, job.state] += 1
         if self._worker is not None:
             await self._worker.on_ended(job)
         await self._store.remove_marks(job.id)

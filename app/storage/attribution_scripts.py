@@ -6,16 +6,25 @@ the tree, number of items, the items, then a mark for each thing that has been c
 
 from tree.redis.script import Script
 
-# A tally is one string: for each bucket four counts of 4 bytes, and a sum of 8 bytes.
+# A tally is one string: for each bucket four counts of 4 bytes, and a sum of 8 bytes. `changes` are
+# five numbers to add for each bucket that changes.
 _TALLY = """
 local columns = {lists = 1, impressions = 2, clicks = 3, conversions = 4, value = 5}
-local function added(tally, bucket, column, by)
-    local from = 24 * tonumber(bucket)
-    local counts = {struct.unpack('<I4I4I4I4d', tally, from + 1)}
-    local at = columns[column]
-    counts[at] = counts[at] + by
-    local bytes = struct.pack('<I4I4I4I4d', counts[1], counts[2], counts[3], counts[4], counts[5])
-    return string.sub(tally, 1, from) .. bytes .. string.sub(tally, from + 25)
+local function changed(tally, changes)
+    local parts, copied = {}, 0
+    for bucket = 0, #tally / 24 - 1 do
+        local by = changes[bucket]
+        if by then
+            local from = 24 * bucket
+            local a, b, c, d, e = struct.unpack('<I4I4I4I4d', tally, from + 1)
+            parts[#parts + 1] = string.sub(tally, copied + 1, from)
+            parts[#parts + 1] = struct.pack('<I4I4I4I4d',
+                a + by[1], b + by[2], c + by[3], d + by[4], e + by[5])
+            copied = from + 24
+        end
+    end
+    parts[#parts + 1] = string.sub(tally, copied + 1)
+    return table.concat(parts)
 end
 """
 
@@ -24,6 +33,7 @@ KEEP_LIST = Script(
     + """
 if redis.call('EXISTS', list) == 1 then return 0 end
 local empty = string.rep('\\0', 24 * tonumber(buckets))
+local one_list = {[tonumber(bucket)] = {1, 0, 0, 0, 0}}
 for i, dimension in ipairs(dimensions) do
     local field = dimension .. '\\0' .. labels[i]
     local known = redis.call('HGET', tally, field)
@@ -37,7 +47,7 @@ for i, dimension in ipairs(dimensions) do
             redis.call('HINCRBY', tally, number, 1)
         end
     end
-    redis.call('HSET', tally, field, added(known or empty, bucket, 'lists', 1))
+    redis.call('HSET', tally, field, changed(known or empty, one_list))
 end
 redis.call('EXPIRE', tally, tally_s)
 local content = day .. '\\0' .. bucket .. '\\0' .. table.concat(labels, '\\0') .. '\\0' .. rest
@@ -68,14 +78,15 @@ local declared = {}
 for _, key in ipairs(tallies) do declared[key] = true end
 local labelled = #dimensions
 local function parsed(content)
-    local list = {labels = {}, places = {}, marks = {}, new = {}}
+    local list = {fields = {}, places = {}, marks = {}, new = {}}
     local at, items = 0, 0
     for field in string.gmatch(content, '([^%z]*)%z') do
         at = at + 1
         local item = at - labelled - 4
         if at == 1 then list.day = field
-        elseif at == 2 then list.bucket = field
-        elseif at <= labelled + 2 then list.labels[at - 2] = field
+        elseif at == 2 then list.bucket = tonumber(field)
+        elseif at <= labelled + 2 then
+            list.fields[at - 2] = dimensions[at - 2] .. '\\0' .. field
         elseif at == labelled + 4 then items = tonumber(field)
         elseif item > items then list.marks[field] = true
         elseif item > 0 and not list.places[field] then list.places[field] = item
@@ -91,10 +102,15 @@ local function read(key)
     end
     return found[key]
 end
-local function tally_of(key, field)
-    touched[key] = touched[key] or {}
-    if not touched[key][field] then touched[key][field] = redis.call('HGET', key, field) end
-    return touched[key][field]
+local function add(tally, field, bucket, column, value)
+    local fields = touched[tally] or {}
+    touched[tally] = fields
+    local buckets = fields[field] or {}
+    fields[field] = buckets
+    local by = buckets[bucket] or {0, 0, 0, 0, 0}
+    buckets[bucket] = by
+    by[column] = by[column] + 1
+    by[columns.value] = by[columns.value] + value
 end
 local lost = {}
 local function lose(reason) lost[reason] = (lost[reason] or 0) + 1 end
@@ -116,23 +132,16 @@ local function attribute(i)
     if list.marks[mark] then return 1 end
     list.marks[mark] = true
     list.new[#list.new + 1] = mark .. '\\0'
-    for at, dimension in ipairs(dimensions) do
-        local field = dimension .. '\\0' .. list.labels[at]
-        local counts = tally_of(tally, field)
-        if counts then
-            counts = added(counts, list.bucket, event_measures[i], 1)
-            local value = tonumber(event_values[i])
-            if value ~= 0 then counts = added(counts, list.bucket, 'value', value) end
-            touched[tally][field] = counts
-        end
-    end
+    local column, value = columns[event_measures[i]], tonumber(event_values[i])
+    for at = 1, labelled do add(tally, list.fields[at], list.bucket, column, value) end
     return 0
 end
 local codes = {}
 for i = 1, #event_lists do codes[i] = attribute(i) end
 for key, fields in pairs(touched) do
-    for field, counts in pairs(fields) do
-        if counts then redis.call('HSET', key, field, counts) end
+    for field, changes in pairs(fields) do
+        local counts = redis.call('HGET', key, field)
+        if counts then redis.call('HSET', key, field, changed(counts, changes)) end
     end
 end
 for key, list in pairs(found) do

@@ -5,7 +5,8 @@
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
                                         keys, backup, enrichment, embeddings, encoding,
-                                        weak_models, own_work, lists, attacks
+                                        weak_models, own_work, lists, attacks, attribution,
+                                        daily_looks
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -19,11 +20,13 @@ from functools import partial
 
 from tests.benchmarks import (
     attacks,
+    attributing,
     backups,
     catalogs,
     cheap,
     churn,
     commits,
+    daily_looks,
     data,
     description,
     embeddings,
@@ -60,6 +63,8 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "signals": ("What users' events add", True, signals.real),
     "attacks": ("What made-up accounts gain, 16,859 items", True, attacks.real),
     "events": ("Events over HTTP, 16,859 items, 20,000 users", True, events.real),
+    "attribution": ("Answers and events, joined in the store", False, attributing.real),
+    "daily_looks": ("Variants looked at every day", False, daily_looks.real),
     "catalogs": (
         "Catalogues deleted and created under writes, processes killed",
         True,

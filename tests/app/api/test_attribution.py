@@ -1,8 +1,9 @@
 """Events that name a recommendation count for it, once, and metrics say what came of it."""
 
+import re
 from secrets import token_hex
 
-from tests.app.api.support import assert_problem, pointers
+from tests.app.api.support import assert_problem, ended, pointers
 
 
 def asked(api, films: str, **request) -> dict:
@@ -92,6 +93,14 @@ def test_forged_events_count_for_nothing(api, films):
     reply = api.get(f"{films}/metrics/recommendations").json()
     assert reply["unattributed"] == {"late": 0, "unknown": 2, "not_shown": 1}
     assert figures(reply["rows"][0]) == [1, 0, 0, 0, 0]
+
+
+def test_metrics_count_jobs_by_type_and_state(api, films):
+    assert ended(api, api.post(f"{films}/tree/rebuilds"))["state"] == "succeeded"
+    scraped = api.get("/metrics").text
+    found = re.search(r'unillmrec_jobs_ended_total{state="succeeded",type="rebuild"} (.*)', scraped)
+    assert found is not None
+    assert float(found[1]) >= 1
 
 
 def test_days_must_be_in_order_and_known(api, catalog):
