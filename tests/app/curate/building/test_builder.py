@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from app.curate.building import ListSource, build, engine_for, labels_of, local
+from app.curate.building.engine import OpenEngine, Processes
 from app.jobs import JobFailed, JobReport
 from app.settings import Settings
 from tests.app.curate.building.catalogues import CATALOGUES, same, things
@@ -23,6 +25,19 @@ from tree.snapshot import SemanticTree
 from tree.store.encoding import pack_item
 
 PROCESSES = local(2, in_process_below=0)
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenEngine]:
+    """An engine of processes for one build after the other: to start them takes longer."""
+    engine = Processes(2, tmp_path_factory.mktemp("build"))
+
+    @asynccontextmanager
+    async def opened(_items: int) -> AsyncIterator[Processes]:
+        yield engine
+
+    yield opened
+    engine.stop()
 
 
 async def test_titles_that_are_hidden_are_no_examples():
@@ -38,12 +53,12 @@ async def test_titles_that_are_hidden_are_no_examples():
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
-async def test_the_tree_is_the_same_however_the_work_is_split(name):
+async def test_the_tree_is_the_same_however_the_work_is_split(name, processes):
     source = ListSource(CATALOGUES[name])
     settings = TreeSettings(leaf_capacity=9, fan_out=5)
     whole = await build(source, settings, JobReport.unwatched(), task_items=source.size)
     report = JobReport.unwatched()
-    split = await build(source, settings, report, engine=PROCESSES, task_items=50)
+    split = await build(source, settings, report, engine=processes, task_items=50)
     assert same(whole, split)
     assert inspect.violations(split) == []
     assert report.job.progress.done == report.job.progress.total == source.size
@@ -54,14 +69,14 @@ async def test_the_tree_is_the_same_however_the_work_is_split(name):
     assert same(plain, split)  # the centroids that workers found are those that a tree finds itself
 
 
-async def test_labels_are_made_anew_by_any_engine():
+async def test_labels_are_made_anew_by_any_engine(processes):
     source = ListSource(CATALOGUES["two levels"])
     tree = await build(source, TreeSettings(), JobReport.unwatched())
     records = {item.id: item for item in CATALOGUES["two levels"]}
     by_leaf = ListSource([records[item_id] for item_id in tree.item_ids() if item_id != "i3"])
     made = [
         await labels_of(tree, by_leaf, JobReport.unwatched(), engine=engine)
-        for engine in (local(), PROCESSES)
+        for engine in (local(), processes)
     ]
     assert made[0] == made[1]
     assert [spec.id for spec in made[0]] == [node.id for node in tree.walk()]
@@ -91,7 +106,7 @@ class Watched:
 
 async def test_the_store_is_read_no_faster_than_the_workers_work():
     report = JobReport.unwatched()
-    source = Watched(things(20_000, lambda n: (f"c{n % 7}",)), report)
+    source = Watched(things(15_000, lambda n: (f"c{n % 7}",)), report)
     tree = await build(source, TreeSettings(), report, engine=local(1))
     assert len(tree) == source.size
     assert source.ahead <= 3 * 4_000 + 1_000
@@ -117,8 +132,8 @@ async def test_workers_that_cannot_live_fail_the_job():
             await engine.run(os._exit, 1)
 
 
-@pytest.mark.parametrize("engine", [local(), PROCESSES])
-async def test_an_unreadable_record_is_told(engine):
+@pytest.mark.parametrize("parted", [False, True])
+async def test_an_unreadable_record_is_told(parted, processes):
     class Broken(ListSource):
         async def read(self, step: int = 1) -> AsyncIterator[dict[str, bytes]]:
             async for records in super().read(step):
@@ -126,7 +141,7 @@ async def test_an_unreadable_record_is_told(engine):
 
     with pytest.raises(CorruptSnapshot, match="i5"):
         await build(Broken(things(30, lambda n: ())), TreeSettings(), JobReport.unwatched(),
-                    engine=engine)  # fmt: skip
+                    engine=processes if parted else local())  # fmt: skip
 
 
 async def test_a_cancelled_build_stops():

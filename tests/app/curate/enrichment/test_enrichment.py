@@ -9,7 +9,7 @@ import pytest
 from app.curate import EnrichmentOptions, EnrichmentParams, OwnerSettings
 from app.jobs import Job, JobFailed, JobReport
 from app.llm import ChatModel, Reply, Turn
-from tests.app.conftest import Shop
+from tests.app.conftest import Shop, built
 from tests.app.curate.enrichment.support import (
     PRICE,
     assert_right,
@@ -23,6 +23,18 @@ from tests.app.curate.labels.support import eventually
 from tests.servers.hostile import Behaviour
 from tree.item import Item
 from tree.item_line import ItemLine
+from tree.snapshot import SemanticTree
+
+
+@pytest.fixture(scope="module")
+def demo_items(demo_items: list[Item]) -> list[Item]:
+    """Half of the bundled catalogue: a job asks for 30 items at once."""
+    return demo_items[:400]
+
+
+@pytest.fixture(scope="module")
+def demo_tree(demo_items: list[Item]) -> SemanticTree:
+    return asyncio.run(built(demo_items))
 
 
 def job_of(**params: object) -> Job:
@@ -91,11 +103,11 @@ async def test_a_job_that_is_stopped_goes_on_where_it_was(demo, demo_items, chat
 
 async def test_a_budget_leaves_items_to_the_next_job(demo, demo_items, chat, hostile_server):
     models = models_of(chat, demo.documents, price=PRICE)
-    first = await run(enrichment_of(demo, models), max_cost_usd=0.2)
-    assert 0.05 < first["cost_usd"] <= 0.2
+    first = await run(enrichment_of(demo, models), max_cost_usd=0.1)
+    assert 0.02 < first["cost_usd"] <= 0.1
     assert first["stopped"] == "budget"
     assert first["enriched"] + first["left"] == len(demo_items)
-    continued = job_of(max_cost_usd=0.2).model_copy(update={"cost_usd": 0.19})
+    continued = job_of(max_cost_usd=0.1).model_copy(update={"cost_usd": 0.095})
     assert (await run_job(enrichment_of(demo, models), continued))["enriched"] == 0
     rest = await run(enrichment_of(demo, models), max_cost_usd=5)
     assert rest["enriched"] == first["left"]
