@@ -109,11 +109,17 @@ def coldstart(
         bool,
         typer.Option("--natural", help="Do not shorten histories."),
     ] = False,
+    items: Annotated[
+        bool,
+        typer.Option("--items", help="By items instead: those in no training history, and others."),
+    ] = False,
 ) -> None:
-    """Quality by length of the history."""
+    """Quality by length of the history, or for items without events."""
     from app.evaluation import studies
 
     def study(given: "StudyInput", models: "Models") -> Iterable["Trial"]:
+        if items:
+            return studies.cold_items(given, common.systems(models))
         return studies.coldstart(replace(given, natural=natural), common.systems(models))
 
     _run(common, study)
@@ -125,12 +131,16 @@ def crossdomain(
     source: Annotated[str, typer.Option(help="Domain of the history.")] = "",
     target: Annotated[str, typer.Option(help="Domain of the recommended items.")] = "",
     by: Annotated[DomainBy, typer.Option(help="Field with the domain.")] = DomainBy.DOMAIN,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Learn from no events in the target domain."),
+    ] = False,
 ) -> None:
     """Recommends items of one domain from a history in another."""
     from app.evaluation import studies
 
     def study(given: "StudyInput", models: "Models") -> Iterable["Trial"]:
-        domains = replace(given, source=source, target=target, by=by)
+        domains = replace(given, source=source, target=target, by=by, unseen=unseen)
         return studies.crossdomain(domains, common.systems(models))
 
     _run(common, study)

@@ -1,9 +1,5 @@
 """`Tuner`: learns from histories how the vectors of a catalogue should change, as a job."""
 
-from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
-
 import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +18,7 @@ from app.tuning import (
     Tuning,
     cases_to_rank,
     chosen,
+    positions,
     split,
 )
 from tree.rows import IntArray
@@ -30,7 +27,6 @@ from tree.store.protocol import WritableStore
 from tree.vectors import Int8Matrix, unit_rows
 
 _READ = 1_000
-_MOST_ITEMS = 100_000  # those that most users had: 100 MB as float32
 _MOST_USERS = 50_000
 
 
@@ -75,7 +71,7 @@ class Tuner:
         tree = await self._store.load()
         histories = await self._feedback.histories(params.users)
         report.advance(len(histories))
-        rows, known = await JOBS.run(_by_position, tree, histories)
+        rows, known = await JOBS.run(positions, tree, histories)
         try:
             examples = await JOBS.run(split, known, len(rows))
         except TooFewHistories as error:
@@ -126,29 +122,6 @@ class Tuner:
             name_refused([one for one in ids if one in items], passages)
             report.advance(len(ids))
         return found
-
-
-def _by_position(
-    tree: SemanticTree, histories: Sequence[Sequence[str]]
-) -> tuple[IntArray, list[IntArray]]:
-    """The rows to learn about, ascending, and histories as positions in them.
-
-    All rows of a tree that is not too large, otherwise those of the items that most users had.
-    """
-    counts = Counter(chain.from_iterable(histories))
-    ids = [item_id for item_id, _ in counts.most_common(_MOST_ITEMS)]
-    row_of = {
-        item_id: row for item_id, row in zip(ids, tree.rows_of(ids), strict=True) if row is not None
-    }
-    if len(tree) <= _MOST_ITEMS:
-        every = list(tree.item_ids())
-        row_of = dict(zip(every, map(int, tree.rows_of(every)), strict=True))  # type: ignore[arg-type]
-    rows = np.array(sorted(row_of.values()), np.int32)
-    position = dict(zip(rows.tolist(), range(len(rows)), strict=True))
-    return rows, [
-        np.array([position[row_of[one]] for one in history if one in row_of], np.int32)
-        for history in histories
-    ]
 
 
 def _figures(tuning: Tuning) -> dict[str, object]:

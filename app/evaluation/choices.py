@@ -44,5 +44,6 @@ class Protocol(StrEnum):
     CANDIDATES = "candidates"
     EXCLUSION = "exclusion"
     COLDSTART = "coldstart"
+    COLD_ITEMS = "cold-items"
     CROSSDOMAIN = "crossdomain"
     COMPLEMENT = "complement"

@@ -44,7 +44,8 @@ class StudyInput:
 
     `leaves` gives the leaf of each item in the service's tree; the paper's protocol uses it for a
     catalogue without categories. `source` and `target` are domains, determined `by` a field of the
-    items; empty for the two with the most events. `min_rating` was used when `data` were read.
+    items; empty for the two with the most events; with `unseen`, nobody's events in the target
+    domain are learned from. `min_rating` was used when `data` were read.
     """
 
     data: Dataset
@@ -55,6 +56,7 @@ class StudyInput:
     target: str = ""
     natural: bool = False
     by: DomainBy = DomainBy.DOMAIN
+    unseen: bool = False
     min_rating: float | None = None
 
     def split(self, protocol: Protocol) -> Split:
@@ -77,8 +79,9 @@ class StudyInput:
             Protocol.COLDSTART: lambda: protocols.coldstart(
                 self.data, **common, natural=self.natural
             ),
+            Protocol.COLD_ITEMS: lambda: protocols.cold_items(self.data, **common),
             Protocol.CROSSDOMAIN: lambda: protocols.crossdomain(
-                self.data, self.source, self.target, by=self.by, **common
+                self.data, self.source, self.target, by=self.by, unseen=self.unseen, **common
             ),
             Protocol.COMPLEMENT: lambda: protocols.complement(self.data, self._groups(), **common),
         }
@@ -97,6 +100,7 @@ class StudyInput:
         settings = {"readers": self._user_limit(protocol)} | self.common_settings()
         if protocol is Protocol.CROSSDOMAIN:
             settings |= {"source": self.source, "target": self.target, "by": self.by}
+            settings |= {"unseen": True} if self.unseen else {}
         if protocol is Protocol.COLDSTART:
             settings["natural"] = self.natural
         return [
@@ -230,6 +234,11 @@ def topics(
             continue
         varied += [_with_parameter(trial, "diversity", diversity) for diversity in diversities]
     return varied
+
+
+def cold_items(study_input: StudyInput, systems: Sequence[str]) -> list[Trial]:
+    """Quality for items that no training history has, and for the others."""
+    return study_input.trials("cold-items", Protocol.COLD_ITEMS, systems)
 
 
 def coldstart(study_input: StudyInput, systems: Sequence[str]) -> list[Trial]:

@@ -1,7 +1,7 @@
 """Learns from a catalogue's histories how its vectors should change, and whether they should."""
 
 from app.tuning.choice import Tuning, TuningFigures, cases_to_rank, chosen
-from app.tuning.examples import Examples, TooFewHistories, split
+from app.tuning.examples import Examples, TooFewHistories, positions, split
 from app.tuning.learner import AdapterLearner
 from app.tuning.trial import ItemRanks, Ranked, RankOptions
 
@@ -16,5 +16,6 @@ __all__ = [
     "TuningFigures",
     "cases_to_rank",
     "chosen",
+    "positions",
     "split",
 ]

@@ -1,10 +1,15 @@
 """`Examples`: what a catalogue's histories teach, and what is kept aside to examine the pupil."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+
+from tree.rows import IntArray
+from tree.snapshot import SemanticTree
 
 Rows = npt.NDArray[np.int32]
 
@@ -14,6 +19,7 @@ _MOST_CASES = 1_000  # of each kind and half: the interval of a share of .1 is Â
 _PER_USER = 4  # cases, so that no user decides alone
 _LEAST_TRAINING = 50  # histories
 _LEAST_CASES = 30  # of each kind and half
+_MOST_ITEMS = 100_000  # those that most users had: 100 MB as float32
 
 
 class TooFewHistories(Exception):
@@ -54,6 +60,29 @@ class Examples:
         """How many held-out users have a case."""
         halves = self.choosing, self.confirming
         return len({case.user for half in halves for case in (*half.known, *half.cold)})
+
+
+def positions(
+    tree: SemanticTree, histories: Sequence[Sequence[str]]
+) -> tuple[IntArray, list[IntArray]]:
+    """The rows to learn about, ascending, and histories as positions in them.
+
+    All rows of a tree that is not too large, otherwise those of the items that most users had.
+    """
+    counts = Counter(chain.from_iterable(histories))
+    ids = [item_id for item_id, _ in counts.most_common(_MOST_ITEMS)]
+    row_of = {
+        item_id: row for item_id, row in zip(ids, tree.rows_of(ids), strict=True) if row is not None
+    }
+    if len(tree) <= _MOST_ITEMS:
+        every = list(tree.item_ids())
+        row_of = dict(zip(every, map(int, tree.rows_of(every)), strict=True))  # type: ignore[arg-type]
+    rows = np.array(sorted(row_of.values()), np.int32)
+    position = dict(zip(rows.tolist(), range(len(rows)), strict=True))
+    return rows, [
+        np.array([position[row_of[one]] for one in history if one in row_of], np.int32)
+        for history in histories
+    ]
 
 
 def split(histories: Sequence[Rows], items: int, *, seed: int = 0) -> Examples:

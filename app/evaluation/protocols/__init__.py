@@ -6,6 +6,7 @@ DataError where no user has the events that the protocol needs.
 """
 
 from app.evaluation.choices import DomainBy
+from app.evaluation.protocols.cold_items import cold_items
 from app.evaluation.protocols.coldstart import coldstart
 from app.evaluation.protocols.crossdomain import crossdomain
 from app.evaluation.protocols.known_item import known_item
@@ -18,6 +19,7 @@ __all__ = [
     "DomainBy",
     "Split",
     "bucket_of",
+    "cold_items",
     "coldstart",
     "complement",
     "crossdomain",

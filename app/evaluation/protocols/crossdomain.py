@@ -5,7 +5,7 @@ from collections import Counter
 from app.evaluation.case import Case, Query, Training
 from app.evaluation.choices import DomainBy
 from app.evaluation.dataset import DataError, Dataset, DatasetUser
-from app.evaluation.protocols.sampling import Split, non_empty, sample, training_before
+from app.evaluation.protocols.sampling import Split, non_empty, sample, training_before, without
 from tree.item import Item, normalise
 
 
@@ -18,13 +18,15 @@ def crossdomain(
     users: int | None = None,
     min_history: int = 2,
     by: DomainBy = DomainBy.DOMAIN,
+    unseen: bool = False,
 ) -> Split:
     """The target is the last event in the domain `target`, the history earlier ones in `source`.
 
     By default `source` is the domain with the most events, `target` the one with the second most.
     Candidates are the items of the target domain. Earlier events in other domains are not part of
     the history, but excluded from the answer. The training data contain this history of the sampled
-    users and all events of the others, so sample a part: only others connect the domains.
+    users and all events of the others, so sample a part: only others connect the domains. With
+    `unseen`, they contain no events in the target domain.
 
     Raises DataError where the data have no such domains.
     """
@@ -63,7 +65,11 @@ def crossdomain(
         DatasetUser(r.id, histories[r.id], _times(r, ends[r.id], domains, source), r.profile)
         for r in chosen
     ]
-    return Training(training.items, [*training.users, *known]), non_empty(cases, data, lacking)
+    others = training.users
+    if unseen:
+        hidden = frozenset(item for item, domain in domains.items() if domain == target)
+        others = [some for user in others if (some := without(user, hidden)).history]
+    return Training(training.items, [*others, *known]), non_empty(cases, data, lacking)
 
 
 def _domain(item: Item, by: DomainBy) -> str:

@@ -54,6 +54,13 @@ def before(user: DatasetUser, end: int) -> DatasetUser:
     )
 
 
+def without(user: DatasetUser, items: frozenset[str]) -> DatasetUser:
+    """A user without some items."""
+    kept = [at for at, item in enumerate(user.history) if item not in items]
+    times = tuple(user.times[at] for at in kept) if user.times else ()
+    return DatasetUser(user.id, tuple(user.history[at] for at in kept), times, user.profile)
+
+
 def training_before(data: Dataset, ends: Mapping[str, int]) -> Training:
     """All items and users; users in `ends` have only so many of their first events."""
     users = [before(user, ends[user.id]) if user.id in ends else user for user in data.users]

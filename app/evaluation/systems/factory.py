@@ -30,6 +30,7 @@ class _Parameters(BaseModel):
 
 class _Embedded(_Parameters):
     signals: bool = False
+    tuned: bool = False
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
     embedder: Annotated[str, Field(pattern=NAME_PATTERN)] = DEFAULT_EMBEDDER

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.curate.building import ListSource, build
 from app.embedders import DEFAULT_EMBEDDER, EmbedderCache
@@ -11,6 +12,7 @@ from app.evaluation.case import Query, Training
 from app.evaluation.dataset import DataError
 from app.evaluation.protocols import training_share
 from app.evaluation.systems.scoring_baseline import Progress
+from app.evaluation.systems.tuned_tree import tuned_tree
 from app.event_types import EventRules
 from app.jobs import JobReport
 from app.llm import Models
@@ -65,11 +67,22 @@ class Trees:
                 JobReport.unwatched(),
                 embedders=self.embedders,
             )
-            store = MemoryTreeStore(space=tree.space, settings=tree.settings)
-            await store.stage(items)
-            await store.replace(tree, base=0)
+            store = await _stored(items, tree)
             self._built[embedder] = items, store
             return store
+
+    async def tuned(
+        self,
+        items: Sequence[Item],
+        embedder: str,
+        histories: Sequence[Sequence[str]],
+        settings: Settings,
+        progress: Callable[[float], None],
+    ) -> MemoryTreeStore:
+        """The same with vectors that have learned from histories, where that wins."""
+        before = await (await self.of(items, embedder)).load()
+        tree = await tuned_tree(before, items, histories, self.embedders, settings, progress)
+        return await _stored(items, tree)
 
     async def leaves(self, items: Sequence[Item]) -> Callable[[], dict[str, str]]:
         """A function that gives the leaf of each item, by id, in the tree with default vectors."""
@@ -77,6 +90,13 @@ class Trees:
         return lambda: {
             tree.rows.id(row): str(leaf.id) for leaf in tree.leaves() for row in leaf.rows.tolist()
         }
+
+
+async def _stored(items: Sequence[Item], tree: SemanticTree) -> MemoryTreeStore:
+    store = MemoryTreeStore(space=tree.space, settings=tree.settings)
+    await store.stage(items)
+    await store.replace(tree, base=0)
+    return store
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +112,7 @@ class ServiceOptions:
     task: TaskName = "recommend"
     perspective: Perspective | None = None
     k: int | None = None  # items from each leaf, with the strategy `paper`
+    tuned: bool = False  # whether the vectors have learned from the training users
     signals: bool = False  # whether events of the training users are part of the score
     share: float = 1.0  # of these users
     seed: int = 0
@@ -132,8 +153,8 @@ class ServiceSystem:
 
     async def fit(self, training: Training) -> None:
         """See System. Builds the tree."""
-        store = await self._trees.of(training.items, self._options.embedder)
         options = self._options
+        store = await self._store_of(training)
         self._items, self._exclusions = training.items, {}
         self._recommender = Recommender(
             _CATALOG,
@@ -146,6 +167,19 @@ class ServiceSystem:
             if options.k is None
             else PromptConfig(_CATALOG, items_per_leaf=options.k),
             await self._feedback_of(training, await store.load()) if options.signals else None,
+        )
+
+    async def _store_of(self, training: Training) -> MemoryTreeStore:
+        options = self._options
+        if not options.tuned:
+            return await self._trees.of(training.items, options.embedder)
+        users = training_share(training, options.share, options.seed).users
+        return await self._trees.tuned(
+            training.items,
+            options.embedder,
+            [user.history for user in users],
+            self._settings,
+            partial(self._progress, self.name),
         )
 
     async def _feedback_of(self, training: Training, tree: SemanticTree) -> MemoryFeedback:

@@ -11,30 +11,10 @@ from app.settings import Settings
 from app.storage.feedback import User, Visit
 from app.storage.memory_feedback import MemoryFeedback
 from tests.app.conftest import Shop, built
+from tests.app.tuning.worlds import COLOURED_ITEMS, coloured_histories
 from tree.item import Item
 from tree.node import TreeSettings
 from tree.vectors import unit_rows
-
-THINGS = ("lamp", "chair", "drill", "novel", "kettle", "guitar", "tent", "boots", "clock", "scarf")
-COLOURS = ("red", "blue", "green", "white", "black", "brown")
-MAKERS = ("Adler", "Brandt", "Corvo", "Delta")
-ITEMS = [
-    Item(id=f"{colour}-{thing}-{maker}", title=f"{colour} {thing} {maker}")
-    for colour in COLOURS
-    for thing in THINGS
-    for maker in MAKERS
-]
-
-
-def histories(by_colour: bool, users: int = 600) -> list[list[str]]:
-    """Users have things of one colour, or any things."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(users):
-        colour = COLOURS[rng.integers(len(COLOURS))]
-        some = [item.id for item in ITEMS if not by_colour or item.id.startswith(colour)]
-        found.append(rng.permutation(some)[:7].tolist())
-    return found
 
 
 @pytest.fixture
@@ -48,8 +28,8 @@ async def tunable(shop: Shop, feedback: MemoryFeedback, tmp_path) -> AsyncIterat
     settings = Settings(data_dir=tmp_path, exact_words=0)
     curator = Curator("shop", shop.store, shop.jobs, EmbedderCache(), settings, feedback=feedback)
     shop.jobs.set_worker(curator)
-    tree = await built(ITEMS, TreeSettings(embedder="lexical"))
-    await shop.store.stage(ITEMS)
+    tree = await built(COLOURED_ITEMS, TreeSettings(embedder="lexical"))
+    await shop.store.stage(COLOURED_ITEMS)
     await shop.store.replace(tree, base=0)
     yield Shop(shop.store, shop.documents, shop.jobs, curator, shop.recommender, shop.uploads)
     shop.jobs.set_worker(shop.curator)
@@ -65,15 +45,15 @@ async def remember(feedback: MemoryFeedback, some: list[list[str]]) -> None:
 async def together_by_colour(shop: Shop) -> float:
     """How much closer things of one colour are than others."""
     tree = await shop.store.load()
-    rows = [tree.row(item.id) or 0 for item in ITEMS]
+    rows = [tree.row(item.id) or 0 for item in COLOURED_ITEMS]
     units = unit_rows(tree.rows.vectors[rows].astype(np.float32))
-    colours = np.array([item.id.partition("-")[0] for item in ITEMS])
+    colours = np.array([item.id.partition("-")[0] for item in COLOURED_ITEMS])
     same, similarity = colours[:, None] == colours, units @ units.T
     return float(similarity[same].mean() - similarity[~same].mean())
 
 
 async def test_a_tuning_that_wins_is_a_version_that_new_items_and_rebuilds_keep(tunable, feedback):
-    await remember(feedback, histories(by_colour=True))
+    await remember(feedback, coloured_histories(by_colour=True))
     before = await together_by_colour(tunable)
     job = await tunable.ended(await tunable.curator.start_tuning(TuningParams()))
     assert job.state == "succeeded", job.problem
@@ -82,7 +62,7 @@ async def test_a_tuning_that_wins_is_a_version_that_new_items_and_rebuilds_keep(
     assert job.result["known"]["ndcg"]["low"] > 0
     tree = await tunable.store.load()
     assert is_tuned(tree.space)
-    assert len(tree) == len(ITEMS)
+    assert len(tree) == len(COLOURED_ITEMS)
     tuned_distance = await together_by_colour(tunable)
     assert tuned_distance > before + 0.1
 
@@ -91,7 +71,9 @@ async def test_a_tuning_that_wins_is_a_version_that_new_items_and_rebuilds_keep(
     units = unit_rows(tree.rows.vectors[: tree.size].astype(np.float32))
     similarity = units @ units[tree.row("new")]
     red, blue = (
-        similarity[[tree.row(item.id) for item in ITEMS if item.id.startswith(colour)]].mean()
+        similarity[
+            [tree.row(item.id) for item in COLOURED_ITEMS if item.id.startswith(colour)]
+        ].mean()
         for colour in ("red", "blue")
     )
     assert red > blue + 0.1
@@ -110,7 +92,7 @@ async def test_a_tuning_that_wins_is_a_version_that_new_items_and_rebuilds_keep(
 
 
 async def test_a_tuning_that_does_not_win_changes_nothing(tunable, feedback):
-    await remember(feedback, histories(by_colour=False))
+    await remember(feedback, coloured_histories(by_colour=False))
     version = (await tunable.store.load()).version
     job = await tunable.ended(await tunable.curator.start_tuning(TuningParams()))
     assert job.state == "succeeded", job.problem
@@ -121,7 +103,7 @@ async def test_a_tuning_that_does_not_win_changes_nothing(tunable, feedback):
 
 
 async def test_too_few_histories_fail_with_a_reason(tunable, feedback):
-    await remember(feedback, histories(by_colour=True, users=10))
+    await remember(feedback, coloured_histories(by_colour=True, users=10))
     job = await tunable.ended(await tunable.curator.start_tuning(TuningParams()))
     assert job.state == "failed"
     assert job.problem

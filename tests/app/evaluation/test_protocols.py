@@ -16,6 +16,7 @@ from app.evaluation.protocols import (
     DomainBy,
     Split,
     bucket_of,
+    cold_items,
     coldstart,
     complement,
     crossdomain,
@@ -406,6 +407,31 @@ def test_crossdomain_errors_name_the_domains() -> None:
         crossdomain(data, "music")
     with pytest.raises(DataError, match="both are 'books'"):
         crossdomain(data, "books", "books")
+
+
+def test_crossdomain_can_hide_a_domain_from_training() -> None:
+    mixed = [user(f"m{n}", [0, 2, 1, 4, 6, 8, 3, 10]) for n in range(4)]
+    training, cases = crossdomain(dataset([*mixed, user("films", [1, 3])]), users=2, unseen=True)
+    assert len(training.users) == 4
+    assert {int(each) % 2 for known in training.users for each in known.history} == {0}
+    assert {tuple(case.targets) for case in cases} == {("3",)}
+
+
+def test_new_items_are_in_no_training_history() -> None:
+    data = dataset([user(f"u{n}", [(n * 7 + m * 3) % 40 for m in range(6)]) for n in range(80)])
+    training, cases = cold_items(data, users=9)
+    trained = {each for known in training.users for each in known.history}
+    kinds = {
+        kind: [case for case in cases if case.bucket == kind]
+        for kind in ("known items", "new items")
+    }
+    assert len(kinds["known items"]) == 9
+    assert kinds["new items"]
+    assert not trained & {each for case in kinds["new items"] for each in case.targets}
+    assert len(trained) == 34  # of 40
+    last = {known.id: known.history[-1] for known in data.users}
+    assert all(case.targets == {last[case.query.user]} for case in cases)
+    assert all(last[known.id] not in known.history for known in training.users)
 
 
 # exclusion, and shares of the training

@@ -21,6 +21,7 @@ from app.llm import STAGES, Models, ReplyMode, StageModel
 from app.llm.chat import Reply, ScriptedChat, TokenUsage
 from app.settings import Settings
 from app.storage.documents import MemoryDocuments
+from tests.app.tuning.worlds import COLOURED_ITEMS, coloured_histories
 from tree.item import Item
 
 LEARNED = {"popular", "itemknn", "als", "sasrec", "nrms", "fm", "deepfm"}
@@ -290,3 +291,23 @@ async def test_training_ends_in_time_and_reports_progress(training):
     assert reported == sorted(reported)
     assert reported[-1] == 1.0
     assert 0 < getattr(system, "epochs_trained") < 100_000  # noqa: B009 - of trained ones
+
+
+async def test_tuned_vectors_have_learned_from_the_training_users():
+    histories = coloured_histories(by_colour=True)
+    users = [DatasetUser(f"u{n}", tuple(some)) for n, some in enumerate(histories)]
+    training = Training(COLOURED_ITEMS, users[:500])
+    names = [f"embedded:embedder=lexical,exact_words=0{more}" for more in ("", ",tuned=true")]
+    found = []
+    for system in systems(names, EvalContext(Settings(), trees=Trees())):
+        await system.fit(training)
+        answers = await system.rank([Query(user.id, user.history[:-1]) for user in users[500:]], 20)
+        found.append(
+            sum(
+                user.history[-1] in answer
+                for user, answer in zip(users[500:], answers, strict=True)
+            )
+        )
+        await system.aclose()
+    plain, tuned = found
+    assert tuned > plain + 10

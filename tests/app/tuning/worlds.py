@@ -8,6 +8,15 @@ from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.vectors import FloatArray, Int8Matrix, quantise, unit_rows
 
+THINGS = ("lamp", "chair", "drill", "novel", "kettle", "guitar", "tent", "boots", "clock", "scarf")
+COLOURS = ("red", "blue", "green", "white", "black", "brown")
+MAKERS = ("Adler", "Brandt", "Corvo", "Delta")
+COLOURED_ITEMS = [
+    Item(id=f"{colour}-{thing}-{maker}", title=f"{colour} {thing} {maker}")
+    for colour in COLOURS
+    for thing in THINGS
+    for maker in MAKERS
+]
 ITEMS, TASTES, WIDTH = 240, 6, 24
 
 
@@ -45,3 +54,14 @@ def units(vectors: Int8Matrix) -> FloatArray:
 async def wordless_tree() -> SemanticTree:
     """A tree of as many items, whose words are all different."""
     return await built([Item(id=f"i{at}", title=f"word{at}") for at in range(ITEMS)])
+
+
+def coloured_histories(*, by_colour: bool, users: int = 600) -> list[list[str]]:
+    """Users have things of one colour, or any things."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(users):
+        colour = COLOURS[rng.integers(len(COLOURS))]
+        some = [item.id for item in COLOURED_ITEMS if not by_colour or item.id.startswith(colour)]
+        found.append(rng.permutation(some)[:7].tolist())
+    return found
