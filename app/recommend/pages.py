@@ -15,6 +15,7 @@ from app.recommend.choice import Chooser, continued
 from app.recommend.columns import Mask
 from app.recommend.request import RecommendRequest
 from app.storage.documents import Documents
+from app.variants import Variants
 from tree.snapshot import SemanticTree
 
 MOST_SHOWN = 1_000  # items of all pages of a list
@@ -32,12 +33,15 @@ class CursorOfAnother(Exception):
 class Page(msgspec.Struct, frozen=True):
     """Ids of the items that were shown, on all pages so far, and of the candidates that come next.
 
-    The candidates are in the order of the answer, with their scores.
+    The candidates are in the order of the answer, with their scores. `strategy` and `effort` are
+    those of the answer that ranked them.
     """
 
     shown: Sequence[str]
     following: Sequence[str] = ()
     scores: Sequence[float] = ()
+    strategy: str | None = None
+    effort: str | None = None
 
     @classmethod
     def after(
@@ -87,15 +91,18 @@ class _StoredAnswer(msgspec.Struct, frozen=True):
 
     user_id: str | None = None
     variant: str | None = None
+    strategy: str | None = None
+    effort: str | None = None
     page: Page | None = None
 
 
 async def continued_request(
-    documents: Documents, catalog_id: str, request: RecommendRequest
+    documents: Documents, catalog_id: str, request: RecommendRequest, variants: Variants
 ) -> tuple[RecommendRequest, Page | None]:
     """The request without the items of the pages before, of the same variant; and the page.
 
-    Raises CursorExpired, CursorOfAnother, StoreUnavailable.
+    A variant that has ended since is that of the user now. Raises
+    CursorExpired, CursorOfAnother, StoreUnavailable.
     """
     if request.cursor is None:
         return request, None
@@ -105,8 +112,10 @@ async def continued_request(
         raise CursorExpired("the pages before are no longer stored: ask again without the cursor")
     if stored.user_id != request.user_id:
         raise CursorOfAnother("the cursor belongs to the list of another user")
+    is_there = stored.variant in variants.names
     changes = {
         "exclude_items": [*request.exclude_items, *stored.page.shown],
-        "variant": request.variant or stored.variant,
+        "variant": request.variant or (stored.variant if is_there else None),
     }
-    return request.model_copy(update=changes), stored.page
+    page = msgspec.structs.replace(stored.page, strategy=stored.strategy, effort=stored.effort)
+    return request.model_copy(update=changes), page

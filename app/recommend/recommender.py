@@ -209,7 +209,9 @@ class Recommender:
         is_traced: bool,
     ) -> Recommendation:
         tree = await self._store.recent()
-        request, page = await continued_request(self._documents, self._catalog_id, request)
+        request, page = await continued_request(
+            self._documents, self._catalog_id, request, self._variants
+        )
         varied = VariedRequest.of(request, self._config.weights, self._variants)
         context = await self._opener.open(varied, tree, clock, notify, self._event_rules)
         context = replace(context, is_traced=is_traced)

@@ -36,7 +36,7 @@ def trace_of(
         "outcome": outcome,
         "strategy": _strategy_of(context),
         "weights": context.weights,
-        "effort": (asking.effort.name or request.effort) if asking else None,
+        "effort": _effort_of(context),
         "interests": [
             {"name": _cut(interest.name), "weight": interest.weight, "said": interest.origin}
             for interest in context.record.need.interests[:_INTERESTS]
@@ -80,13 +80,12 @@ def trace_of(
 
 def kept_of(context: RequestContext, answered: Recommendation) -> Answered:
     """What is kept of an answer for events that name it."""
-    asking = context if isinstance(context, ModelContext) else None
     return Answered(
         list_id=context.id,
         user_id=context.request.user_id,
         variant=context.variant,
         strategy=_strategy_of(context),
-        effort=(asking.effort.name or context.request.effort) if asking else NONE,
+        effort=_effort_of(context) or NONE,
         scenario=context.request.scenario,
         degraded=answered.degraded,
         tree_version=answered.tree_version,
@@ -95,8 +94,17 @@ def kept_of(context: RequestContext, answered: Recommendation) -> Answered:
 
 
 def _strategy_of(context: RequestContext) -> str:
-    """The strategy that really ran."""
+    """The strategy that really ran, for this page or for the first one."""
+    if context.page is not None and context.page.strategy is not None:
+        return context.page.strategy
     return context.request.strategy if isinstance(context, ModelContext) else "embedded"
+
+
+def _effort_of(context: RequestContext) -> str | None:
+    """The effort of a model that was asked, for this page or for the first one."""
+    if isinstance(context, ModelContext):
+        return context.effort.name or context.request.effort
+    return context.page.effort if context.page is not None else None
 
 
 def _cut(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.attribution import Attributor
 from app.embedders import EmbedderCache
 from app.llm import STAGES, ChatModel, Models, Price, ReplyMode, StageModel
 from app.llm.ask import FREE
@@ -57,6 +58,7 @@ def over(
     *,
     timeout_s: float = 20.0,
     price: Price = FREE,
+    attributor: Attributor | None = None,
     **settings: Any,
 ) -> Recommender:
     """A recommender of a shelf whose stages all ask one model."""
@@ -68,6 +70,7 @@ def over(
         EmbedderCache(),
         RecommendConfig.of(Settings(**settings)),
         Models(stages, shelf.documents, mode, timeout_s, "here"),
+        attributor=attributor,
     )
 
 
