@@ -44,12 +44,10 @@ from app.storage.redis_attribution import RedisAttribution
 from app.storage.redis_documents import RedisDocuments
 from app.storage.redis_feedback import RedisFeedback
 from app.storage.vectors import RedisVectors
-from tree.errors import EmbedderUnavailable, EmbedderUnusable, StoreUnavailable
+from app.store_connection import checked, connected, store_url
+from tree.errors import EmbedderUnavailable, EmbedderUnusable
 from tree.redis.aof_rewrite import rewrite_aof
-from tree.redis.connection import Client, connect
-from tree.redis.data_folder import holds_store, running_url
 from tree.redis.embedded_server import EmbeddedServer
-from tree.redis.pool import CONNECTIONS
 from tree.redis.server_check import ServerReport, check_server
 from tree.store.key_count import count_keys
 from tree.store.protocol import TreeStore
@@ -103,8 +101,8 @@ async def services(
     Raises StoreUnavailable.
     """
     async with AsyncExitStack() as stack:
-        url = await _store_url(settings, stack, attach=attach, create=create)
-        client = await _connected(url, stack)
+        url = await store_url(settings, stack, attach=attach, create=create)
+        client = await connected(url, stack)
         server = await check_server(client)
         if server.persistence == "none":
             logger.warning("the store loses its data at a restart: turn on its append-only file")
@@ -174,7 +172,7 @@ def shared_store(settings: Settings, lost: Callable[[], None]) -> Iterator[str]:
     """
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        asyncio.run(_checked(url))
+        asyncio.run(checked(url))
         yield url
         return
     start = EmbeddedServer.start(settings.data_dir, fsync=settings.fsync, lost=lost)
@@ -190,8 +188,8 @@ def shared_store(settings: Settings, lost: Callable[[], None]) -> Iterator[str]:
 async def compact_store(settings: Settings) -> None:
     """Make the store rewrite its append-only file. Raises StoreUnavailable."""
     async with AsyncExitStack() as stack:
-        url = await _store_url(settings, stack, attach=True, create=False)
-        await rewrite_aof(await _connected(url, stack))
+        url = await store_url(settings, stack, attach=True, create=False)
+        await rewrite_aof(await connected(url, stack))
 
 
 async def check_models(settings: Settings) -> None:
@@ -356,50 +354,8 @@ async def _keyring(url: str, settings: Settings, stack: AsyncExitStack) -> Keyri
     So many concurrent requests cannot delay revocations, rate limits and the audit log.
     """
     keys, counts, log = [
-        await _connected(url, stack, connections) for connections in (4, _COUNT_CONNECTIONS, 8)
+        await connected(url, stack, connections) for connections in (4, _COUNT_CONNECTIONS, 8)
     ]
     prefix = settings.key_prefix
     usage, audit = RedisKeyUsage(counts, prefix=prefix), RedisAudit(log, prefix=prefix)
     return Keyring(RedisDocuments(keys, prefix=prefix), usage, audit, settings.admin_key)
-
-
-async def _connected(url: str, stack: AsyncExitStack, connections: int = CONNECTIONS) -> Client:
-    with _readable_url():
-        client = connect(url, connections=connections)
-    return await stack.enter_async_context(client)
-
-
-async def _checked(url: str) -> None:
-    with _readable_url():
-        client = connect(url)
-    async with client:
-        await check_server(client)
-
-
-@contextmanager
-def _readable_url() -> Iterator[None]:
-    try:
-        yield
-    except ValueError:  # its message may quote a part of a password
-        raise StoreUnavailable(
-            "UNILLMREC_REDIS_URL is not the URL of a store, such as redis://host:6379; characters "
-            "of a password that mean something in a URL are percent-encoded"
-        ) from None
-
-
-async def _store_url(
-    settings: Settings, stack: AsyncExitStack, *, attach: bool, create: bool
-) -> str:
-    if settings.redis_url is not None:
-        return settings.redis_url.get_secret_value()
-    if attach and (url := running_url(settings.data_dir)) is not None:
-        return url
-    if not create and not holds_store(settings.data_dir):
-        raise StoreUnavailable(
-            f"there is no store in the folder {settings.data_dir.absolute()}: set "
-            "UNILLMREC_DATA_DIR to the data folder of the service, or UNILLMREC_REDIS_URL to its "
-            "store; `unillmrec serve`, `import` and `restore` make a new one"
-        )
-    server = await EmbeddedServer.start(settings.data_dir, fsync=settings.fsync)
-    stack.push_async_callback(server.stop)
-    return server.connect_url
