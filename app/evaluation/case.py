@@ -22,6 +22,7 @@ class Query:
     candidates: tuple[str, ...] | None = None
     excluded: frozenset[str] = frozenset()
     wish: str = ""  # what the user asks for in words
+    at: float | None = None  # when, in seconds since the epoch, where the data say it
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class SignalsConfig:
     history_items: int
     newest_counts: int = SMALL  # see Counts
     clock: Callable[[], float] = time.time
+    half_life_s: float | None = None  # until `fade` says another one
 
 
 class Signals:
@@ -43,6 +44,7 @@ class Signals:
         self._feedback = feedback
         self._config = config
         self._counts = Counts(feedback, config.newest_counts, config.clock)
+        self._counts.fade(config.half_life_s)
         self._sweeps = Worker[tuple[str, frozenset[str]]](
             "removing items that are gone from neighbours",
             self._sweep,

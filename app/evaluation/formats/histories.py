@@ -15,6 +15,8 @@ from app.evaluation.formats.catalogue import UNKNOWN, Catalogue
 LOW_RATING = "event below the lowest rating"
 NO_EVENT = "user with no event of an item in the catalogue"
 
+_MONTH_S = 30 * 86_400
+
 
 class EventLog:
     """Single events in any order; about 24 B each."""
@@ -113,7 +115,8 @@ class RowLog:
     Events that have times are ordered by time. Otherwise rows are ordered by their own time or as
     in the files, and each adds the events that earlier rows lack: MIND repeats the history in every
     row. With `older_histories`, events of histories happened before the first row of the files;
-    otherwise they get the time of the first row that contains them.
+    otherwise the last event of a user's first row happened at its time, and each earlier one a
+    month before the next. Later events get the time of the first row that contains them.
     """
 
     def __init__(self, *, older_histories: bool = False) -> None:
@@ -155,9 +158,11 @@ class RowLog:
         events: dict[str, float | None] = {}
         impressions = []
         for row in rows:
-            first = not events and self._older_histories
+            if not events:
+                oldest = start if self._older_histories else None
+                events.update(_first_times(list(_newest_of_each(row.history)), row.time, oldest))
             for each in _newest_of_each(row.history):
-                events.setdefault(each, start if first else row.time)
+                events.setdefault(each, row.time)
             for shown, chosen in row.impressions:
                 impressions.append(Impression(shown, chosen, len(events)))
                 for each in shown:
@@ -166,6 +171,20 @@ class RowLog:
         times = tuple(time for time in events.values() if time is not None)
         in_order = all(row.time is not None for row in rows)
         return tuple(events), times if in_order else (), tuple(impressions)
+
+
+def _first_times(
+    history: Sequence[str], time: float | None, oldest: float | None
+) -> dict[str, float | None]:
+    """The times of a first history, which its row does not say; `oldest` for all, if given.
+
+    Else the last event is as new as its row, and each earlier one a month older: at the time of the
+    row, what a user read long ago would count as news.
+    """
+    if time is None or oldest is not None:
+        return dict.fromkeys(history, oldest)
+    ages = range(len(history) - 1, -1, -1)
+    return {item: max(0.0, time - age * _MONTH_S) for item, age in zip(history, ages, strict=True)}
 
 
 _Events = tuple[tuple[str, ...], tuple[float, ...], tuple[Impression, ...]]

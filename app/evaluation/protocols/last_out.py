@@ -124,7 +124,8 @@ def _case(
     if history_limit is not None and len(history) > history_limit:
         excluded |= frozenset(history[:-history_limit])
         history = history[-history_limit:]
-    query = Query(user.id, history, user.profile, candidates, excluded)
+    at = user.times[-1] if user.times else None
+    query = Query(user.id, history, user.profile, candidates, excluded, at=at)
     return Case(query, frozenset(user.history[-1:]), bucket_of(len(history)))
 
 

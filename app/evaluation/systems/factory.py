@@ -38,6 +38,9 @@ class _Embedded(_Parameters):
     fold: bool = True
     exact_words: Annotated[float, Field(ge=0, le=4)] | None = None
     task: TaskName = "recommend"
+    half_life_days: Annotated[float, Field(ge=0)] | None = None
+    popularity_weight: Annotated[float, Field(ge=0, le=10)] | None = None
+    cooccurrence_weight: Annotated[float, Field(ge=0, le=1_000)] | None = None
 
 
 class _WithModel(_Embedded):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from app.curate.building import ListSource, build
@@ -11,6 +11,7 @@ from app.embedders import DEFAULT_EMBEDDER, EmbedderCache
 from app.evaluation.case import Query, Training
 from app.evaluation.dataset import DataError
 from app.evaluation.protocols import training_share
+from app.evaluation.systems.replay import Replay
 from app.evaluation.systems.scoring_baseline import Progress
 from app.evaluation.systems.tuned_tree import tuned_tree
 from app.event_types import EventRules
@@ -45,6 +46,8 @@ _TIMEOUT_MS = 600_000  # an evaluation waits for its answers
 _CACHED_EXCLUSIONS = 64
 _PATIENCE_S = 600.0
 _PROGRESS_EVERY = 1_000  # users
+_DAY_S = 86_400
+_ALL_COUNTS = 1_000_000_000  # are the newest in an evaluation
 
 
 @dataclass(slots=True)
@@ -115,6 +118,11 @@ class ServiceOptions:
     tuned: bool = False  # whether the vectors have learned from the training users
     signals: bool = False  # whether events of the training users are part of the score
     share: float = 1.0  # of these users
+    # Events come in the order of their times, and fade; 0: they do not. Each query is asked at its
+    # own time.
+    half_life_days: float | None = None
+    popularity_weight: float | None = None
+    cooccurrence_weight: float | None = None
     seed: int = 0
 
 
@@ -139,9 +147,14 @@ class ServiceSystem:
         self.name = name
         self.degraded = 0
         self._options = options
-        words = {} if options.exact_words is None else {"exact_words": options.exact_words}
+        weights = {
+            "exact_words": options.exact_words,
+            "popularity_weight": options.popularity_weight,
+            "cooccurrence_weight": options.cooccurrence_weight,
+        }
+        given = {name: value for name, value in weights.items() if value is not None}
         # A busy machine must not change the figures: an evaluation waits for its vectors.
-        self._settings = settings.model_copy(update={"embedder_timeout_s": _PATIENCE_S, **words})
+        self._settings = settings.model_copy(update={"embedder_timeout_s": _PATIENCE_S, **given})
         self._trees = trees
         self._models = models
         self._heard = on_answer
@@ -150,23 +163,45 @@ class ServiceSystem:
         self._items: Sequence[Item] = ()
         self._exclusions: dict[tuple[str, ...], list[str]] = {}
         self._recommender: Recommender | None = None
+        self._replay: Replay | None = None
 
     async def fit(self, training: Training) -> None:
-        """See System. Builds the tree."""
-        options = self._options
-        store = await self._store_of(training)
+        """See System. Builds the tree. Raises DataError where events need times and lack them."""
+        self._store = await self._store_of(training)
         self._items, self._exclusions = training.items, {}
-        self._recommender = Recommender(
+        options, feedback = self._options, None
+        users = training_share(training, options.share, options.seed)
+        if options.half_life_days is not None:
+            self._replay = Replay(users, self._half_life_s)
+            feedback = self._replay.feedback
+        elif options.signals:
+            feedback = await self._feedback_of(users, await self._store.load())
+        self._recommender = self._opened(feedback)
+
+    @property
+    def _half_life_s(self) -> float | None:
+        days = self._options.half_life_days
+        return days * _DAY_S if days else None
+
+    def _opened(self, feedback: MemoryFeedback | None) -> Recommender:
+        config, k, replay = RecommendConfig.of(self._settings), self._options.k, self._replay
+        if replay is not None:
+            signals = replace(
+                config.signals,
+                newest_counts=_ALL_COUNTS,
+                clock=lambda: replay.now,
+                half_life_s=self._half_life_s,
+            )
+            config = replace(config, signals=signals)
+        return Recommender(
             _CATALOG,
-            store,
+            self._store,
             _Untraced(),
             self._trees.embedders,
-            RecommendConfig.of(self._settings),
+            config,
             self._models,
-            PromptConfig(_CATALOG)
-            if options.k is None
-            else PromptConfig(_CATALOG, items_per_leaf=options.k),
-            await self._feedback_of(training, await store.load()) if options.signals else None,
+            PromptConfig(_CATALOG) if k is None else PromptConfig(_CATALOG, items_per_leaf=k),
+            feedback,
         )
 
     async def _store_of(self, training: Training) -> MemoryTreeStore:
@@ -186,7 +221,7 @@ class ServiceSystem:
         """Feedback as the service counts it when it receives each event."""
         feedback = MemoryFeedback()
         now = time.time_ns() // 1_000
-        users = training_share(training, self._options.share, self._options.seed).users
+        users = training.users
         for done, user in enumerate(users, 1):
             known = UserHistory(user_id=user.id, history=list(user.history))
             await count_events(feedback, tree, list(known.events(now)), EventRules())
@@ -197,12 +232,31 @@ class ServiceSystem:
 
     async def rank(self, queries: Sequence[Query], limit: int) -> list[list[str]]:
         """See System."""
+        if self._replay is not None:
+            return await self._ranked_in_time(queries, limit, self._replay)
         answers = []
         step = 16 * self._settings.llm_concurrency  # to bound the number of tasks
         use_one_blas_thread()
         for start in range(0, len(queries), step):
             some = queries[start : start + step]
             answers += await asyncio.gather(*(self._answer(one, limit) for one in some))
+        return answers
+
+    async def _ranked_in_time(
+        self, queries: Sequence[Query], limit: int, replay: Replay
+    ) -> list[list[str]]:
+        """Answers to queries that are asked one after another, each at its own time."""
+        if any(query.at is None for query in queries):
+            raise DataError(f"{self.name}: this protocol does not say when its queries are asked")
+        answers: list[list[str]] = [[] for _ in queries]
+        use_one_blas_thread()
+        for place in sorted(range(len(queries)), key=lambda place: queries[place].at or 0.0):
+            at = queries[place].at or 0.0
+            if at < replay.now:
+                replay.restart()
+                self._recommender = self._opened(replay.feedback)
+            await replay.go_on(at)
+            answers[place] = await self._answer(queries[place], limit)
         return answers
 
     async def aclose(self) -> None:

@@ -83,7 +83,8 @@ def test_plain_impressions_and_rows_that_repeat_a_history(write: Write) -> None:
     (user,) = data.users
     assert user.history == ("a", "b", "d", "e")
     morning = seconds("2019-11-13T05:53:12Z")
-    assert user.times == (morning, morning, morning, morning + 12 * 3600)
+    month = 30 * 86_400  # by which a history without times is dated back
+    assert user.times == (morning - month, morning, morning, morning + 12 * 3600)
     assert user.impressions == (
         Impression(("d", "c"), frozenset("d"), 2),
         Impression(("f",), frozenset(), 3),
