@@ -20,6 +20,7 @@ from app.api.recommend import with_newest
 from app.api.schema import READS_JSON, problems, takes
 from app.limits import BATCH_VALUES, TooMuch, check_fields
 from app.recommend import Recommendation, RecommendRequest
+from tree.redis.joined import joined_commands
 from tree.worker import together
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ async def recommend_batch(
         metrics.answered(answer)
         return answer
 
-    return BatchAnswers(results=await unless_gone(http, answers(rows, ask)))
+    with joined_commands():
+        return BatchAnswers(results=await unless_gone(http, answers(rows, ask)))
 
 
 async def answers(

@@ -25,6 +25,7 @@ from app.recommend.pages import CursorExpired, CursorOfAnother
 from app.recommend.recommender import DeadlineExceeded
 from app.storage.feedback import Feedback
 from app.variants import UnknownVariant
+from tree.redis.joined import joined_commands
 from tree.worker import together, undivided
 
 _STEP = 100  # lists between two notes of the progress: what a crash costs at most
@@ -203,7 +204,8 @@ class ListRun:
             content = msgspec.Raw(answer.model_dump_json().encode())
             return _line({**start, "answer": content}), answer
 
-        return await together(one(row) for row in rows)
+        with joined_commands():
+            return await together(one(row) for row in rows)
 
 
 def _count(files: RunFiles) -> int:

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from tree.errors import CatalogDeleted, StoreBusy, StoreFull, StoreUnavailable, StoreUnreachable
 from tree.redis.cluster import Address, ClusterRedis
+from tree.redis.joined import JoiningRedis
 from tree.redis.pool import CONNECTIONS, Pool, PoolFull
 from tree.redis.script import DELETED
 
@@ -194,7 +195,7 @@ def _one_server(url: str, timeout_s: float, connections: int) -> Redis:
         ),
     )
     pool.make_connection()  # an unknown parameter is found out
-    return Redis.from_pool(pool)
+    return JoiningRedis.from_pool(pool)
 
 
 @asynccontextmanager
