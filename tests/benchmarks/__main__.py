@@ -5,8 +5,8 @@
                                         churn, growth, rebuild, soak, size, models,
                                         models-1m, signals, schema, cheap, catalogs, sigterm,
                                         keys, backup, enrichment, embeddings, encoding,
-                                        weak_models, own_work, lists, attacks, attribution,
-                                        daily_looks
+                                        weak_models, own_work, lists, attacks,
+                                        event_types, attribution, daily_looks
     make bench ARGS="soak --minutes 10" a longer soak
 
 Real catalogues are looked for beside the checkout or in UNILLMREC_BENCH_DATA; without them the
@@ -33,6 +33,7 @@ from tests.benchmarks import (
     encoding,
     endpoints,
     enriching,
+    event_types,
     events,
     keyed,
     lists,
@@ -65,6 +66,7 @@ _SECTIONS: dict[str, tuple[str, bool, Callable[[], Iterator[Figure]]]] = {
     "events": ("Events over HTTP, 16,859 items, 20,000 users", True, events.real),
     "attribution": ("Answers and events, joined in the store", False, attributing.real),
     "daily_looks": ("Variants looked at every day", False, daily_looks.real),
+    "event_types": ("What likes, views and dislikes do to lists, films", True, event_types.real),
     "catalogs": (
         "Catalogues deleted and created under writes, processes killed",
         True,
