@@ -1,5 +1,6 @@
 """`RankWeights`: what counts how much in the ranking of one answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, TypeAlias
 
@@ -89,6 +90,12 @@ class RankWeights:
     freshness_weight: float = 0.0
     llm_weight: float = 1.0
     diversity: float = 0.0
+
+    def times(self, factors: Mapping[str, float]) -> "RankWeights":
+        """The weights, some of them multiplied by what a tuning has found for the catalogue."""
+        if not factors:
+            return self
+        return replace(self, **{name: getattr(self, name) * by for name, by in factors.items()})
 
     def changed(
         self, changes: "WeightChanges | None", diversity: float | None = None

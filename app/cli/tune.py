@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from rich.table import Table
 
 from app.cli.line_targets import line_target
 from app.cli.progress import check_success
@@ -72,36 +73,58 @@ class _Figures(msgspec.Struct):
     ndcg: _Gain
 
 
+class _Confirmed(msgspec.Struct):
+    """See Confirmed."""
+
+    known: _Figures
+    new: _Figures
+    served: _Figures
+    refused: str | None
+
+
 class _Result(msgspec.Struct):
     """See Tuner."""
 
     training_users: int
     held_out_users: int
     mix: float
+    factors: dict[str, float]
     applied: bool
     refused: str | None
     tree_version: int
-    known: _Figures | None = None
-    new: _Figures | None = None
+    vectors: _Confirmed | None
+    weights: _Confirmed | None
 
 
 def _show(result: Mapping[str, object]) -> None:
     found = msgspec.convert(result, _Result)
-    rows = table("held-out items", "cases", "R@20", "gain", "NDCG@20", "gain")
-    for kind, of in (("known to the logs", found.known), ("in no log", found.new)):
+    for title, of in (("Vectors", found.vectors), ("Weights", found.weights)):
         if of is not None:
-            cells = [cell for gain in (of.recall, of.ndcg) for cell in _cells(gain)]
-            rows.add_row(kind, f"{of.cases:,}", *cells)
-    if rows.row_count:
-        out.print(rows)
-    learned = f"learned from {found.training_users:,} users"
+            out.print(_table(title, of))
+    learned = f"learned from {found.training_users:,} users, examined on {found.held_out_users:,}"
+    changes = [f"mixed in by {found.mix:g}"] if found.mix else []
+    changes += [f"{name} times {factor:g}" for name, factor in found.factors.items()]
     if found.refused:
-        line = f"not used: {found.refused}; {learned}, examined on {found.held_out_users:,}"
+        line = f"not used: {found.refused}"
     elif not found.applied:
-        line = f"mixed in by {found.mix:g} it would be used; {learned}"
+        line = f"it would be used: {', '.join(changes)}"
     else:
-        line = f"mixed in by {found.mix:g} since version {found.tree_version:,}; {learned}"
-    out.print(line, markup=False, highlight=False)
+        line = f"in use since version {found.tree_version:,}: {', '.join(changes)}"
+    out.print(f"{line}; {learned}", markup=False, highlight=False)
+
+
+def _table(title: str, found: _Confirmed) -> Table:
+    title += f" (not used: {found.refused})" if found.refused else ""
+    rows = table("held-out items", "cases", "R@20", "gain", "NDCG@20", "gain", title=title)
+    kinds = {
+        "known": found.known,
+        "new, in no history": found.new,
+        "known, with events": found.served,
+    }
+    for kind, of in kinds.items():
+        cells = [cell for gain in (of.recall, of.ndcg) for cell in _cells(gain)]
+        rows.add_row(kind, f"{of.cases:,}", *cells)
+    return rows
 
 
 def _cells(gain: _Gain) -> tuple[str, str]:

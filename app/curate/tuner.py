@@ -12,9 +12,11 @@ from app.settings import Settings
 from app.storage.feedback import Feedback
 from app.tuning import (
     AdapterLearner,
+    Confirmed,
     ItemRanks,
     RankOptions,
     TooFewHistories,
+    TrainingEvents,
     Tuning,
     cases_to_rank,
     chosen,
@@ -58,12 +60,7 @@ class Tuner:
         self._embedders = embedders
         self._feedback = feedback
         self._rebuilder = rebuilder
-        self._options = RankOptions(
-            settings.history_items,
-            settings.history_decay,
-            settings.sharpness,
-            settings.exact_words,
-        )
+        self._options = RankOptions.of(settings)
 
     async def run(self, params: TuningParams, report: JobReport) -> dict[str, object]:
         """The result of the job. Raises JobFailed, EmbedderUnavailable."""
@@ -85,7 +82,10 @@ class Tuner:
         while taken := await JOBS.run(next, steps, 0):
             report.advance(taken)
         report.phase("examining", cases_to_rank(examples), "cases")
-        ranks = ItemRanks(tree, rows, self._options)
+        events = await JOBS.run(
+            TrainingEvents, examples.training, len(rows), self._options.shrinkage
+        )
+        ranks = ItemRanks(tree, rows, self._options, events)
         tuning = await JOBS.run(chosen, learner.matrix, vectors, examples, ranks, report.advance)
         result: dict[str, object] = {
             "users": len(histories),
@@ -95,6 +95,7 @@ class Tuner:
             "mix": tuning.mix,
             "applied": tuning.adapter is not None and not params.dry_run,
             "refused": tuning.refusal,
+            "factors": dict(tuning.factors),
             **_figures(tuning),
             "dry_run": params.dry_run,
             "tree_version": tree.version,
@@ -102,7 +103,7 @@ class Tuner:
         if tuning.adapter is None or params.dry_run:
             return result
         losses = Losses()
-        space = tuned(base_of(tree.space), tuning.adapter, len(tree))
+        space = tuned(base_of(tree.space), tuning.adapter, len(tree), tuning.factors)
         tree = await self._rebuilder.full(report, space=space, losses=losses)
         return {**result, "tree_version": tree.version, "labels_lost": losses.labels}
 
@@ -126,7 +127,11 @@ class Tuner:
 
 def _figures(tuning: Tuning) -> dict[str, object]:
     return {
-        kind: msgspec.to_builtins(figures)
-        for kind, figures in zip(("known", "new"), (tuning.known, tuning.new), strict=True)
-        if figures is not None
+        name: None if found is None else _builtins(found)
+        for name, found in (("vectors", tuning.vectors), ("weights", tuning.weights))
     }
+
+
+def _builtins(found: Confirmed) -> dict[str, object]:
+    figures = {"known": found.known, "new": found.new, "served": found.served}
+    return {**msgspec.to_builtins(figures), "refused": found.refusal}

@@ -20,7 +20,7 @@ from app.embedders.kinds import (
 from app.embedders.lexical import LexicalEmbedder
 from app.embedders.openai_model import EndpointAddress, EndpointTimes
 from app.embedders.spending import EmbedderUsage, Spending
-from app.embedders.tuned import base_of, is_tuned, refitted, tuned
+from app.embedders.tuned import base_of, factors_of, is_tuned, refitted, tuned
 
 __all__ = [
     "BUILT_IN",
@@ -42,6 +42,7 @@ __all__ = [
     "counting",
     "counting_for",
     "embedder_for",
+    "factors_of",
     "first_space",
     "fit_sample",
     "is_tuned",

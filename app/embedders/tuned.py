@@ -1,7 +1,7 @@
 """`TunedEmbedder`: an embedder whose vectors an adapter changes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,12 +18,14 @@ class TunedState(msgspec.Struct, frozen=True, array_like=True):
     """What a tuned space stores: the space before, and what changes its vectors.
 
     `population` is how many items the catalogue had at its last build: the space before stays as it
-    is while the catalogue grows, since the adapter fits no other one.
+    is while the catalogue grows, since the adapter fits no other one. `factors` are by what weights
+    of the ranking are multiplied.
     """
 
     base: Space
     adapter: Adapter
     population: int
+    factors: dict[str, float] = {}
 
 
 class TunedEmbedder:
@@ -61,9 +63,11 @@ def base_of(space: Space) -> Space:
     return _state(space).base if is_tuned(space) else space
 
 
-def tuned(base: Space, adapter: Adapter, population: int) -> Space:
+def tuned(
+    base: Space, adapter: Adapter, population: int, factors: Mapping[str, float] | None = None
+) -> Space:
     """The space whose vectors are those of `base`, changed by the adapter."""
-    state = msgspec.msgpack.encode(TunedState(base, adapter, population))
+    state = msgspec.msgpack.encode(TunedState(base, adapter, population, dict(factors or {})))
     fingerprint = f"{TUNED}-{base.embedder}-{hashlib.sha256(state).hexdigest()[:16]}"
     return Space(TUNED, fingerprint, state, base.dimensions)
 
@@ -71,7 +75,23 @@ def tuned(base: Space, adapter: Adapter, population: int) -> Space:
 def refitted(space: Space, population: int) -> Space:
     """The same tuned space, for a catalogue that now has so many items."""
     state = _state(space)
-    return tuned(state.base, state.adapter, population)
+    return tuned(state.base, state.adapter, population, state.factors)
+
+
+_by_fingerprint: dict[str, Mapping[str, float]] = {}  # of the last few tuned spaces
+_KEPT = 64
+
+
+def factors_of(space: Space) -> Mapping[str, float]:
+    """By what weights of the ranking are multiplied in this space; none in an untuned one."""
+    if not is_tuned(space):
+        return {}
+    known = _by_fingerprint.get(space.fingerprint)
+    if known is None:
+        while len(_by_fingerprint) >= _KEPT:
+            del _by_fingerprint[next(iter(_by_fingerprint))]
+        known = _by_fingerprint[space.fingerprint] = _state(space).factors
+    return known
 
 
 def _state(space: Space) -> TunedState:

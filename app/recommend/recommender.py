@@ -9,7 +9,7 @@ import msgspec
 
 from app.attribution import Attributor
 from app.budget import SharedBudget
-from app.embedders import EmbedderCache
+from app.embedders import EmbedderCache, factors_of
 from app.event_types import DEFAULT_RULES
 from app.llm import Models, ModelUnavailable
 from app.llm.errors import UnsupportedReplyMode
@@ -212,7 +212,8 @@ class Recommender:
         request, page = await continued_request(
             self._documents, self._catalog_id, request, self._variants
         )
-        varied = VariedRequest.of(request, self._config.weights, self._variants)
+        weights = self._config.weights.times(factors_of(tree.space))
+        varied = VariedRequest.of(request, weights, self._variants)
         context = await self._opener.open(varied, tree, clock, notify, self._event_rules)
         context = replace(context, is_traced=is_traced)
         notify(

@@ -1,6 +1,6 @@
-"""`Tuning`: how strongly an adapter is mixed in, and whether it is used at all."""
+"""`Tuning`: how strongly an adapter is mixed in, whether it is used, and what the rest weighs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -8,11 +8,18 @@ import numpy as np
 
 from app.embedders import Adapter
 from app.tuning.examples import Examples, Half
-from app.tuning.trial import Floats, ItemRanks, Ranked
+from app.tuning.trial import DECIDING, Candidate, Floats, ItemRanks, Ranked, RankedTwice
 from tree.vectors import FloatArray, Int8Matrix, quantise, unit_rows
 
-MIXES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-_CHOOSING = 500  # cases of each kind that choose among all mixes
+MIXES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_FACTORS = (
+    *(("exact_words", factor) for factor in (0.0, 0.5, 2.0)),
+    *(("cooccurrence_weight", factor) for factor in (0.5, 2.0)),
+    *(("popularity_weight", factor) for factor in (0.5, 2.0)),
+)
+_WORTH_A_CHANGE = 1.02  # of NDCG: chance alone reaches 1.01 with 500 cases and seven trials
+_LOSS = 0.99  # of NDCG: less is a loss, not chance
+_CHOOSING = 500  # cases of each kind that choose
 _RESAMPLES = 2_000
 _LEVELS = (2.5, 97.5)
 
@@ -36,16 +43,29 @@ class TuningFigures(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
-    """What was found out. `refusal` says why the adapter is not used; None where it is.
+class Confirmed:
+    """Figures of users who chose nothing: `known` items stand in histories that were learned from,
+    `new` ones in none; `served` are known ones with events.
+    """
 
-    `known` items stand in histories that the adapter has learned from, `new` ones in none.
+    known: TuningFigures
+    new: TuningFigures
+    served: TuningFigures
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was found out. `adapter` is None where nothing is to change, and `refusal` says why.
+
+    `mix` is 0, and `vectors` says why, where only `factors` of weights win.
     """
 
     mix: float
     adapter: Adapter | None
-    known: TuningFigures | None
-    new: TuningFigures | None
+    factors: Mapping[str, float]
+    vectors: Confirmed | None
+    weights: Confirmed | None
     refusal: str | None
 
 
@@ -56,39 +76,46 @@ def chosen(
     ranks: ItemRanks,
     watch: Callable[[int], None] = lambda _: None,
 ) -> Tuning:
-    """Choose the mix on one half of the held-out users, and confirm it on the other one.
+    """Choose mix and factors on one half of the held-out users, and confirm them on the other one.
 
-    The mix with the best mean of both kinds' NDCG is taken, each relative to no adapter, among
-    those with which neither kind loses. On the other half neither kind may lose, and the interval
-    of the gain over all cases must lie above 0. `vectors` are those of the items, without
-    an adapter; `watch` is called with the number of cases that are ranked.
+    The mix with the best mean gain of NDCG@100 is taken, over known and new items without events
+    and known ones with them, among those with which none of the three loses more than a hundredth.
+    The same for the factors, with these vectors. On the other half none of them may lose more than
+    that, and the interval of the gain over all cases must lie above 0. `vectors` are those of the
+    items, without an adapter; `watch` is called with the number of cases that are ranked.
     """
     before = unit_rows(vectors.astype(np.float32))
     maps = [mixed(matrix, before, mix) for mix in MIXES]
-    candidates = [vectors, *(quantise(before @ each) for each in maps[1:])]
-    half = examples.choosing
-    known = ranks.of(half.known[:_CHOOSING], candidates, watch)
-    new = ranks.of(half.cold[:_CHOOSING], candidates, watch)
-    best = _best(known, new)
-    if not best:
-        return Tuning(0.0, None, None, None, "with no strength did it find more on held-out users")
-    pair = [vectors, candidates[best]]
-    half = examples.confirming
-    known, new = ranks.of(half.known, pair, watch), ranks.of(half.cold, pair, watch)
-    figures = _figures(*known), _figures(*new)
-    whole = _figures(*(_joined(one, other) for one, other in zip(known, new, strict=True)))
-    refusal = _refusal(figures, whole)
-    adapter = None if refusal else Adapter.of(maps[best], before)
-    return Tuning(MIXES[best], adapter, *figures, refusal)
+    by_mix = [Candidate(vectors), *(Candidate(quantise(before @ each)) for each in maps[1:])]
+    at = _best(_compared(examples.choosing, by_mix, ranks, watch))
+    confirmed: Confirmed | None = None
+    refusal: str | None = "with no strength did it find more on held-out users"
+    if at:
+        confirmed = _confirmed(examples.confirming, by_mix[0], by_mix[at], ranks, watch)
+        refusal = confirmed.refusal
+    if refusal:
+        at = 0
+    plain = by_mix[at]
+    by_factors = [plain, *(Candidate(plain.vectors, {name: by}) for name, by in _FACTORS)]
+    choosing = _compared(examples.choosing, by_factors, ranks, watch)
+    factors = _joined_factors(choosing)
+    weights: Confirmed | None = None
+    if factors:
+        changed = Candidate(plain.vectors, factors)
+        weights = _confirmed(examples.confirming, plain, changed, ranks, watch)
+        factors = {} if weights.refusal else factors
+    changes = bool(at or factors)
+    adapter = Adapter.of(maps[at], before) if changes else None
+    return Tuning(MIXES[at], adapter, factors, confirmed, weights, None if changes else refusal)
 
 
 def cases_to_rank(examples: Examples) -> int:
-    """How many cases `chosen` ranks."""
+    """How many cases `chosen` ranks at most."""
 
     def size(half: Half, most: int | None) -> int:
         return sum(len(cases[:most]) for cases in (half.known, half.cold))
 
-    return size(examples.choosing, _CHOOSING) + size(examples.confirming, None)
+    return 2 * (size(examples.choosing, _CHOOSING) + size(examples.confirming, None))
 
 
 def mixed(matrix: FloatArray, vectors: FloatArray, mix: float) -> FloatArray:
@@ -99,37 +126,77 @@ def mixed(matrix: FloatArray, vectors: FloatArray, mix: float) -> FloatArray:
     return found
 
 
-def _best(known: Sequence[Ranked], new: Sequence[Ranked]) -> int:
-    """The position of the best mix; 0 where none is better than no adapter."""
-    values = np.zeros(len(MIXES))
-    for kind in known, new:
-        recall = np.array([one.recall.mean() for one in kind])
-        ndcg = np.array([one.ndcg.mean() for one in kind])
-        loses = (recall < recall[0]) | (ndcg < ndcg[0])
-        values += np.where(loses, -np.inf, ndcg / ndcg[0] - 1 if ndcg[0] else ndcg)
-    return int(values.argmax()) if values.max() > 0 else 0
+_Compared = tuple[list[RankedTwice], list[RankedTwice]]
 
 
-def _refusal(figures: Sequence[TuningFigures], whole: TuningFigures) -> str | None:
-    for kind, of in zip(("known", "new"), figures, strict=True):
-        if of.ndcg.gain < 0 or of.recall.gain < 0:
-            return f"on other held-out users it finds fewer {kind} items"
-    if whole.ndcg.low <= 0:
-        return "on other held-out users the gain is not certain"
-    return None
+def _compared(
+    half: Half, candidates: Sequence[Candidate], ranks: ItemRanks, watch: Callable[[int], None]
+) -> _Compared:
+    known = ranks.of(half.known[:_CHOOSING], candidates, watch)
+    return known, ranks.of(half.cold[:_CHOOSING], candidates, watch)
 
 
-def _joined(one: Ranked, other: Ranked) -> Ranked:
-    return Ranked(
-        np.concatenate([one.places, other.places]), np.concatenate([one.users, other.users])
+def _relative(compared: _Compared) -> list[Floats]:
+    """The NDCG@100 of each candidate over that of the first, for what must not lose."""
+    known, new = compared
+    parts = [one.alone for one in known], [one.alone for one in new], [one.served for one in known]
+    found = []
+    for part in parts:
+        values = np.array([one.ndcg(DECIDING).mean() for one in part])
+        found.append(values / values[0] if values[0] else values + 1)
+    return found
+
+
+def _best(compared: _Compared) -> int:
+    """The position of the best candidate; 0 where none is better than the first."""
+    relative = np.stack(_relative(compared))
+    values = np.where((relative < _LOSS).any(axis=0), 1.0, relative.mean(axis=0))
+    return int(values.argmax())
+
+
+def _joined_factors(compared: _Compared) -> dict[str, float]:
+    """The best value of each factor that is worth a change."""
+    known, new, served = _relative(compared)
+    found: dict[str, float] = {}
+    best: dict[str, float] = {}
+    for at, (name, value) in enumerate(_FACTORS, 1):
+        about_words = name == "exact_words"
+        loses = about_words and min(known[at], new[at]) < _LOSS
+        if not loses and served[at] > max(_WORTH_A_CHANGE, best.get(name, 0.0)):
+            found[name], best[name] = value, float(served[at])
+    return found
+
+
+def _confirmed(
+    half: Half, before: Candidate, after: Candidate, ranks: ItemRanks, watch: Callable[[int], None]
+) -> Confirmed:
+    known = ranks.of(half.known, [before, after], watch)
+    new = ranks.of(half.cold, [before, after], watch)
+    alone = [one.alone for one in known], [one.alone for one in new]
+    served = [one.served for one in known]
+    refusal = None
+    for name, (first, last) in zip(
+        ("known items", "new items", "known items with events"), (*alone, served), strict=True
+    ):
+        if last.ndcg(DECIDING).mean() < _LOSS * first.ndcg(DECIDING).mean():
+            refusal = refusal or f"on other held-out users it finds fewer {name}"
+    first, last = (
+        Ranked(
+            np.concatenate([one[at].places for one in (*alone, served)]),
+            np.concatenate([one[at].users for one in (*alone, served)]),
+        )
+        for at in range(2)
     )
+    if _gain(first.ndcg(DECIDING), last.ndcg(DECIDING), first).low <= 0:
+        refusal = refusal or "on other held-out users the gain is not certain"
+    return Confirmed(_figures(*alone[0]), _figures(*alone[1]), _figures(*served), refusal)
 
 
 def _figures(before: Ranked, after: Ranked) -> TuningFigures:
     return TuningFigures(
         len(before.places),
         _gain(before.recall, after.recall, before),
-        _gain(before.ndcg, after.ndcg, before),
+        _gain(before.ndcg(), after.ndcg(), before),
     )
 
 

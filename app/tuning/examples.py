@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.int32]
 
 _HELD_USERS = 0.15
 _HELD_ITEMS = 0.15
-_MOST_CASES = 1_000  # of each kind and half: the interval of a share of .1 is ± .02
+_MOST_CASES = 2_000  # of each kind and half: the interval of a share of .1 is ± .013
 _PER_USER = 4  # cases, so that no user decides alone
 _LEAST_TRAINING = 50  # histories
 _LEAST_CASES = 30  # of each kind and half

@@ -14,7 +14,7 @@ _BATCH = 512  # pairs; half of that where there are few
 _FEW_PAIRS = 100_000
 _DRAWN = 2  # times as many further items, that a batch is told apart from
 _TEMPERATURE = 0.2  # .1 learned known items better and new ones worse
-_RATE = 2e-3
+_RATE = 3e-3
 # Of log q of the sampled softmax. With all of it the map learns how popular items are: on films it
 # doubled the recall of known items, and lost half of that of new ones. With none it gained nothing.
 _POPULARITY = 0.5

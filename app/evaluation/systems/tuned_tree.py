@@ -15,6 +15,7 @@ from app.tuning import (
     ItemRanks,
     RankOptions,
     TooFewHistories,
+    TrainingEvents,
     chosen,
     positions,
     split,
@@ -47,10 +48,9 @@ async def tuned_tree(
     while taken := await asyncio.to_thread(next, steps, 0):
         done += taken
         progress(done / learner.steps)
-    options = RankOptions(
-        settings.history_items, settings.history_decay, settings.sharpness, settings.exact_words
-    )
-    ranks = ItemRanks(tree, rows, options)
+    options = RankOptions.of(settings)
+    events = TrainingEvents(examples.training, len(rows), options.shrinkage)
+    ranks = ItemRanks(tree, rows, options, events)
     tuning = await asyncio.to_thread(chosen, learner.matrix, vectors, examples, ranks)
     if tuning.adapter is None:
         logger.warning("the vectors stay as they are: %s", tuning.refusal)
@@ -60,5 +60,5 @@ async def tuned_tree(
         tree.settings,
         JobReport.unwatched(),
         embedders=embedders,
-        space=tuned(tree.space, tuning.adapter, len(tree)),
+        space=tuned(tree.space, tuning.adapter, len(tree), tuning.factors),
     )

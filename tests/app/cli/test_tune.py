@@ -21,11 +21,11 @@ def test_histories_of_a_file_tune_the_vectors(tmp_path):
     ]
     rows = [
         {"user_id": f"u{n}", "history": rng.permutation(some[n % len(some)])[:7].tolist()}
-        for n in range(500)
+        for n in range(1_000)
     ]
     file = tmp_path / "histories.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert told(command(tmp_path / "data", "events", str(file), "--json"))["counted"] == 3_500
+    assert told(command(tmp_path / "data", "events", str(file), "--json"))["counted"] == 7_000
     shown = command(tmp_path / "data", "tune", "--dry-run")
     assert shown.returncode == 0, shown.stderr
     assert "users" in shown.stdout

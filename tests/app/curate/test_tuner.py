@@ -58,8 +58,8 @@ async def test_a_tuning_that_wins_is_a_version_that_new_items_and_rebuilds_keep(
     job = await tunable.ended(await tunable.curator.start_tuning(TuningParams()))
     assert job.state == "succeeded", job.problem
     assert job.result
-    assert job.result["applied"]
-    assert job.result["known"]["ndcg"]["low"] > 0
+    assert job.result["applied"], str(job.result)
+    assert job.result["vectors"]["known"]["ndcg"]["low"] > 0
     tree = await tunable.store.load()
     assert is_tuned(tree.space)
     assert len(tree) == len(COLOURED_ITEMS)

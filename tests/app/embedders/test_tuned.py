@@ -11,10 +11,12 @@ from app.embedders import (
     EmbedderCache,
     HybridEmbedder,
     base_of,
+    factors_of,
     is_tuned,
     refitted,
     tuned,
 )
+from app.rank_weights import RankWeights
 from tree.passage import Passage
 from tree.vectors import unit_rows
 
@@ -78,3 +80,12 @@ def test_each_state_has_a_fingerprint_of_its_own(base, vectors):
 
 def test_no_setting_names_a_tuned_embedder():
     assert not re.match(NAME_PATTERN, "tuned")
+
+
+def test_factors_of_weights_belong_to_the_space(base, vectors):
+    space = tuned(base.space, Adapter.of(some_map(), vectors), 90, {"exact_words": 2.0})
+    assert factors_of(space) == {"exact_words": 2.0}
+    assert factors_of(refitted(space, 91)) == {"exact_words": 2.0}
+    assert factors_of(base.space) == {}
+    weights = RankWeights(exact_words=0.75).times(factors_of(space))
+    assert weights == RankWeights(exact_words=1.5)

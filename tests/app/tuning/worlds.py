@@ -1,5 +1,7 @@
 """A made-up world in which it is certain what an adapter should learn."""
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,14 +10,21 @@ from tree.item import Item
 from tree.snapshot import SemanticTree
 from tree.vectors import FloatArray, Int8Matrix, quantise, unit_rows
 
-THINGS = ("lamp", "chair", "drill", "novel", "kettle", "guitar", "tent", "boots", "clock", "scarf")
+THINGS = (
+    "lamp", "chair", "drill", "novel", "kettle", "guitar", "tent", "boots", "clock", "scarf",
+    "ladder", "mirror", "basket", "camera", "pillow", "bicycle", "violin", "hammer", "carpet",
+    "jacket",
+)  # fmt: skip
 COLOURS = ("red", "blue", "green", "white", "black", "brown")
-MAKERS = ("Adler", "Brandt", "Corvo", "Delta")
+MAKERS = ("Adler", "Brandt", "Corvo", "Delta", "Egede", "Falk", "Gruber", "Holm")
+STUFFS = ("oak", "steel", "glass", "linen", "leather", "marble", "wool")
+SIZES = ("small", "large", "narrow", "tall", "round")
 COLOURED_ITEMS = [
-    Item(id=f"{colour}-{thing}-{maker}", title=f"{colour} {thing} {maker}")
-    for colour in COLOURS
-    for thing in THINGS
-    for maker in MAKERS
+    Item(
+        id=f"{colour}-{thing}-{maker}",
+        title=f"{SIZES[at % 5]} {colour} {STUFFS[at % 7]} {thing} {maker}",
+    )
+    for at, (colour, thing, maker) in enumerate(product(COLOURS, THINGS, MAKERS))
 ]
 ITEMS, TASTES, WIDTH = 240, 6, 24
 
@@ -56,7 +65,7 @@ async def wordless_tree() -> SemanticTree:
     return await built([Item(id=f"i{at}", title=f"word{at}") for at in range(ITEMS)])
 
 
-def coloured_histories(*, by_colour: bool, users: int = 600) -> list[list[str]]:
+def coloured_histories(*, by_colour: bool, users: int = 1_000) -> list[list[str]]:
     """Users have things of one colour, or any things."""
     rng = np.random.default_rng(0)
     found = []
