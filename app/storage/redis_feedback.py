@@ -1,5 +1,6 @@
 """`RedisFeedback`: what users did, in a store that many processes share."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -47,6 +48,7 @@ from app.storage.keys import FeedbackKeys
 from tree.errors import CorruptSnapshot, StoreUnavailable
 from tree.redis.checksum import seal, unseal
 from tree.redis.connection import translated
+from tree.redis.joined import is_joining
 from tree.redis.keys import DEFAULT_PREFIX
 
 _PERIOD_S = 86_400  # the id of an event is known for one to two of these
@@ -212,7 +214,16 @@ class RedisFeedback:
     @translated()
     async def user(self, user_id: str) -> User | None:
         """See Feedback. Damaged facts count as none; the history is still read."""
-        return (await self._users([user_id])).get(user_id)
+        if not is_joining():
+            return (await self._users([user_id])).get(user_id)
+        keys, client = self._keys, self._client
+        found = await asyncio.gather(
+            client.get(keys.facts(user_id)),
+            client.zrange(keys.history(user_id), 0, -1, withscores=True),
+            client.hgetall(keys.deeds(user_id)),
+        )
+        stored = cast(tuple[bytes, list[tuple[bytes, float]], dict[bytes, bytes]], found)
+        return _user(user_id, *stored)
 
     async def _users(self, ids: Sequence[str]) -> dict[str, User]:
         pipeline = self._client.pipeline()

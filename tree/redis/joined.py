@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from tree.worker import Background
 
 # Short ones. One that waits or takes long would hold up those that are sent with it.
-_JOINED = frozenset({"EVALSHA", "GET", "MGET", "ZSCORE", "HGET", "HMGET", "EXISTS"})
+_JOINED = frozenset({"EVALSHA", "GET", "MGET", "ZSCORE", "HGET", "HGETALL", "ZRANGE"})
 _AT_ONCE = 32
 
 _joining: ContextVar[bool] = ContextVar("joining", default=False)
@@ -32,6 +32,11 @@ def joined_commands() -> Iterator[None]:
         yield
     finally:
         _joining.reset(token)
+
+
+def is_joining() -> bool:
+    """Whether this is within `joined_commands`."""
+    return _joining.get()
 
 
 class _NotAnswered(Exception):
