@@ -3,7 +3,7 @@
 from typing import Literal, TypeAlias
 
 StrategyName: TypeAlias = Literal["beam", "walk", "paper", "flat", "embedded"]
-TaskName: TypeAlias = Literal["recommend", "search", "complement", "explore"]
+TaskName: TypeAlias = Literal["recommend", "search", "complement", "explore", "trending"]
 EffortName: TypeAlias = Literal["auto", "economy", "balanced"]
 BranchChoice: TypeAlias = Literal["model", "embedded", "union"]
 """Who chooses the branches of a tree search."""

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from app.cli.evaluate_halflife import advice, evaluated_half_lives
 from app.cli.evaluate_wishes import Catalogues, evaluated_wishes
 from app.cli.evaluation_options import OUT, Common, study
 from app.cli.evaluation_setup import evaluating, loaded
 from app.cli.session import Failed, JsonOption, explained, out, print_json, run
-from app.evaluation.choices import SHARES, SIZES, DomainBy, LeftOut, Protocol
+from app.evaluation.choices import (
+    HALF_LIVES_DAYS,
+    SHARES,
+    SIZES,
+    DomainBy,
+    LeftOut,
+    Protocol,
+)
 
 if TYPE_CHECKING:
     from app.evaluation.report import ResultRow, Results
@@ -144,6 +152,25 @@ def crossdomain(
         return studies.crossdomain(domains, common.systems(models))
 
     _run(common, study)
+
+
+@_study(without=("system", "record", "replay"))
+def halflife(
+    common: Common,
+    half_life: Annotated[
+        list[float] | None,
+        typer.Option(min=0, help="A half-life in days, 0 for none; may be repeated."),
+    ] = None,
+) -> None:
+    """Chooses the half-life of counts, and what counts weigh, on data with times."""
+
+    async def evaluated() -> None:
+        results, rows, chosen = await evaluated_half_lives(common, half_life or HALF_LIVES_DAYS)
+        _finish(common, results, rows, ("ndcg@20", "recall@20"))
+        if not common.as_json:
+            out.print(*advice(chosen), sep="\n", markup=False, soft_wrap=True)
+
+    run(evaluated())
 
 
 @_study(without=("data", "users", "min_rating"))

@@ -24,7 +24,7 @@ def recommend(
         TaskName,
         typer.Option(
             help="recommend: what suits; search: what the instruction asks for; complement: what "
-            "goes with the history; explore: what suits and few know."
+            "goes with the history; explore: what suits and few know; trending: what rises now."
         ),
     ] = "recommend",
     domain: Annotated[list[str] | None, typer.Option(help="Only items of this domain.")] = None,

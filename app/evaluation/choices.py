@@ -8,6 +8,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 DIVERSITIES = (0.0, 0.15, 0.3, 0.5, 0.7)
 CUTOFFS = (1, 5, 10, 20, 50)
 PER_LEAF = (1, 3, 5, 8, 10)
+HALF_LIVES_DAYS = (0.0, 0.05, 0.25, 1.0, 3.0, 10.0, 30.0, 365.0)  # 0: none
 
 
 class DataFormat(StrEnum):

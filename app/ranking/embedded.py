@@ -27,6 +27,7 @@ _SCANS_AT_ONCE = 16
 _SPARSE = 4  # where at most one row in so many is allowed, only the allowed rows are scored
 _INLINE_ROWS = 2_000  # gathering and scoring more would hold up the event loop
 _MOST_SCANS = 10_000
+_RISING = 1_000  # rows that a beam search gets beside those of its leaves
 _LOWERED, _TIMES = 500, 2  # rows of a scan whose scores dislikes may lower: the best by far
 
 
@@ -144,6 +145,9 @@ class EmbeddedRanker:
         if need.event_scores is not None:
             known = need.event_scores.rows
             inside = np.union1d(inside, known[allowed[known]])
+            if need.tilt.rising:
+                rising = need.event_scores.most_rising(_RISING)
+                inside = np.union1d(inside, rising[allowed[rising]])
         if need.words is not None:
             inside = need.words.joined(inside, self._mix_of(need), allowed)
         scores = self.scores(tree, need, inside)
@@ -229,6 +233,9 @@ class EmbeddedRanker:
                 if event_scores.prior != 1:
                     scores += weight * np.float32(event_scores.prior - 1) * np.log1p(counts)
             event_scores.add_to(scores, rows)
+            if need.tilt.rising and event_scores.rising is not None:
+                rising = event_scores.rising[: tree.size][rows]
+                scores += np.float32(need.tilt.rising) * np.log1p(rising)
         need.tilt.apply(tree, scores, rows)
 
 

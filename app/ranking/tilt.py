@@ -17,11 +17,13 @@ def _none() -> IntArray:
 class Tilt:
     """Changes of scores; without any, the scores stay as they are.
 
-    An item in one of the `leaves` (ids of nodes) loses `beside`.
+    An item in one of the `leaves` (ids of nodes) loses `beside`. `rising` is the weight of
+    ln(1 + the users who make an item rise now).
     """
 
     beside: float = 0.0
     leaves: IntArray = field(default_factory=_none)
+    rising: float = 0.0
 
     def apply(self, tree: SemanticTree, scores: FloatArray, rows: IntArray | slice) -> None:
         """Change the scores of some rows, in place; a slice stands for all rows."""

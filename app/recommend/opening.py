@@ -152,7 +152,9 @@ class ContextOpener:
         """
         newest = [tree.rows.id(row) for row in reversed(resolved.seen)]
         need = replace(resolved.need, tilt=task.tilt(tree, resolved.seen))
-        event_scores = await self._signals.of(tree, newest, need.rank_weights)
+        event_scores = await self._signals.of(
+            tree, newest, need.rank_weights, rising=bool(task.rising)
+        )
         if event_scores is None:
             return replace(resolved, need=need)
         is_wish = np.array(

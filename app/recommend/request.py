@@ -80,14 +80,17 @@ class RecommendRequest(StrictModel):
     )
     profile: _Text | None = Field(default=None, description="A sentence about the user.")
     instruction: _Text | None = Field(default=None, description="A wish in words, for now.")
+    scenario: _Name | None = Field(
+        default=None,
+        description="Where the answer is shown, for metrics: `home`, `cart`, …. `trending` asks "
+        "for that task in place of `recommend`.",
+    )
     task: TaskName = Field(
         default="recommend",
+        validate_default=True,
         description="recommend: what suits the user; search: what the instruction asks for, "
         "whatever the user had; complement: what goes with the history and is not more of the "
-        "same; explore: what suits the user and few know.",
-    )
-    scenario: _Name | None = Field(
-        default=None, description="Where the answer is shown, for metrics: `home`, `cart`, …."
+        "same; explore: what suits the user and few know; trending: what rises now.",
     )
     variant: VariantName | None = Field(
         default=None, description="A variant of the catalogue; else that of the user."
@@ -162,4 +165,6 @@ class RecommendRequest(StrictModel):
     def _asks_for_something(cls, task: TaskName, known: ValidationInfo) -> TaskName:
         if task == "search" and known.data.get("instruction", "") is None:
             raise ValueError("a search needs an instruction")
+        if task == "recommend" and known.data.get("scenario") == "trending":
+            return "trending"
         return task

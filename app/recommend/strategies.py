@@ -15,7 +15,12 @@ from app.recommend.profile import Profile, ProfileStage
 from app.recommend.query_encoder import QueryEncoder
 from app.recommend.recall import recall
 from app.recommend.rerank import rerank
-from app.recommend.retrievers import BranchRetriever, Retriever, VectorRetriever
+from app.recommend.retrievers import (
+    BranchRetriever,
+    Retriever,
+    TrendingRetriever,
+    VectorRetriever,
+)
 from app.recommend.search import TreeSearch
 from tree.node import Node
 from tree.worker import together
@@ -121,6 +126,9 @@ async def _sources(
     sources: list[Retriever] = [
         VectorRetriever(one, weight) for one, weight in zip(found, weights, strict=True)
     ]
+    events = profile.need.event_scores
+    if profile.need.tilt.rising and events is not None:
+        sources.append(TrendingRetriever(events))
     if branches:
         sources.append(BranchRetriever(pool, needs[-1], branches, weights[-1]))
     return sources, found[0]

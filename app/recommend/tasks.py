@@ -23,9 +23,9 @@ class TaskWeights:
 
     `wish_weight` is the share of the words in what is looked for; without `with_profile`, the
     profile is none of these words. `cooccurrence` is what events with the history weigh, by
-    default the share that the history has. `popularity` multiplies the weight of the settings. An
-    item loses `beside` where the tree has it in one leaf with a new item of the history. None: as
-    the settings say.
+    default the share that the history has. `popularity` multiplies the weight of the settings, and
+    `rising` is the weight of what rises now (see Tilt). An item loses `beside` where the tree has
+    it in one leaf with a new item of the history. None: as the settings say.
     """
 
     wish_weight: float | None = None
@@ -34,6 +34,7 @@ class TaskWeights:
     diversity: float | None = None
     popularity: float = 1.0
     beside: float = 0.0
+    rising: float = 0.0
 
     def narrowed(self, request: RecommendRequest) -> RecommendRequest:
         """The request with what counts for the task."""
@@ -52,7 +53,7 @@ class TaskWeights:
     def tilt(self, tree: SemanticTree, history: Sequence[int]) -> Tilt:
         """How the scores of items change; `history` are rows, oldest first."""
         leaves = tree.rows.leaf[list(history[-_SEEDS:])] if self.beside else np.zeros(0, np.int32)
-        return Tilt(self.beside, leaves)
+        return Tilt(self.beside, leaves, self.rising)
 
 
 TASKS: Mapping[TaskName, TaskWeights] = {
@@ -61,4 +62,5 @@ TASKS: Mapping[TaskName, TaskWeights] = {
     "search": TaskWeights(wish_weight=1.0, with_profile=False, cooccurrence=0.25, diversity=0.0),
     "complement": TaskWeights(beside=0.1),
     "explore": TaskWeights(popularity=-4.0),
+    "trending": TaskWeights(popularity=0.0, rising=0.3),
 }

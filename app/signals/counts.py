@@ -54,13 +54,14 @@ class CountColumns:
     """The counts by row, float32[at least tree.size], as of a moment.
 
     `all_time` are the users who ever had an item, `faded` those that still count, and `popular`
-    what these count for its popularity (see `evidence.of_counts`).
+    what these count for its popularity, and `rising` for what rises now; see `evidence`.
     """
 
     rows: Rows
     all_time: FloatArray
     faded: FloatArray
     popular: FloatArray
+    rising: FloatArray
     as_of: float
 
     @classmethod
@@ -68,7 +69,8 @@ class CountColumns:
         cls, rows: Rows, all_time: FloatArray, faded: FloatArray, as_of: float
     ) -> "CountColumns":
         """The columns for these counts."""
-        return cls(rows, all_time, faded, evidence.of_counts(faded), as_of)
+        popular, rising = evidence.of_counts(faded), evidence.of_rising(faded, all_time)
+        return cls(rows, all_time, faded, popular, rising, as_of)
 
 
 class Counts:

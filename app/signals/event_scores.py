@@ -14,13 +14,14 @@ class EventScores:
 
     `rows`, ascending, go together with the user's history; `scores` is what that adds to the score
     of each. The weight of the counts is multiplied by `prior`, which is 1 where the history is
-    known.
+    known. `rising` is like `counts`, of those who make an item rise now.
     """
 
     counts: FloatArray
     rows: IntArray
     scores: FloatArray
     prior: float = 1.0
+    rising: FloatArray | None = None
 
     def add_to(self, scores: FloatArray, rows: IntArray | slice) -> None:
         """Add to the scores of some rows, in place; a slice stands for all rows."""
@@ -34,4 +35,15 @@ class EventScores:
 
     def weighed(self, *, history: float, prior: float) -> "EventScores":
         """The same with so much of the weight on the history, and that prior."""
-        return EventScores(self.counts, self.rows, self.scores * np.float32(history), prior)
+        scores = self.scores * np.float32(history)
+        return EventScores(self.counts, self.rows, scores, prior, self.rising)
+
+    def most_rising(self, most: int) -> IntArray:
+        """Rows of items that rise now, best first, at most so many."""
+        if self.rising is None:
+            return np.zeros(0, np.int32)
+        rows = np.flatnonzero(self.rising)
+        if len(rows) > most:
+            rows = rows[np.argpartition(-self.rising[rows], most)[:most]]
+        order = np.argsort(-self.rising[rows], kind="stable")
+        return rows[order].astype(np.int32)

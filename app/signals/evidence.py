@@ -31,6 +31,7 @@ _BOUND = 0.01  # of a pair of unlike items
 _BOUND_ALIKE = 0.1  # what is added to it for the same item twice
 _OF_ONE_USER = 0.2
 _FEW_USERS = 3.0
+_ALL = 0.999
 
 
 def of_pairs(
@@ -57,3 +58,14 @@ def of_pairs(
 def of_counts(counts: FloatArray) -> FloatArray:
     """How many users count for the popularity of items that so many users had."""
     return counts * (counts / (counts + np.float32(_FEW_USERS)))
+
+
+def of_rising(faded: FloatArray, all_time: FloatArray) -> FloatArray:
+    """How many users count for what rises now: those beyond an item's share in the long run.
+
+    Of an item that n users ever had, n times the share of all counts that has not faded would be
+    left if it were as popular as ever. Where nothing has faded, what is popular counts.
+    """
+    share = float(faded.sum(dtype=np.float64) / max(float(all_time.sum(dtype=np.float64)), 1e-9))
+    usual = np.float32(share) * all_time if share < _ALL else np.float32(0)
+    return of_counts(np.maximum(faded - usual, np.float32(0)))

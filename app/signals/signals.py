@@ -57,13 +57,19 @@ class Signals:
         self._counts.fade(half_life_s)
 
     async def of(
-        self, tree: SemanticTree, history: Sequence[str], weights: RankWeights
+        self,
+        tree: SemanticTree,
+        history: Sequence[str],
+        weights: RankWeights,
+        *,
+        rising: bool = False,
     ) -> EventScores | None:
         """The scores for a user with this history, newest first; None while there are no events.
 
-        Raises StoreUnavailable.
+        None, too, where nothing of them counts: neither by the weights, nor what rises now. Raises
+        StoreUnavailable.
         """
-        if not weights.cooccurrence_weight and not weights.popularity_weight:
+        if not (weights.cooccurrence_weight or weights.popularity_weight or rising):
             return None
         newest = list(dict.fromkeys(history))[: self._config.history_items]
         if not weights.cooccurrence_weight:
@@ -74,7 +80,7 @@ class Signals:
             return None
         columns = await self._counts.columns(tree)
         rows, scores = self._together(tree, columns.all_time, newest, found.neighbours, weights)
-        return EventScores(columns.popular, rows, scores)
+        return EventScores(columns.popular, rows, scores, rising=columns.rising)
 
     async def aclose(self) -> None:
         """Stop what goes on in the background."""

@@ -1,12 +1,15 @@
 """What an answer is for changes it, without a model, and a recommendation stays what it was."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from app.embedders import EmbedderCache
+from app.event_types import EventRules
 from app.options import TaskName
 from app.recommend import Recommendation, RecommendConfig, Recommender, RecommendRequest
 from app.recommend.tasks import TASKS
@@ -158,3 +161,33 @@ async def test_without_counts_there_is_nothing_to_explore_by(demo):
         ids(await demo.recommender.recommend(ask(task=task))) for task in ("recommend", "explore")
     ]
     assert plain == explored
+
+
+# -- trending
+
+
+@pytest.mark.parametrize("exact_scan_items", [50_000, 0])
+async def test_what_rises_comes_first_and_what_was_popular_does_not(
+    demo, demo_items, exact_scan_items
+):
+    rules, now = EventRules(half_life_s=86_400), time.time()
+    items = [item.id for item in demo_items[-2:]]
+    feedback = MemoryFeedback()
+    for item, users, days in ((items[0], 200, 6), (items[0], 5, 0), (items[1], 30, 0)):
+        for user in range(users):
+            at = round((now - days * 86_400) * 1_000_000) + user
+            event = Event(f"{item} {days} {user}", f"{days} {user}", item, at)
+            await feedback.record([event], rules)
+    settings = Settings(exact_scan_items=exact_scan_items, beam_leaves=1, beam_breadth=1)
+    config = RecommendConfig.of(settings)
+    config = replace(config, signals=replace(config.signals, half_life_s=86_400))
+    parts = demo.store, demo.documents, EmbedderCache(), config
+    recommender = Recommender("shop", *parts, feedback=feedback)
+    request = RecommendRequest.model_validate(
+        {"profile": "quiet books", "scenario": "trending", "diversity": 0, "limit": 5}
+    )
+    assert request.task == "trending"
+    trending = ids(await recommender.recommend(request))
+    assert trending[0] == items[1]
+    assert items[0] not in trending
+    await recommender.aclose()
