@@ -47,7 +47,12 @@ async def test_a_folder_of_an_earlier_release_is_served(file: Path, tmp_path: Pa
             found = service.get(path).raise_for_status().text
             assert within(lines(text), lines(found)), path
         for question, told in zip(release.QUESTIONS, answers["recommended"], strict=True):
-            assert release.recommended(page, question) == told
+            answer = release.recommended(page, question)
+            assert answer["tree_version"] == told["tree_version"]
+            assert len(answer["items"]) == len(told["items"])
+            # What few users had together counts less than it did: the order of a history changes.
+            kept = len(set(answer["items"]) & set(told["items"]))
+            assert kept >= (5 if question.keys() & {"history", "user_id"} else 10)
         assert page.get(f"{release.SHOP}/items/i0").status_code == 403
         event = {"event_id": "new", "user_id": "u3", "item_id": "i3", "type": "purchase"}
         sent = service.post(f"{release.SHOP}/events", json={"events": [event]}).json()
