@@ -1,6 +1,7 @@
 """A job whose process is killed goes on in another process."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from tests.faults.traffic import CATALOG, JSONL, as_lines, content_of, stocked
 TAKEN_OVER_S = 60
 GONE_S = 10
 LINES = 6_000
+LISTS = 800
 STOCK = 6_000  # so many that a build has workers
 
 
@@ -88,6 +90,25 @@ async def test_a_process_that_hung_brings_nothing_back(fleet):
             reply = await client.get(f"{heir.url}{CATALOG}/items/{gone[-1]}")
             assert reply.status_code == 404, reply.text
             await asyncio.sleep(0.1)
+
+
+async def test_a_run_of_recommendations_is_finished_by_another_process(fleet):
+    fleet, ledger = fleet
+    await stocked(fleet.urls, ledger, 100)
+    doomed, heir = fleet.apis
+    wanted = [{"user_id": f"u{number}", "limit": 3} for number in range(LISTS)]
+    async with httpx2.AsyncClient(timeout=30) as client:
+        sent: dict[str, Any] = {"content": as_lines(wanted), "headers": JSONL}
+        path = f"{doomed.url}{CATALOG}/recommendation-runs"
+        started = (await client.post(path, **sent)).json()
+        await _under_way(client, heir, started)
+        doomed.kill()
+        await _taken_over(client, heir, started)
+        job = await _ended(client, heir, started)
+        assert (job["state"], job["attempt"]) == ("succeeded", 2), job
+        assert job["result"] == {"lists": LISTS, "problems": 0, "degraded": 0}
+        lists = (await client.get(f"{heir.url}/v1/jobs/{job['id']}/result")).text.splitlines()
+    assert [json.loads(line)["user_id"] for line in lists] == [one["user_id"] for one in wanted]
 
 
 async def test_a_rebuild_is_finished_by_another_process(fleet):
