@@ -77,8 +77,8 @@ Diversity: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 class RankWeights:
     """The weights of one answer; by default similarity and words alone.
 
-    The settings of the same names say what each means. A request starts with those of the settings;
-    its variant and then the request itself change some of them.
+    The settings of the same names say what each means. A request starts with those of the settings,
+    times what a tuning has found; its variant and then the request itself change some of them.
     """
 
     history_decay: float = 1.0
