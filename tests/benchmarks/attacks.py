@@ -2,7 +2,7 @@
 
 Honest users of a real catalogue are recorded, then false ones with 20 events each, who want one
 item in the lists of others. Each is tried with several items that few users have, and measured on
-honest users who are not recorded. Plots of all figures lie in the folder `attacks`.
+honest users who are not recorded. Plots of all figures lie in `build/attacks`.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from tree.store.memory import MemoryTreeStore
 
 NAME = "amazon_games"
 HONEST = (100, 1_000, 50_000)
-FALSE = (1, 10, 50)
-PLOTS = Path("attacks")
+FALSE = (1, 50)
+PLOTS = Path("build/attacks")
 _EVENTS = 20
-_VICTIMS = 60
-_ITEMS = 6
-_TARGETED = 20  # victims of an attack on one user each
+_VICTIMS = 30
+_ITEMS = 4
+_TARGETED = 10  # victims of an attack on one user each
 _SEEN = 100  # places that count
 _TOP = 20
 _DAY_US = 86_400 * 1_000_000
@@ -215,6 +215,7 @@ class Simulation:
                     "diversity": 0.0,
                     "explain": "none",
                     "fold": False,
+                    "timeout_ms": 600_000,
                 }
             )
             answer = await recommender.recommend(request)
@@ -281,7 +282,7 @@ def _plot(rows: Sequence[tuple[int, str, int, Outcome]]) -> None:
     """Files with the share of lists that each attack reaches, by honest and false users."""
     from matplotlib.figure import Figure as Plot
 
-    PLOTS.mkdir(exist_ok=True)
+    PLOTS.mkdir(parents=True, exist_ok=True)
     for honest in HONEST:
         plot = Plot(figsize=(7, 4), layout="constrained")
         axes = plot.subplots()
