@@ -49,7 +49,7 @@ endif
 
 .PHONY: compiled
 compiled: $(installed) ## Compile the tests, which every worker of `test` would otherwise do
-	@$(pytest) --collect-only --quiet >/dev/null
+	@told=$$($(pytest) --collect-only) || { echo "$$told"; exit 1; }
 
 .PHONY: test-long
 test-long: $(installed) ## Run the schedules that take minutes
