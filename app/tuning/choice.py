@@ -81,8 +81,9 @@ def chosen(
     The mix with the best mean gain of NDCG@100 is taken, over known and new items without events
     and known ones with them, among those with which none of the three loses more than a hundredth.
     The same for the factors, with these vectors. On the other half none of them may lose more than
-    that, and the interval of the gain over all cases must lie above 0. `vectors` are those of the
-    items, without an adapter; `watch` is called with the number of cases that are ranked.
+    that, all cases together must gain NDCG@20, and the interval of their gain of NDCG@100 must lie
+    above 0. `vectors` are those of the items, without an adapter; `watch` is called with the number
+    of cases that are ranked.
     """
     before = unit_rows(vectors.astype(np.float32))
     maps = [mixed(matrix, before, mix) for mix in MIXES]
@@ -187,7 +188,8 @@ def _confirmed(
         )
         for at in range(2)
     )
-    if _gain(first.ndcg(DECIDING), last.ndcg(DECIDING), first).low <= 0:
+    shown = (last.ndcg() - first.ndcg()).mean()
+    if shown < 0 or _gain(first.ndcg(DECIDING), last.ndcg(DECIDING), first).low <= 0:
         refusal = refusal or "on other held-out users the gain is not certain"
     return Confirmed(_figures(*alone[0]), _figures(*alone[1]), _figures(*served), refusal)
 

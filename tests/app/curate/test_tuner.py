@@ -1,5 +1,6 @@
 """Tuning on a real store: a new version where it wins, and nothing where it does not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -108,3 +109,15 @@ async def test_too_few_histories_fail_with_a_reason(tunable, feedback):
     assert job.state == "failed"
     assert job.problem
     assert job.problem["code"] == "too_few_histories"
+
+
+async def test_a_tuning_can_be_cancelled(tunable, feedback):
+    await remember(feedback, coloured_histories(by_colour=True))
+    version = (await tunable.store.load()).version
+    job = await tunable.curator.start_tuning(TuningParams())
+    async with asyncio.timeout(60):
+        while not (now := await tunable.jobs.get(job.id)) or now.progress.phase == "queued":
+            await asyncio.sleep(0.01)
+    await tunable.jobs.cancel(job.id)
+    assert (await tunable.ended(job)).state == "cancelled"
+    assert (await tunable.store.load()).version == version
