@@ -78,8 +78,8 @@ def chosen(
 ) -> Tuning:
     """Choose mix and factors on one half of the held-out users, and confirm them on the other one.
 
-    The mix with the best mean gain of NDCG@100 is taken, over known and new items without events
-    and known ones with them, among those with which none of the three loses more than a hundredth.
+    The mix with the best mean gain of NDCG@100 is taken, over known and new items, both
+    without events and with them, among those with which none of the four loses over a hundredth.
     The same for the factors, with these vectors. On the other half none of them may lose more than
     that, all cases together must gain NDCG@20, and the interval of their gain of NDCG@100 must lie
     above 0. `vectors` are those of the items, without an adapter; `watch` is called with the number
@@ -140,7 +140,8 @@ def _compared(
 def _relative(compared: _Compared) -> list[Floats]:
     """The NDCG@100 of each candidate over that of the first, for what must not lose."""
     known, new = compared
-    parts = [one.alone for one in known], [one.alone for one in new], [one.served for one in known]
+    parts = [[one.alone for one in known], [one.alone for one in new]]
+    parts += [[one.served for one in known], [one.served for one in new]]
     found = []
     for part in parts:
         values = np.array([one.ndcg(DECIDING).mean() for one in part])
@@ -157,12 +158,12 @@ def _best(compared: _Compared) -> int:
 
 def _joined_factors(compared: _Compared) -> dict[str, float]:
     """The best value of each factor that is worth a change."""
-    known, new, served = _relative(compared)
+    known, new, served, new_served = _relative(compared)
     found: dict[str, float] = {}
     best: dict[str, float] = {}
     for at, (name, value) in enumerate(_FACTORS, 1):
         about_words = name == "exact_words"
-        loses = about_words and min(known[at], new[at]) < _LOSS
+        loses = new_served[at] < _LOSS or (about_words and min(known[at], new[at]) < _LOSS)
         if not loses and served[at] > max(_WORTH_A_CHANGE, best.get(name, 0.0)):
             found[name], best[name] = value, float(served[at])
     return found
@@ -174,17 +175,16 @@ def _confirmed(
     known = ranks.of(half.known, [before, after], watch)
     new = ranks.of(half.cold, [before, after], watch)
     alone = [one.alone for one in known], [one.alone for one in new]
-    served = [one.served for one in known]
+    served, new_served = [one.served for one in known], [one.served for one in new]
     refusal = None
-    for name, (first, last) in zip(
-        ("known items", "new items", "known items with events"), (*alone, served), strict=True
-    ):
+    names = "known items", "new items", "known items with events", "new items with events"
+    for name, (first, last) in zip(names, (*alone, served, new_served), strict=True):
         if last.ndcg(DECIDING).mean() < _LOSS * first.ndcg(DECIDING).mean():
             refusal = refusal or f"on other held-out users it finds fewer {name}"
     first, last = (
         Ranked(
-            np.concatenate([one[at].places for one in (*alone, served)]),
-            np.concatenate([one[at].users for one in (*alone, served)]),
+            np.concatenate([one[at].places for one in (*alone, served, new_served)]),
+            np.concatenate([one[at].users for one in (*alone, served, new_served)]),
         )
         for at in range(2)
     )
