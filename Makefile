@@ -61,7 +61,8 @@ test-ray: $(installed) ## Run the tests of the Ray engine, in an environment wit
 	@.venv-ray/bin/python -m pip -qq --disable-pip-version-check install $$($(bin)/python -c \
 	    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')
 	@PYTHONPATH=$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray tests/app/curate/building/test_ray_engine.py $(ARGS)
+	    .venv-ray/bin/python -m pytest --quiet --no-header --tb=short -m ray \
+	    tests/app/curate/building/test_ray_engine.py tests/app/test_list_workers.py $(ARGS)
 
 # With the packages of .venv: these are as installed, and what they lack is in .venv-extras. PyPI's
 # torch for Linux takes gigabytes; pip reads PIP_INDEX_URL and PIP_CONSTRAINT, for a smaller one.

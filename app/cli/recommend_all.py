@@ -1,6 +1,8 @@
 """`recommend-all`: lists for all stored users, or for a file of requests, as JSON Lines."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +19,16 @@ from app.cli.session import (
     print_json,
     run,
 )
+from app.cli.trees import EngineName
 from app.options import EffortName, StrategyName
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from app.catalogs import Catalog
     from app.jobs import Job
-    from app.lists import RunFiles, RunProgress
+    from app.lists import ListAnswers, RunFiles, RunProgress
+    from app.settings import Settings
 
 
 def recommend_all(
@@ -47,6 +54,13 @@ def recommend_all(
         float | None,
         typer.Option(min=0, help="Most that models may cost; further lists come without one."),
     ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="Where the lists are made; ray needs UNILLMREC_REDIS_URL."),
+    ] = EngineName.LOCAL,
+    ray_address: Annotated[
+        str | None, typer.Option(help="The Ray cluster: auto, host:6379 or ray://host:10001.")
+    ] = None,
     catalog: CatalogOption = "default",
     as_json: JsonOption = False,
 ) -> None:
@@ -56,13 +70,16 @@ def recommend_all(
     """
     if output.exists():
         raise typer.BadParameter(f"{output} exists: choose another file, or remove it")
-    fields: dict[str, object] = {
+    if engine is EngineName.RAY and max_cost_usd is not None:
+        raise typer.BadParameter("--max-cost-usd holds on one machine: not with --engine ray")
+    fields: dict[str, JsonValue] = {
         "limit": limit,
         "effort": effort,
         "strategy": strategy,
         "timeout_ms": round(1000 * timeout_s),
     }
-    progress = run(_run(catalog, output, requests, fields, max_cost_usd, quiet=as_json))
+    work = _run(catalog, output, requests, fields, max_cost_usd, engine, ray_address, quiet=as_json)
+    progress = run(work)
     if as_json:
         print_json({**progress.result(), "cost_usd": progress.cost_usd, "output": str(output)})
         return
@@ -78,8 +95,10 @@ async def _run(
     catalog: str,
     output: Path,
     requests: Path | None,
-    fields: dict[str, object],
+    fields: "dict[str, JsonValue]",
     max_cost_usd: float | None,
+    engine: EngineName,
+    ray_address: str | None,
     *,
     quiet: bool,
 ) -> "RunProgress":
@@ -88,14 +107,15 @@ async def _run(
     from tree.worker import Background
 
     files = RunFiles.beside(output, requests)
-    async with opened(catalog) as (_, found):
+    async with opened(catalog, build_engine=engine, ray_address=ray_address) as (parts, found):
         report = JobReport(Job.new("recommendation", found.id, {}))
 
         async def work() -> "RunProgress":
-            lists = ListRun(found.recommender, files, fields, max_cost_usd)
-            if requests is None:
-                await lists.list_users(found.feedback)
-            return await lists.run(report)
+            async with _answers(catalog, found, parts.settings, fields) as answers:
+                lists = ListRun(answers, files, max_cost_usd)
+                if requests is None:
+                    await lists.list_users(found.feedback)
+                return await lists.run(report)
 
         background = Background("recommend-all", quiet=Exception)  # raised here
         task = background.start(work())
@@ -115,6 +135,24 @@ async def _run(
             raise Interrupted(_interrupted(files)) from error
         await asyncio.to_thread(files.finish, output, keep_requests=requests is not None)
         return progress
+
+
+@asynccontextmanager
+async def _answers(
+    name: str, catalog: "Catalog", settings: "Settings", fields: "dict[str, JsonValue]"
+) -> "AsyncIterator[ListAnswers]":
+    """The lists of this process, or of the cluster that the settings name."""
+    from app.lists import OwnAnswers
+
+    if settings.build_engine == "local":
+        yield OwnAnswers(catalog.recommender, fields)
+        return
+    from app.curate.building.engine import engine_for
+    from app.list_workers import WorkerAnswers, WorkerOrder
+
+    order = WorkerOrder(settings, name, fields)
+    async with engine_for(settings)(0) as engine:
+        yield WorkerAnswers(engine, order)
 
 
 def _interrupted(files: "RunFiles") -> str:

@@ -30,7 +30,7 @@ class PrintFormat(StrEnum):
 
 
 class EngineName(StrEnum):
-    """Where a tree is built."""
+    """Where long work is done."""
 
     LOCAL = "local"
     RAY = "ray"

@@ -2,80 +2,33 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO
 
 import msgspec
-from pydantic import ValidationError
-from pydantic_core import from_json
 
-from app.budget import BudgetExceeded
-from app.curate.imports.file_lines import MAX_LINE_BYTES, LineBatch, Unreadable, line_batches
-from app.curate.imports.item_reader import describe
+from app.curate.imports.file_lines import Unreadable, line_batches
 from app.curate.threads import IMPORTS
 from app.jobs import JobFailed, JobReport
-from app.limits import TooMuch, check_fields
+from app.lists.answers import AnsweredPart, ListAnswers, RequestLines, RunLimits
 from app.lists.run_files import RunFiles, RunProgress
-from app.llm import AnswerDegraded
-from app.recommend import Recommendation, Recommender, RecommendRequest
-from app.recommend.fields import FilterTooLarge
-from app.recommend.pages import CursorExpired, CursorOfAnother
-from app.recommend.recommender import DeadlineExceeded
 from app.storage.feedback import Feedback
-from app.variants import UnknownVariant
-from tree.redis.joined import joined_commands
-from tree.worker import together, undivided
+from tree.worker import Background, undivided
 
 _STEP = 100  # lists between two notes of the progress: what a crash costs at most
-_AT_ONCE = 32  # as many scans share one pass over the vectors
-
-# What is wrong with one request. Everything else ends the run, such as a key that a model refuses.
-_CODES: Mapping[type[Exception], str] = {
-    DeadlineExceeded: "deadline_exceeded",
-    AnswerDegraded: "degraded",
-    FilterTooLarge: "filter_too_large",
-    UnknownVariant: "unknown_variant",
-    CursorExpired: "cursor_expired",
-    CursorOfAnother: "invalid_cursor",
-}
-
-
-@dataclass(slots=True)
-class RunLimits:
-    """See SharedBudget: what the models may cost in a run. `spent_usd` includes open claims."""
-
-    most_usd: float = math.inf
-    spent_usd: float = 0.0
-
-    async def claim(self, cost_usd: float) -> "_Claim":
-        """See SharedBudget."""
-        if self.spent_usd + cost_usd > self.most_usd:
-            raise BudgetExceeded("cost", cost_usd)
-        self.spent_usd += cost_usd
-        return _Claim(self, cost_usd)
-
-
-@dataclass(slots=True)
-class _Claim:
-    limits: RunLimits
-    cost_usd: float
-
-    async def settle(self, cost_usd: float) -> None:
-        """See SharedClaim."""
-        self.limits.spent_usd += cost_usd - self.cost_usd
-        self.cost_usd = cost_usd
 
 
 @dataclass(frozen=True, slots=True)
-class _RunLine:
-    """A line of the file: a request, or what is wrong with it."""
+class _RunPart:
+    """Lines that are answered together, and where their batch begins in the file."""
 
-    number: int
-    user_id: str | None = None
-    request: RecommendRequest | None = None
-    problem: dict[str, str] = field(default_factory=dict)
+    lines: RequestLines
+    read: int
+    position: int
 
 
 class ListRun:
@@ -87,16 +40,15 @@ class ListRun:
 
     def __init__(
         self,
-        recommender: Recommender,
+        answers: ListAnswers,
         files: RunFiles,
-        request: Mapping[str, object],
         max_cost_usd: float | None = None,
     ) -> None:
-        """`request` has the fields that each request starts with."""
-        self._recommender = recommender
+        """`answers` makes the lists."""
+        self._answers = answers
         self._files = files
-        self._fields = dict(request)
-        self._name = sha256(msgspec.json.encode(self._fields, order="sorted")).hexdigest()[:16]
+        fields = msgspec.json.encode(answers.request, order="sorted")
+        self._name = sha256(fields).hexdigest()[:16]
         self._most_usd = math.inf if max_cost_usd is None else max_cost_usd
 
     async def list_users(self, feedback: Feedback) -> None:
@@ -125,87 +77,69 @@ class ListRun:
         paid_before = progress.cost_usd
         report.phase("lists", await IMPORTS.run(_count, files), "lists")
         report.advance(progress.lists + progress.problems)
-        batches = line_batches(files.requests, read=progress.read, position=progress.position)
+        found = self._answered(_parts(files, progress), limits)
         with files.opened(progress) as file:
             try:
-                while (batch := await IMPORTS.run(next, batches, None)) is not None:
-                    await self._answer(batch, file, progress, limits, report, paid_before)
-                    progress.read, progress.position = batch.read, batch.position
+                async with aclosing(found):
+                    async for part, answered in found:
+                        await self._keep(part, answered, file, progress, limits)
+                        report.set_cost(limits.spent_usd - paid_before)
+                        report.advance(len(part.lines))
             except Unreadable as error:
                 raise JobFailed(error.code, str(error), progress.result()) from error
         return progress
 
-    async def _answer(
+    async def _answered(
+        self, parts: AsyncIterator[_RunPart], limits: RunLimits
+    ) -> AsyncGenerator[tuple[_RunPart, AnsweredPart], None]:
+        """The parts in their order, with their lists; those before some damage come first."""
+        tasks = Background("lists", quiet=Exception)  # raised here
+        waiting: deque[tuple[_RunPart, asyncio.Task[AnsweredPart]]] = deque()
+        damage: Unreadable | None = None
+        try:
+            while True:
+                try:
+                    part = await anext(parts, None)
+                except Unreadable as error:
+                    part, damage = None, error
+                if part is not None:
+                    waiting.append((part, tasks.start(self._answers.answer(part.lines, limits))))
+                while waiting and (part is None or len(waiting) >= self._answers.width):
+                    first, task = waiting.popleft()
+                    yield first, await task
+                if part is None:
+                    break
+        finally:
+            await tasks.aclose()
+        if damage is not None:
+            raise damage
+
+    async def _keep(
         self,
-        batch: LineBatch,
+        part: _RunPart,
+        answered: AnsweredPart,
         file: BinaryIO,
         progress: RunProgress,
         limits: RunLimits,
-        report: JobReport,
-        paid_before: float,
     ) -> None:
-        waiting = [line for line in batch.lines if line[0] > progress.answered]
+        progress.answered = part.lines[-1][0]
+        progress.read, progress.position = part.read, part.position
+        progress.lists += answered.answers
+        progress.problems += answered.problems
+        progress.degraded += answered.degraded
+        progress.cost_usd = limits.spent_usd
+        await undivided(IMPORTS.run(self._files.keep, file, answered.lines, progress))
+
+
+async def _parts(files: RunFiles, progress: RunProgress) -> AsyncIterator[_RunPart]:
+    """The lines that are not answered yet. Raises Unreadable."""
+    answered, read, position = progress.answered, progress.read, progress.position
+    batches = line_batches(files.requests, read=read, position=position)
+    while (batch := await IMPORTS.run(next, batches, None)) is not None:
+        waiting = [line for line in batch.lines if line[0] > answered]
         for start in range(0, len(waiting), _STEP):
-            some = waiting[start : start + _STEP]
-            rows = await IMPORTS.run(self._read, some)
-            found = await self._lists(rows, limits)
-            lines = b"".join(line for line, _ in found)
-            answers = [answer for _, answer in found]
-            progress.answered = some[-1][0]
-            progress.lists += sum(answer is not None for answer in answers)
-            progress.problems += answers.count(None)
-            progress.degraded += sum(answer is not None and answer.degraded for answer in answers)
-            progress.cost_usd = limits.spent_usd
-            await undivided(IMPORTS.run(self._files.keep, file, lines, progress))
-            report.set_cost(limits.spent_usd - paid_before)
-            report.advance(len(some))
-
-    def _read(self, lines: Sequence[tuple[int, bytes | None]]) -> list[_RunLine]:
-        return [self._row(number, line) for number, line in lines]
-
-    def _row(self, number: int, line: bytes | None) -> _RunLine:
-        user_id: str | None = None
-        try:
-            if line is None:
-                raise TooMuch(f"longer than {MAX_LINE_BYTES:,} bytes")
-            given = from_json(line.removeprefix(b"\xef\xbb\xbf"), allow_inf_nan=False)
-            check_fields(given)
-            if not isinstance(given, dict):
-                raise TooMuch("is no JSON object")
-            told = given.get("user_id")
-            user_id = told if isinstance(told, str) else None
-            request = RecommendRequest.model_validate({**self._fields, **given})
-        except ValidationError as error:
-            problem = {"code": "invalid_request", "detail": describe(error)}
-            return _RunLine(number, user_id, problem=problem)
-        except ValueError as error:
-            return _RunLine(
-                number, user_id, problem={"code": "invalid_request", "detail": str(error)}
-            )
-        return _RunLine(number, user_id, request)
-
-    async def _lists(
-        self, rows: Sequence[_RunLine], limits: RunLimits
-    ) -> list[tuple[bytes, Recommendation | None]]:
-        turns = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(row: _RunLine) -> tuple[bytes, Recommendation | None]:
-            start = {"line": row.number, "user_id": row.user_id}
-            if row.request is None:
-                return _line({**start, "problem": row.problem}), None
-            try:
-                async with turns:
-                    answer = await self._recommender.recommend(
-                        row.request, shared_budget=limits, is_traced=False
-                    )
-            except tuple(_CODES) as error:
-                code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-                return _line({**start, "problem": {"code": code, "detail": str(error)}}), None
-            content = msgspec.Raw(answer.model_dump_json().encode())
-            return _line({**start, "answer": content}), answer
-
-        with joined_commands():
-            return await together(one(row) for row in rows)
+            yield _RunPart(waiting[start : start + _STEP], read, position)
+        read, position = batch.read, batch.position
 
 
 def _count(files: RunFiles) -> int:
@@ -214,7 +148,3 @@ def _count(files: RunFiles) -> int:
         return sum(len(batch.lines) for batch in line_batches(files.requests))
     except Unreadable:
         return 0  # the run itself says what is wrong
-
-
-def _line(content: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode(content) + b"\n"

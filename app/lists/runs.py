@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from app.jobs import Job, JobFailed, JobReport
+from app.lists.answers import OwnAnswers
 from app.lists.run import ListRun
 from app.lists.run_files import RunFiles
 from app.lists.run_params import RunParams
@@ -35,7 +36,7 @@ class RecommendationRuns:
         """See JobWorker. Raises JobFailed."""
         params = RunParams.model_validate(job.params)
         files = RunFiles.within(self._runs / params.folder)
-        run = ListRun(self._recommender, files, params.request, params.max_cost_usd)
+        run = ListRun(OwnAnswers(self._recommender, params.request), files, params.max_cost_usd)
         try:
             if params.stored_users:
                 report.phase("users", unit="users")

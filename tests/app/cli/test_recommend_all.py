@@ -21,6 +21,9 @@ def test_the_lists_of_all_users_and_of_a_file_are_written(tmp_path):
     again = command(data, *asked)
     assert again.returncode != 0
     assert "exists" in again.stderr
+    refused = command(data, "recommend-all", "-o", str(tmp_path / "no"), "--engine", "ray")
+    assert refused.returncode == 1
+    assert "UNILLMREC_REDIS_URL" in refused.stderr
     requests, other = tmp_path / "requests.jsonl", tmp_path / "other.jsonl"
     requests.write_text('{"limit": 2}\nnonsense\n', encoding="utf-8")
     shown = command(data, "recommend-all", "-o", str(other), "--requests", str(requests))

@@ -10,10 +10,10 @@ import pytest
 
 from app.budget import BudgetExceeded
 from app.jobs import JobFailed, JobReport
-from app.lists import ListRun, RunFiles
-from app.lists.run import RunLimits
+from app.lists import AnsweredPart, ListRun, OwnAnswers, RequestLines, RunFiles, RunLimits
 from app.storage.feedback import User, Visit
 from app.storage.memory_feedback import MemoryFeedback
+from tree.errors import StoreUnavailable
 
 
 def rows_of(files: RunFiles) -> list[dict]:
@@ -28,7 +28,7 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was(demo, tmp_path, zippe
     files.requests.write_bytes(gzip.compress(content) if zipped else content)
 
     def run() -> ListRun:
-        return ListRun(demo.recommender, files, {"strategy": "embedded"})
+        return ListRun(OwnAnswers(demo.recommender, {"strategy": "embedded"}), files)
 
     first = asyncio.create_task(run().run(JobReport.unwatched()))
     while not files.progress.exists():
@@ -49,7 +49,7 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was(demo, tmp_path, zippe
     assert found[:done] == before
     assert [row["user_id"] for row in found] == [f"u{number}" for number in range(250)]
     assert all(row["answer"]["next_cursor"] is None for row in found)
-    other = ListRun(demo.recommender, files, {"strategy": "embedded", "limit": 3})
+    other = ListRun(OwnAnswers(demo.recommender, {"strategy": "embedded", "limit": 3}), files)
     with pytest.raises(JobFailed, match="other requests"):
         await other.run(JobReport.unwatched())
 
@@ -64,7 +64,8 @@ async def test_a_bad_line_costs_itself(demo, tmp_path: Path):
         b'{"limit": 2}',
     ]
     files.requests.write_bytes(b"\n".join(lines))
-    progress = await ListRun(demo.recommender, files, {"limit": 3}).run(JobReport.unwatched())
+    run = ListRun(OwnAnswers(demo.recommender, {"limit": 3}), files)
+    progress = await run.run(JobReport.unwatched())
     assert progress.result() == {"lists": 2, "problems": 3, "degraded": 0}
     found = rows_of(files)
     assert [row["line"] for row in found] == [1, 2, 3, 4, 5]
@@ -80,12 +81,49 @@ async def test_a_bad_line_costs_itself(demo, tmp_path: Path):
     assert found[2]["problem"]["detail"].startswith("limit: ")
 
 
+class Backwards:
+    """Answers whose parts end in the opposite order, three at a time."""
+
+    width = 3
+
+    def __init__(self, answers: OwnAnswers, fails_at: int = 0) -> None:
+        self.request = answers.request
+        self._answers = answers
+        self._fails_at = fails_at
+        self._open: list[asyncio.Event] = []
+
+    async def answer(self, lines: RequestLines, limits: RunLimits) -> AnsweredPart:
+        """See ListAnswers."""
+        own = asyncio.Event()
+        self._open.append(own)
+        if len(self._open) == self.width:
+            self._open.pop().set()
+        await own.wait()
+        part = await self._answers.answer(lines, limits)
+        if self._open:
+            self._open.pop().set()
+        if lines[0][0] <= self._fails_at <= lines[-1][0]:
+            raise StoreUnavailable("gone")
+        return part
+
+
+async def test_parts_that_end_in_any_order_are_written_in_theirs(demo, tmp_path: Path):
+    files = RunFiles.within(tmp_path)
+    files.requests.write_bytes(b'{"limit": 1}\n' * 300)
+    answers = OwnAnswers(demo.recommender, {"strategy": "embedded"})
+    with pytest.raises(StoreUnavailable):
+        await ListRun(Backwards(answers, fails_at=250), files).run(JobReport.unwatched())
+    assert files.known().lists == 200
+    assert (await ListRun(answers, files).run(JobReport.unwatched())).lists == 300
+    assert [row["line"] for row in rows_of(files)] == list(range(1, 301))
+
+
 async def test_all_stored_users_are_asked_for_once(demo, tmp_path: Path):
     feedback = MemoryFeedback()
     for number in range(30):
         await feedback.put_user(f"u{number}", User((Visit("book-dune", number),)))
     files = RunFiles.within(tmp_path)
-    run = ListRun(demo.recommender, files, {})
+    run = ListRun(OwnAnswers(demo.recommender, {}), files)
     await run.list_users(feedback)
     await feedback.put_user("later", User((), "new"))
     await run.list_users(feedback)
