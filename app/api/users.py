@@ -97,10 +97,11 @@ class EraseResponse(BaseModel):
 
 
 class StoredVisit(BaseModel):
-    """An item of a stored history."""
+    """An item of a stored history; `type` is the strongest type of event of the user with it."""
 
     item_id: str
     at: datetime
+    type: str
 
 
 class StoredUser(BaseModel):
@@ -131,7 +132,7 @@ async def put_user(
     last = {item_id: place for place, item_id in enumerate(content.history)}
     newest = sorted(last, key=last.__getitem__)[-HISTORY:]
     now = microseconds(datetime.now(UTC)) - len(newest)
-    history = tuple(Visit(item_id, now + place) for place, item_id in enumerate(newest))
+    history = tuple(Visit(item_id, now + place, weight=0) for place, item_id in enumerate(newest))
     user = User(history, content.profile, content.attributes)
     await catalog.put_user(user_id, user)
     return _shown(user_id, user)
@@ -203,7 +204,11 @@ def _shown(user_id: str, user: User) -> StoredUser:
     return StoredUser(
         user_id=user_id,
         history=[
-            StoredVisit(item_id=visit.item_id, at=datetime.fromtimestamp(visit.at / 1_000_000, UTC))
+            StoredVisit(
+                item_id=visit.item_id,
+                at=datetime.fromtimestamp(visit.at / 1_000_000, UTC),
+                type=visit.type,
+            )
             for visit in user.history
         ],
         profile=user.profile,

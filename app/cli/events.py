@@ -14,6 +14,7 @@ from app.cli.session import CatalogOption, Failed, JsonOption, opened, out, prin
 
 if TYPE_CHECKING:
     from app.data_files import Skipped
+    from app.event_types import EventRules
     from app.signals import RowMeaning
     from app.storage.feedback import Event
 
@@ -90,6 +91,13 @@ def _renaming(given: str) -> tuple[str, str]:
     return theirs.casefold(), ours
 
 
+def _check_types(meaning: "RowMeaning", rules: "EventRules") -> None:
+    for name in [meaning.usual_type, *meaning.renamed.values()]:
+        if name is not None and name not in rules.types:
+            known = ", ".join(rules.types)
+            raise Failed(f"there is no type of events {name!r}: this catalogue has {known}")
+
+
 async def _count(
     path: Path, catalog: str, meaning: "RowMeaning", *, quiet: bool
 ) -> tuple[Counter[str], "Skipped"]:
@@ -104,7 +112,8 @@ async def _count(
         tree = await target.store.load()
         if not len(tree):
             raise Failed(f"catalogue {catalog!r} holds no items: import them first")
-        rules = target.event_rules
+        rules = target.settings.event_rules  # without a limit: the file is the owner's
+        _check_types(meaning, rules)
         with bar(quiet=quiet) as progress:
             task = progress.add_task("events", total=path.stat().st_size, unit="bytes")
 

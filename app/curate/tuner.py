@@ -66,7 +66,8 @@ class Tuner:
         """The result of the job. Raises JobFailed, EmbedderUnavailable."""
         report.phase("reading histories", unit="users")
         tree = await self._store.load()
-        histories = await self._feedback.histories(params.users)
+        # In an order of their own: who is held out must not depend on that of the store's keys.
+        histories = sorted(await self._feedback.histories(params.users))
         report.advance(len(histories))
         rows, known = await JOBS.run(positions, tree, histories)
         try:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 _MILLISECONDS = 1e11  # larger numbers are milliseconds; as seconds, this is the year 5138
 _MICROSECONDS = 1e14  # and larger ones are neither; as milliseconds, this is the year 5138
+_DATE = re.compile(r"(19|20)\d{6}", re.ASCII)  # 20261130; as seconds, it would be of August 1970
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
 
 EXPECTED_TIME = "expected seconds or milliseconds since 1970, or ISO 8601"
@@ -20,6 +21,8 @@ def seconds(value: float | str) -> float:
     """
     if isinstance(value, str):
         text = value.strip()
+        if _DATE.fullmatch(text):
+            return _from_text(text)
         if _NUMBER.fullmatch(text):
             return _from_number(float(text))
         return _from_text(text)
@@ -29,6 +32,8 @@ def seconds(value: float | str) -> float:
 def _from_number(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"not a finite number: {EXPECTED_TIME}")
+    if _DATE.fullmatch(f"{value:.0f}"):
+        raise ValueError(f"a date as a number: {EXPECTED_TIME}")
     if abs(value) >= _MICROSECONDS:
         raise ValueError(f"microseconds or a smaller unit: {EXPECTED_TIME}")
     return value / 1_000 if abs(value) > _MILLISECONDS else float(value)

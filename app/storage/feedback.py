@@ -67,7 +67,7 @@ class Visit(msgspec.Struct, frozen=True):
     """An item of a history, and when, in microseconds since the epoch.
 
     `type` is that of the strongest event of this user with the item: see EventRules. `weight` is
-    what this user counts for it, in WHOLEs.
+    what this user counts for it, in WHOLEs; 0 where no event has told of it, or one against it.
     """
 
     item_id: str
@@ -248,6 +248,11 @@ class Feedback(Protocol):
     async def restore(self, entries: Sequence[FeedbackEntry]) -> None:
         """Store what `entries` gave, in place of what is there; safe to repeat."""
         ...
+
+
+def had_by(user: User) -> list[str]:
+    """The items that a user had, oldest first, without those that they only disliked."""
+    return [visit.item_id for visit in user.history if visit.weight or visit.type == HAD]
 
 
 def in_wholes(kind: EventType) -> int:

@@ -28,6 +28,7 @@ from app.storage.feedback import (
     User,
     UserEntry,
     Visit,
+    had_by,
     in_wholes,
     inheritance,
     weight_of,
@@ -173,11 +174,8 @@ class MemoryFeedback:
 
     async def histories(self, most: int) -> list[list[str]]:
         """See Feedback."""
-        found = (
-            [item for item in state.history() if state.visits[item].weight]
-            for state in self._users.values()
-        )
-        return list(islice(filter(None, found), most))
+        users = [await self.user(user_id) for user_id in list(self._users)]
+        return list(islice(filter(None, (had_by(user) for user in users if user)), most))
 
     async def put_user(self, user_id: str, user: User) -> None:
         """See Feedback."""

@@ -32,6 +32,7 @@ from app.storage.feedback import (
     User,
     UserEntry,
     Visit,
+    had_by,
     in_wholes,
 )
 from app.storage.feedback_scan import FeedbackScan
@@ -238,17 +239,12 @@ class RedisFeedback:
     @translated()
     async def histories(self, most: int) -> list[list[str]]:
         """See Feedback. One SCAN, which ends when there are enough."""
-        start = self._keys.history("")
         found: list[list[str]] = []
-        async for key in self._client.scan_iter(match=self._keys.pattern, count=_KEYS_AT_ONCE):
-            if len(found) == most:
+        async for users in self.users():
+            if len(found) >= most:
                 break
-            if (name := cast(bytes, key).decode(errors="replace")).startswith(start):
-                user_id = name.removeprefix(start)
-                user = (await self._users([user_id])).get(user_id, User())
-                had = [visit.item_id for visit in user.history if visit.weight]
-                found += [had] if had else []
-        return found
+            found += [had for one in users if (had := had_by(one.user))]
+        return found[:most]
 
     @translated()
     async def put_user(self, user_id: str, user: User) -> None:

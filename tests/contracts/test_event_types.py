@@ -155,6 +155,16 @@ async def test_a_stored_history_has_types(feedback):
     assert await feedback.user("u") == User((Visit("a", 1),))
 
 
+async def test_a_history_that_was_told_counts_when_events_tell_of_it(feedback):
+    told = User((Visit("a", 1, weight=0), Visit("b", 2, "dislike", 0)))
+    await feedback.put_user("u", told)
+    assert await feedback.user("u") == told
+    assert await feedback.histories(9) == [["a"]], "it was had, and the other one disliked"
+    assert await feedback.record([did("purchase", "a", at=3)]) == ["counted"]
+    assert await feedback.record([did("purchase", "a", at=4)]) == ["repeated"]
+    assert await counts(feedback) == {"a": 1}
+
+
 async def test_what_older_releases_stored_still_counts(
     embedded_url: EmbeddedServer, open_room
 ) -> None:

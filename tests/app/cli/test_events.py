@@ -86,6 +86,16 @@ def test_types_of_a_file_are_renamed_or_refused(folder, tmp_path):
     )
     wrong = command(folder, "events", str(file), "--as", "cart")
     assert wrong.returncode == 2
+    for option in ("--as=addtocart=trolley", "--type=trolley"):
+        wrong = command(folder, "events", str(file), option)
+        assert wrong.returncode == 1
+        assert "there is no type of events 'trolley'" in wrong.stderr
+
+
+def test_a_file_of_the_owner_has_no_limit_of_a_day(folder, tmp_path):
+    file = tmp_path / "long.jsonl"
+    file.write_text(json.dumps({"user_id": "collector", "history": IDS[:120]}), encoding="utf-8")
+    assert told(command(folder, "events", str(file), "--json"))["counted"] == 120
 
 
 def test_a_file_that_cannot_be_read_is_told(folder, tmp_path):
