@@ -8,7 +8,7 @@ import typer
 from app.cli.session import JsonOption, opened, out, print_json, run, table
 
 if TYPE_CHECKING:
-    from app.api.recommendation_metrics import (
+    from app.attribution.metrics import (
         RateDifference,
         RateEstimate,
         RecommendationMetrics,
@@ -66,8 +66,8 @@ def variants(
 
 async def _read(catalog: str, days: int) -> tuple["RecommendationMetrics", dict[str, "Variant"]]:
     """The metrics of the last days, and the variants there are now."""
-    from app.api.recommendation_metrics import RecommendationMetrics
     from app.attribution import report, today
+    from app.attribution.metrics import RecommendationMetrics
 
     async with opened(catalog) as (_, found):
         until = today()
