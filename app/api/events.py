@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,8 @@ from app.storage.feedback import Outcome
 router = APIRouter(prefix="/v1/catalogs/{catalog}", tags=["users"])
 
 _BATCH_ROWS = 1_000
+
+_Status: TypeAlias = Outcome | Literal["unknown_item"]
 
 
 class EventsRequest(BaseModel):
@@ -63,11 +65,12 @@ class EventResult(BaseModel):
     again. `duplicate`: the `event_id` was seen within the last day. `too_old`: the user has 200
     newer items; nothing changes. `noted`: it says nothing for the item, like an impression, or
     speaks against it. `over_limit`: as many events of this user have counted today as may; it is in
-    the history, and does not count. `unknown_item`: the item is not in the catalogue.
+    the history, and does not count. `unknown_item`: the item is not in the catalogue; the event may
+    still count for the answer that it names.
     """
 
     event_id: str | None  # null when the row has none, or no readable one
-    status: Outcome | Literal["unknown_item", "rejected"]
+    status: _Status | Literal["rejected"]
     attribution: Attributed | None = Field(
         default=None,
         description="What became of the `recommendation_id`. attributed: the event counts for "
@@ -115,24 +118,25 @@ async def post_events(
     tree = await catalog.store.load()
     ids = list({row.item_id for row in read})
     known = {item for item, at in zip(ids, tree.rows_of(ids), strict=True) if at is not None}
-    events = events_of([row for row in read if row.item_id in known], time.time_ns() // 1_000)
-    # First, as it knows by itself what it has counted: a batch that fails may be sent again.
+    events = events_of(read, time.time_ns() // 1_000)
+    # First, as it knows by itself what it has counted: a batch that fails may be sent again. What
+    # came of an item that was shown counts, also when the catalogue does not hold it any more.
     attributed = await catalog.attributor.attribute(events, rules)
-    outcomes = await catalog.feedback.record(events, rules)
+    kept = [event for event in events if event.item_id in known]
+    recorded = iter(await catalog.feedback.record(kept, rules))
+    outcomes: list[_Status] = [
+        next(recorded) if event.item_id in known else "unknown_item" for event in events
+    ]
     metrics.counted(catalog.name, rules, events, outcomes, attributed)
     counted = iter(zip(outcomes, attributed, strict=True))
-    return EventsResponse(results=[_result(row, known, counted) for row in rows])
+    return EventsResponse(results=[_result(row, counted) for row in rows])
 
 
 def _result(
-    row: UserEvent | EventResult,
-    known: set[str],
-    counted: Iterator[tuple[Outcome, Attributed | None]],
+    row: UserEvent | EventResult, counted: Iterator[tuple[_Status, Attributed | None]]
 ) -> EventResult:
     if isinstance(row, EventResult):
         return row
-    if row.item_id not in known:
-        return EventResult(event_id=row.event_id, status="unknown_item")
     status, attribution = next(counted)
     return EventResult(event_id=row.event_id, status=status, attribution=attribution)
 

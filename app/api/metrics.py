@@ -27,7 +27,7 @@ from app.jobs import ENDED, Jobs, JobState, JobType
 from app.recommend import Recommendation
 from app.recommend.standing.standing import Standing
 from app.storage.attribution import Attributed
-from app.storage.feedback import Event, Outcome
+from app.storage.feedback import Event
 from tree.snapshot import SemanticTree
 
 router = APIRouter(tags=["health"])
@@ -112,7 +112,7 @@ class Metrics:
         catalog: str,
         rules: EventRules,
         events: Sequence[Event],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[str],
         attributed: Sequence[Attributed | None],
     ) -> None:
         """Count events, and those that name a recommendation."""

@@ -96,8 +96,9 @@ class Attributor:
         return outcomes
 
     def _list_event(self, event: Event, list_id: str, measure: Measure) -> ListEvent:
-        # Two types of conversions may come of one item, but a view and a click are one thing.
-        mark = event.type if measure == "conversions" else measure
+        # Two types of conversions may come of one item, but a view and a click are one thing. An
+        # own type may have the name of a measure.
+        mark = f"type:{event.type}" if measure == "conversions" else measure
         value = (event.value or 0.0) if measure == "conversions" else 0.0
         return ListEvent(
             list_id,

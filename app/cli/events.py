@@ -125,8 +125,7 @@ async def _count(
             now = time.time_ns() // 1_000
             try:
                 for batch in _batches(events_in(file, replace(meaning, rules=rules), now)):
-                    here = [event for event in batch if event.item_id in tree]
-                    await target.attributor.attribute(here, rules)
+                    await target.attributor.attribute(batch, rules)
                     found += await count_events(target.feedback, tree, batch, rules)
                     await asyncio.sleep(0)
             except DataError as error:

@@ -89,10 +89,28 @@ def test_forged_events_count_for_nothing(api, films):
         event(answer, 0, "click", item_id=other),
         event(answer, 0, "click", item_id="no such item"),
     ]
-    assert sent(api, films, *forged) == ["unknown", "unknown", "not_shown", None]
+    assert sent(api, films, *forged) == ["unknown", "unknown", "not_shown", "not_shown"]
     reply = api.get(f"{films}/metrics/recommendations").json()
-    assert reply["unattributed"] == {"late": 0, "unknown": 2, "not_shown": 1}
+    assert reply["unattributed"] == {"late": 0, "unknown": 2, "not_shown": 2}
     assert figures(reply["rows"][0]) == [1, 0, 0, 0, 0]
+
+
+def test_own_types_with_the_name_of_a_measure_do_not_stand_in_for_it(api, films):
+    own = {"clicks": {"weight": 1}, "impressions": {"weight": 1}}
+    assert api.patch(films, json={"event_types": own}).status_code == 200
+    answer = asked(api, films)
+    kinds = ("clicks", "click", "impressions", "impression")
+    assert sent(api, films, *(event(answer, 0, kind) for kind in kinds)) == ["attributed"] * 4
+    assert figures(metrics(api, films)["default"]) == [1, 1, 1, 2, 0]
+
+
+def test_what_came_of_an_item_counts_after_the_item_was_removed(api, films):
+    answer = asked(api, films)
+    sold = event(answer, 0, "purchase", value=30)
+    assert api.delete(f"{films}/items/{sold['item_id']}").status_code in (200, 204)
+    reply = api.post(f"{films}/events", json={"events": [sold]}).json()["results"]
+    assert (reply[0]["status"], reply[0]["attribution"]) == ("unknown_item", "attributed")
+    assert figures(metrics(api, films)["default"]) == [1, 0, 0, 1, 30]
 
 
 def test_metrics_count_jobs_by_type_and_state(api, films):
@@ -109,5 +127,15 @@ def test_days_must_be_in_order_and_known(api, catalog):
     for query in ({"since": "2026-02-01", "until": "2026-01-01"}, {"since": "2020-01-01"}):
         reply = api.get(path, params=query)
         assert pointers(assert_problem(reply, 422, "invalid_request")) == ["/since"]
+        assert "at most 399 days" in reply.json()["errors"][0]["message"]
+    for query in (
+        {"until": "0001-01-01"},
+        {"until": "0001-01-29", "since": "0001-01-01"},
+        {"until": "9999-12-31"},
+        {"until": "9999-12-31", "since": "9998-11-27"},
+    ):
+        reply = api.get(path, params=query)
+        assert (reply.status_code, reply.json()["rows"]) == (200, []), query
+    assert api.get(path, params={"since": "9999-12-31"}).status_code == 422
     reply = api.get(path, params={"by": "user"})
     assert pointers(assert_problem(reply, 422, "invalid_request")) == ["/by"]
