@@ -114,7 +114,7 @@ async def start_recommendation_run(
         params = RunParams(
             folder=folder.name,
             request=fields,
-            stored_users=True,
+            stored_users=body.user_ids is None,
             max_cost_usd=body.max_cost_usd,
         )
     else:

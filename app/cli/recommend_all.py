@@ -69,7 +69,7 @@ def recommend_all(
     What was stopped goes on where it was when the same command is given again.
     """
     if output.exists():
-        raise typer.BadParameter(f"{output} exists: choose another file, or remove it")
+        raise typer.BadParameter(_exists(output))
     if engine is EngineName.RAY and max_cost_usd is not None:
         raise typer.BadParameter("--max-cost-usd holds on one machine: not with --engine ray")
     fields: dict[str, JsonValue] = {
@@ -111,11 +111,15 @@ async def _run(
         report = JobReport(Job.new("recommendation", found.id, {}))
 
         async def work() -> "RunProgress":
-            async with _answers(catalog, found, parts.settings, fields) as answers:
-                lists = ListRun(answers, files, max_cost_usd)
-                if requests is None:
-                    await lists.list_users(found.feedback)
-                return await lists.run(report)
+            users = found.feedback if requests is None else None
+            with files.alone():
+                if output.exists():  # since this command has begun
+                    raise JobFailed("exists", _exists(output))
+                async with _answers(catalog, found, parts.settings, fields) as answers:
+                    lists = ListRun(answers, files, max_cost_usd, catalog_id=found.id, users=users)
+                    done = await lists.run(report)
+                await asyncio.to_thread(files.finish, output, keep_requests=users is None)
+                return done
 
         background = Background("recommend-all", quiet=Exception)  # raised here
         task = background.start(work())
@@ -127,14 +131,12 @@ async def _run(
 
         try:
             await watch(report.job, read, quiet=quiet)
-            progress = task.result()
+            return task.result()
         except JobFailed as error:
             raise Failed(str(error)) from error
         except asyncio.CancelledError as error:
             await background.aclose()
             raise Interrupted(_interrupted(files)) from error
-        await asyncio.to_thread(files.finish, output, keep_requests=requests is not None)
-        return progress
 
 
 @asynccontextmanager
@@ -153,6 +155,10 @@ async def _answers(
     order = WorkerOrder(settings, name, fields)
     async with engine_for(settings)(0) as engine:
         yield WorkerAnswers(engine, order)
+
+
+def _exists(output: Path) -> str:
+    return f"{output} exists: choose another file, or remove it"
 
 
 def _interrupted(files: "RunFiles") -> str:

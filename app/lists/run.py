@@ -43,19 +43,44 @@ class ListRun:
         answers: ListAnswers,
         files: RunFiles,
         max_cost_usd: float | None = None,
+        *,
+        catalog_id: str = "",
+        users: Feedback | None = None,
     ) -> None:
-        """`answers` makes the lists."""
+        """`answers` makes the lists, for the catalogue of that id.
+
+        With `users`, the requests are made from all that are stored when the run begins.
+        """
         self._answers = answers
         self._files = files
-        fields = msgspec.json.encode(answers.request, order="sorted")
-        self._name = sha256(fields).hexdigest()[:16]
-        self._most_usd = math.inf if max_cost_usd is None else max_cost_usd
+        self._max_cost_usd = max_cost_usd
+        self._catalog_id = catalog_id
+        self._users = users
 
-    async def list_users(self, feedback: Feedback) -> None:
-        """Make the requests from all stored users, unless that was done before."""
+    async def _begun(self, report: JobReport) -> RunProgress:
+        """The progress so far; that of a new run has its requests. Raises JobFailed."""
+        files, users = self._files, self._users
+        source = "users" if users is not None else await IMPORTS.run(files.requests_digest)
+        run = (self._catalog_id, source, self._answers.request, self._max_cost_usd)
+        name = sha256(msgspec.json.encode(run, order="sorted")).hexdigest()
+        progress = await IMPORTS.run(files.known)
+        if progress.of not in ("", name):
+            raise JobFailed(
+                "another_run",
+                f"{files.lists} is of a run with other requests or options, or of another "
+                f"catalogue: repeat that one, or remove {files.progress} to start afresh",
+            )
+        if users is not None and not (progress.of and files.requests.exists()):
+            report.phase("users", unit="users")
+            await self._list_users(users)
+            progress = RunProgress()
+        if not progress.of:
+            progress.of = name
+            await IMPORTS.run(files.note, progress)
+        return progress
+
+    async def _list_users(self, feedback: Feedback) -> None:
         files = self._files
-        if files.requests.exists():
-            return
         part = files.requests.with_name(f"{files.requests.name}.new")
         with part.open("wb") as file:
             async for page in feedback.users():
@@ -66,14 +91,9 @@ class ListRun:
     async def run(self, report: JobReport) -> RunProgress:
         """The progress at the end. Raises JobFailed, ModelRejected, StoreUnavailable, OSError."""
         files = self._files
-        progress = await IMPORTS.run(files.known)
-        if progress.of not in ("", self._name):
-            raise JobFailed(
-                "another_run",
-                f"{files.lists} is of a run with other requests: give these, or remove the file",
-            )
-        progress.of = self._name
-        limits = RunLimits(self._most_usd, progress.cost_usd)
+        progress = await self._begun(report)
+        most_usd = math.inf if self._max_cost_usd is None else self._max_cost_usd
+        limits = RunLimits(most_usd, progress.cost_usd)
         paid_before = progress.cost_usd
         report.phase("lists", await IMPORTS.run(_count, files), "lists")
         report.advance(progress.lists + progress.problems)

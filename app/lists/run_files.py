@@ -1,21 +1,25 @@
 """`RunFiles`: the files of a run, from which another process can continue it."""
 
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
 import msgspec
 
+from app.jobs import JobFailed
+
 
 class RunProgress(msgspec.Struct):
     """How far a run is: everything up to the line `answered` stands in the lists.
 
-    `of` tells runs with other requests apart. `read` and `position` are where the batch of that
-    line begins in the file of requests, and `size` is how many bytes the lists have.
+    `of` tells runs with other requests or options apart. `read` and `position` are where the batch
+    of that line begins in the file of requests, and `size` is how many bytes the lists have.
     """
 
     answered: int = 0
@@ -64,6 +68,27 @@ class RunFiles:
             return RunProgress()
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs, no other process writes these lists. Raises JobFailed, OSError."""
+        with self.lists.open("ab") as file:
+            if not _is_ours(file, self.lists):
+                raise JobFailed(
+                    "running_elsewhere",
+                    f"another process writes {self.lists}: wait for its end, or choose another "
+                    "file",
+                )
+            try:
+                yield
+            finally:  # nothing was done
+                if not self.progress.exists() and not os.fstat(file.fileno()).st_size:
+                    self.lists.unlink(missing_ok=True)
+
+    def requests_digest(self) -> str:
+        """A checksum of the requests."""
+        with self.requests.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+
+    @contextmanager
     def opened(self, progress: RunProgress) -> Iterator[BinaryIO]:
         """The file of lists, at its end; what was written after `progress` is cut off."""
         with self.lists.open("r+b" if self.lists.exists() else "w+b") as file:
@@ -79,6 +104,10 @@ class RunFiles:
         file.flush()
         os.fsync(file.fileno())
         progress.size += len(lines)
+        self.note(progress)
+
+    def note(self, progress: RunProgress) -> None:
+        """Store the progress."""
         part = self.progress.with_name(f"{self.progress.name}.new")
         part.write_bytes(msgspec.json.encode(progress))
         part.replace(self.progress)
@@ -94,6 +123,14 @@ class RunFiles:
         """Remove everything but the lists."""
         self.requests.unlink(missing_ok=True)
         self.progress.unlink(missing_ok=True)
+
+
+def _is_ours(file: BinaryIO, path: Path) -> bool:
+    """Whether this process could lock the file, and it still has this name."""
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def new_folder(runs: Path) -> Path:

@@ -36,11 +36,14 @@ class RecommendationRuns:
         """See JobWorker. Raises JobFailed."""
         params = RunParams.model_validate(job.params)
         files = RunFiles.within(self._runs / params.folder)
-        run = ListRun(OwnAnswers(self._recommender, params.request), files, params.max_cost_usd)
+        run = ListRun(
+            OwnAnswers(self._recommender, params.request),
+            files,
+            params.max_cost_usd,
+            catalog_id=job.catalog_id,
+            users=self._feedback if params.stored_users else None,
+        )
         try:
-            if params.stored_users:
-                report.phase("users", unit="users")
-                await run.list_users(self._feedback)
             return (await run.run(report)).result()
         except ModelRejected as error:  # a mistake in the settings, not in a request
             raise JobFailed("model_rejected", str(error)) from error

@@ -31,7 +31,7 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was(demo, tmp_path, zippe
         return ListRun(OwnAnswers(demo.recommender, {"strategy": "embedded"}), files)
 
     first = asyncio.create_task(run().run(JobReport.unwatched()))
-    while not files.progress.exists():
+    while not files.known().lists:
         await asyncio.sleep(0.001)
     first.cancel()
     with suppress(asyncio.CancelledError):
@@ -52,6 +52,42 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was(demo, tmp_path, zippe
     other = ListRun(OwnAnswers(demo.recommender, {"strategy": "embedded", "limit": 3}), files)
     with pytest.raises(JobFailed, match="other requests"):
         await other.run(JobReport.unwatched())
+
+
+async def test_a_run_with_anything_else_does_not_go_on_where_another_was(demo, tmp_path):
+    files = RunFiles.within(tmp_path)
+    files.requests.write_bytes(b'{"user_id": "a"}\n{"user_id": "b"}')
+    answers = OwnAnswers(demo.recommender, {"strategy": "embedded"})
+    await ListRun(answers, files).run(JobReport.unwatched())
+    done = files.lists.read_bytes()
+    others = [
+        ListRun(answers, files, max_cost_usd=1.0),
+        ListRun(answers, files, catalog_id="another"),
+        ListRun(answers, files, users=MemoryFeedback()),
+    ]
+    for other in others:
+        with pytest.raises(JobFailed, match="to start afresh"):
+            await other.run(JobReport.unwatched())
+    files.requests.write_bytes(b'{"user_id": "c"}\n{"user_id": "d"}\n{"user_id": "e"}')
+    with pytest.raises(JobFailed, match="to start afresh"):
+        await ListRun(answers, files).run(JobReport.unwatched())
+    assert files.lists.read_bytes() == done
+    files.progress.unlink()
+    await ListRun(answers, files).run(JobReport.unwatched())
+    assert [row["user_id"] for row in rows_of(files)] == ["c", "d", "e"]
+
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    output = tmp_path / "lists.jsonl"
+    files = RunFiles.beside(output)
+    with files.alone():
+        with pytest.raises(JobFailed, match="another process"), files.alone():
+            pass
+        files.lists.write_bytes(b"{}\n")
+        files.finish(output, keep_requests=False)
+    with files.alone():
+        pass
+    assert list(tmp_path.iterdir()) == [output]
 
 
 async def test_a_bad_line_costs_itself(demo, tmp_path: Path):
@@ -123,10 +159,10 @@ async def test_all_stored_users_are_asked_for_once(demo, tmp_path: Path):
     for number in range(30):
         await feedback.put_user(f"u{number}", User((Visit("book-dune", number),)))
     files = RunFiles.within(tmp_path)
-    run = ListRun(OwnAnswers(demo.recommender, {}), files)
-    await run.list_users(feedback)
+    files.requests.write_bytes(b'{"user_id": "of an earlier run"}')
+    run = ListRun(OwnAnswers(demo.recommender, {}), files, users=feedback)
+    assert (await run.run(JobReport.unwatched())).lists == 30
     await feedback.put_user("later", User((), "new"))
-    await run.list_users(feedback)
     assert (await run.run(JobReport.unwatched())).lists == 30
     assert {row["user_id"] for row in rows_of(files)} == {f"u{number}" for number in range(30)}
 
