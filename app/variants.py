@@ -19,6 +19,7 @@ MOST_VARIANTS = 10
 
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,64}$")]
 _Range = Annotated[list[Annotated[int, Field(ge=0, le=SLOTS)]], Field(min_length=2, max_length=2)]
+VariantSlots = Annotated[list[_Range], Field(max_length=SLOTS)]
 
 
 class InvalidVariants(ValueError):
@@ -39,7 +40,7 @@ class Variant(BaseModel):
     effort: EffortName | None = None
     diversity: Diversity | None = None
     weights: WeightChanges | None = None
-    slots: Annotated[list[_Range], Field(max_length=SLOTS)] = Field(
+    slots: VariantSlots = Field(
         default=[],
         description="Which ten-thousandths of the users have it, as [first, after the last]. The "
         "service writes it, so that other users stay where they are when shares change.",

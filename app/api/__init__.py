@@ -30,6 +30,7 @@ from app.api import (
     versions,
 )
 from app.api.boundary import Boundary
+from app.api.catalog_patch import CatalogPatch
 from app.api.dependencies import Dependencies, attach
 from app.api.disconnects import EndingNotice
 from app.api.gate import Gate
@@ -55,7 +56,7 @@ _BODIES = (
     recommend_batch.RecommendBatch,
     recommendation_runs.RunRequest,
     batches.BatchRequest,
-    catalogs.CatalogPatch,
+    CatalogPatch,
     enrichment_jobs.EnrichmentRequest,
     enrichments.EnrichmentBatch,
     enrichments.EnrichmentContent,

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -94,6 +94,19 @@ async def merge_patch(request: Request) -> dict[str, object]:
     """A dependency: the body as a JSON merge patch (RFC 7396) of an item. Raises ApiError."""
     async with _whole(request, MERGE_PATCH) as body:
         return await _read(_object, body, ITEM_VALUES)
+
+
+def merged(target: object, patch: Mapping[str, object]) -> dict[str, object]:
+    """`target` with `patch` applied, RFC 7396 §2: objects are merged, null removes a member."""
+    found = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, dict):
+            found[name] = merged(found.get(name), value)
+        else:
+            found[name] = value
+    return found
 
 
 async def spool(request: Request, folder: Path) -> Path:

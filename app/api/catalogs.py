@@ -10,20 +10,12 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.bodies import MERGE_PATCH, json_body, optional_json_body
+from app.api.catalog_patch import CatalogPatch
 from app.api.dependencies import TheCaller, TheCatalog, TheCatalogs, TheJobs
 from app.api.problems import ApiError, FieldError, invalid
 from app.api.schema import READS_JSON, problems, takes
-from app.catalog_settings import (
-    CatalogEnrichment,
-    CatalogEventTypes,
-    CatalogGuidance,
-    CatalogObjective,
-    ExperimentName,
-    HalfLifeDays,
-)
 from app.catalogs import Catalog, CatalogSettings, ListedCatalog, UnknownCatalog, UnknownEmbedder
 from app.jobs import Job
-from app.variants import InvalidVariants, Variant, VariantName, allocated
 from tree.errors import CatalogDeleted, CorruptSnapshot, StoreUnavailable
 from tree.snapshot import SemanticTree
 
@@ -73,87 +65,6 @@ class CatalogView(BaseModel):
     problem: str | None = Field(
         default=None, description="Why it is not served; `unillmrec doctor --deep` shows more."
     )
-
-
-class EnrichmentPatch(BaseModel):
-    """Changes of how a model describes items; what is not given stays."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    enabled: bool | None = None
-    max_cost_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="null: as the service has it."
-    )
-    images: bool | None = None
-
-
-class CatalogPatch(BaseModel):
-    """Changes of the settings of a catalogue; what is not given stays, null is the default."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "guidance": "Outdoor gear; most buyers are beginners.",
-                    "objective": "Prefer things that last.",
-                },
-                {"enrichment": {"enabled": True, "max_cost_usd_per_day": 0.5}},
-                {"variants": {"diverse": {"share": 0.2, "diversity": 0.4}}},
-            ]
-        },
-    )
-
-    guidance: CatalogGuidance | None = None
-    objective: CatalogObjective | None = None
-    enrichment: EnrichmentPatch | None = None
-    event_types: CatalogEventTypes | None = Field(
-        default=None, description="All that differ from the service's own; see docs/events.md."
-    )
-    half_life_days: HalfLifeDays | None = Field(
-        default=None, description="null: counts of events do not fade."
-    )
-    variants: dict[VariantName, Variant | None] | None = Field(
-        default=None,
-        description="Variants by name: a new one, another one in its place, or null to end it. "
-        "null instead of all of them ends all.",
-    )
-    experiment: ExperimentName | None = Field(
-        default=None, description="Another name shuffles the users over the variants."
-    )
-
-    def of(self, settings: CatalogSettings) -> CatalogSettings:
-        """The settings after these changes. Raises InvalidVariants."""
-        changed: dict[str, object] = {}
-        if "guidance" in self.model_fields_set:
-            changed["guidance"] = self.guidance or ""
-        if "objective" in self.model_fields_set:
-            changed["objective"] = self.objective or ""
-        if self.enrichment is not None:
-            given = self.enrichment.model_dump(exclude_unset=True)
-            fields = CatalogEnrichment.model_fields
-            given = {
-                name: fields[name].default if value is None else value
-                for name, value in given.items()
-            }
-            changed["enrichment"] = settings.enrichment.model_copy(update=given)
-        elif "enrichment" in self.model_fields_set:
-            changed["enrichment"] = CatalogEnrichment()
-        if "event_types" in self.model_fields_set:
-            changed["event_types"] = self.event_types or {}
-        if "half_life_days" in self.model_fields_set:
-            changed["half_life_days"] = self.half_life_days
-        if "variants" in self.model_fields_set:
-            given = self.variants or {}
-            kept = {} if self.variants is None else settings.variants
-            wanted = {name: given.get(name, one) for name, one in {**kept, **given}.items()}
-            there = {name: one for name, one in wanted.items() if one is not None}
-            changed["variants"] = allocated(there, settings.variants)
-        if "experiment" in self.model_fields_set:
-            changed["experiment"] = self.experiment or ""
-        return settings.model_copy(update=changed)
 
 
 class DeleteQuery(BaseModel):
@@ -238,12 +149,12 @@ async def patch_catalog(
     found: TheCatalog,
     patch: Annotated[CatalogPatch, Depends(json_body(CatalogPatch, MERGE_PATCH))],
 ) -> CatalogView:
-    """Change the settings of a catalogue that may change; other settings shape the stored tree."""
-    try:
-        changed = await catalogs.change(found, patch.of)
-    except InvalidVariants as error:
-        flaw = FieldError(source="body", pointer="/variants", message=str(error))
-        raise invalid([flaw]) from error
+    """Change the settings of a catalogue that may change; other settings shape the stored tree.
+
+    A JSON merge patch (RFC 7396): what is not given stays, also within a variant or a type of
+    events, and null removes it or gives it its default.
+    """
+    changed = await catalogs.change(found, patch.of)
     return await _view(changed, await jobs.list(changed.name))
 
 

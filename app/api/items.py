@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from app.api.bodies import MERGE_PATCH, json_object, merge_patch
+from app.api.bodies import MERGE_PATCH, json_object, merge_patch, merged
 from app.api.dependencies import TheCatalog
 from app.api.problems import FieldError, field_errors, invalid, unknown_item
 from app.api.schema import READS_JSON, WRITES, id_in_path, problems, takes
@@ -126,7 +126,7 @@ async def patch_item(
     unknown = dict.fromkeys(patch.keys() - Item.model_fields.keys())
 
     def change(before: Item) -> Item:
-        content = _merged(from_json(before.content()), patch) | unknown
+        content = merged(from_json(before.content()), patch) | unknown
         _check_values(content)
         item = _item(item_id, content)
         if item.domain != before.domain:
@@ -200,17 +200,3 @@ def _check_values(content: dict[str, object]) -> None:
     except TooMuch as error:
         message = f"the patched item {error}"
         raise invalid([FieldError(source="body", pointer="", message=message)]) from error
-
-
-def _merged(target: object, patch: object) -> dict[str, object]:
-    """`target` with `patch` applied, RFC 7396 §2; the patch is an object."""
-    assert isinstance(patch, dict)
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            merged[name] = _merged(merged.get(name), value)
-        else:
-            merged[name] = value
-    return merged

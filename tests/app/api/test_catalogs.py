@@ -315,3 +315,33 @@ async def test_changes_of_settings_at_the_same_time_are_all_made(place):
     with pytest.raises(UnknownCatalog):
         await change(other, guidance="Of another one")
     assert (await other.look("books")) == again
+
+
+def test_a_patch_of_event_types_is_merged_by_name_and_field(api, catalog):
+    def patched(types: object) -> dict:
+        reply = api.patch(catalog, json={"event_types": types})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["settings"]["event_types"]
+
+    wishlist = {"weight": 0.7, "hides": False}
+    assert patched({"wishlist": {"weight": 0.7}, "view": {"hides": True}}) == {
+        "wishlist": wishlist,
+        "view": {"weight": 0.25, "hides": True},
+    }
+    found = patched({"click": {"weight": 0.3}, "view": {"weight": 0.1}})
+    assert found == {
+        "wishlist": wishlist,
+        "view": {"weight": 0.1, "hides": True},
+        "click": {"weight": 0.3, "hides": False},
+    }
+    assert patched({"view": {"weight": None}})["view"] == {"weight": 0.25, "hides": True}
+    assert patched({"wishlist": {"hides": True}})["wishlist"] == {"weight": 0.7, "hides": True}
+    assert list(patched({"wishlist": None, "view": None, "never": None})) == ["click"]
+    for types in ({"shared": {"hides": True}}, {"shared": {"weight": None}}):
+        reply = api.patch(catalog, json={"event_types": types})
+        flaws = pointers(assert_problem(reply, 422, "invalid_request"))
+        assert flaws == ["/event_types/shared/weight"]
+    many = {f"t{number}": {"weight": 0.5} for number in range(32)}
+    reply = api.patch(catalog, json={"event_types": many})
+    assert pointers(assert_problem(reply, 422, "invalid_request")) == ["/event_types"]
+    assert patched(None) == {}

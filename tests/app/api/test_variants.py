@@ -51,6 +51,32 @@ def test_an_unknown_variant_is_refused_with_the_names_there_are(api, films):
     assert "default, bold" in assert_problem(reply, 422, "unknown_variant")["detail"]
 
 
+def test_a_patch_of_a_variant_keeps_what_it_does_not_name(api, catalog):
+    def patched(**changes) -> dict:
+        reply = api.patch(catalog, json={"variants": {"bold": changes}})
+        assert reply.status_code == 200, reply.text
+        bold = reply.json()["settings"]["variants"]["bold"]
+        bold["weights"] = {
+            name: by for name, by in (bold["weights"] or {}).items() if by is not None
+        }
+        return bold
+
+    first = patched(**BOLD | {"weights": {"exact_words": 0, "wish_weight": 0.3}})
+    assert patched(share=0.3) == {**first, "share": 0.3, "slots": [[0, 3_000]]}
+    assert patched(weights={"exact_words": None})["weights"] == {"wish_weight": 0.3}
+    assert patched(weights={"history_decay": 0.9})["weights"] == {
+        "wish_weight": 0.3,
+        "history_decay": 0.9,
+    }
+    left = patched(weights=None, strategy=None)
+    assert (left["weights"], left["strategy"], left["diversity"]) == ({}, None, 0.7)
+    reply = api.patch(catalog, json={"variants": {"bold": {"share": None}}})
+    assert pointers(assert_problem(reply, 422, "invalid_request")) == ["/variants/bold/share"]
+    shown = api.get(catalog).json()["settings"]["variants"]
+    again = api.patch(catalog, json={"variants": shown}).json()["settings"]["variants"]
+    assert again == shown, "what is answered may be sent back"
+
+
 @pytest.mark.parametrize(
     ("variants", "pointer"),
     [
