@@ -27,7 +27,10 @@ _CLICKS = ("click", "view")  # both say that the user opened the item
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What is kept of an answer. `strategy` and `effort` are those that really ran."""
+    """What is kept of an answer. `strategy` and `effort` are those that really ran.
+
+    `is_shown`: whether a user sees it now. One of a run counts with the first event that names it.
+    """
 
     list_id: str
     user_id: str | None
@@ -38,6 +41,7 @@ class Answered:
     degraded: bool
     tree_version: int
     items: Sequence[str]
+    is_shown: bool = True
 
 
 class Attributor:
@@ -53,7 +57,7 @@ class Attributor:
         self._ttl_s = ttl_s
 
     async def keep(self, answered: Answered) -> None:
-        """Count an answer, and keep it for events. Raises StoreUnavailable."""
+        """Count an answer that is shown, and keep it for events. Raises StoreUnavailable."""
         if not self._ttl_s or not answered.items:
             return
         labels = (
@@ -70,6 +74,7 @@ class Attributor:
             tuple(label.replace("\0", " ")[:_LABEL_CHARS] for label in labels),
             answered.tree_version,
             answered.items,
+            answered.is_shown,
         )
         await self.store.keep(shown, self._ttl_s)
 

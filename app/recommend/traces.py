@@ -90,6 +90,7 @@ def kept_of(context: RequestContext, answered: Recommendation) -> Answered:
         degraded=answered.degraded,
         tree_version=answered.tree_version,
         items=[item.item_id for item in answered.items],
+        is_shown=context.is_traced,  # lists of runs have no trace, and are shown later if at all
     )
 
 

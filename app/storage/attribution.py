@@ -7,7 +7,7 @@ can respect that one user has many lists.
 
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -38,7 +38,10 @@ Counts: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ShownList:
-    """The items of an answer, best first, and what was behind them; `labels` as in DIMENSIONS."""
+    """The items of an answer, best first, and what was behind them; `labels` as in DIMENSIONS.
+
+    `is_shown`: whether it counts as a list at once; otherwise with the first event that names it.
+    """
 
     id: str
     day: date
@@ -46,6 +49,7 @@ class ShownList:
     labels: tuple[str, ...]
     tree_version: int
     items: Sequence[str]
+    is_shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Attribution(Protocol):
     """The lists and tallies of one catalogue. Every method raises StoreUnavailable."""
 
     async def keep(self, shown: ShownList, ttl_s: int) -> None:
-        """Count a list, and keep it for the events that name it."""
+        """Count a list, if it is shown, and keep it for the events that name it."""
         ...
 
     async def attribute(
@@ -149,17 +153,23 @@ class MemoryAttribution:
 
     async def keep(self, shown: ShownList, ttl_s: int) -> None:
         """See Attribution."""
+        self._lists[shown.id] = time.monotonic() + ttl_s, shown, set()
+        if shown.is_shown:
+            self._count(shown.id)
+
+    def _count(self, list_id: str) -> ShownList:
+        """The list with the labels by which it counts from now on."""
+        ends_at, shown, marks = self._lists[list_id]
         tallies = self._days.setdefault(shown.day, {})
         labels = []
         for dimension, label in zip(DIMENSIONS, shown.labels, strict=True):
             held = [name for name in tallies if name.startswith(field_of(dimension, ""))]
             known = field_of(dimension, label) in tallies
             labels.append(label if known or len(held) < MOST_LABELS else OTHER)
-        kept = ShownList(
-            shown.id, shown.day, shown.bucket, tuple(labels), shown.tree_version, shown.items
-        )
-        self._lists[shown.id] = time.monotonic() + ttl_s, kept, set()
-        self._add(kept, "lists", 1)
+        counted = replace(shown, labels=tuple(labels), is_shown=True)
+        self._lists[list_id] = ends_at, counted, marks
+        self._add(counted, "lists", 1)
+        return counted
 
     async def attribute(
         self,
@@ -185,6 +195,8 @@ class MemoryAttribution:
         if mark in marks:
             return "repeated"
         marks.add(mark)
+        if not shown.is_shown:
+            shown = self._count(event.list_id)
         self._add(shown, event.measure, 1)
         self._add(shown, "value", round(event.value * MICRO))
         return "attributed"

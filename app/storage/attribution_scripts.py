@@ -1,7 +1,8 @@
 """The Lua scripts by which lists and what came of them are counted.
 
 A list is one string of fields that each end with a zero byte: day, bucket, its labels, version of
-the tree, number of items, the items, then a mark for each thing that has been counted.
+the tree, number of items, the items, then a mark for each thing that has been counted. A `?` before
+the bucket: the list counts with the first event that names it.
 """
 
 from tree.redis.script import Script
@@ -28,28 +29,36 @@ local function changed(tally, changes)
 end
 """
 
+# Counts a list by its labels. A label beyond the most of a day becomes OTHER, also in `labels`.
+_COUNT_LIST = """
+local function count_list(tally, labels, bucket)
+    local empty = string.rep('\\0', 24 * tonumber(buckets))
+    local one_list = {[bucket] = {1, 0, 0, 0, 0}}
+    for i, dimension in ipairs(dimensions) do
+        local field = dimension .. '\\0' .. labels[i]
+        local known = redis.call('HGET', tally, field)
+        if not known then
+            local number = 'labels\\0' .. dimension
+            if tonumber(redis.call('HGET', tally, number) or 0) >= tonumber(most_labels) then
+                labels[i] = other
+                field = dimension .. '\\0' .. other
+                known = redis.call('HGET', tally, field)
+            else
+                redis.call('HINCRBY', tally, number, 1)
+            end
+        end
+        redis.call('HSET', tally, field, changed(known or empty, one_list))
+    end
+    redis.call('EXPIRE', tally, tally_s)
+end
+"""
+
 KEEP_LIST = Script(
     _TALLY
+    + _COUNT_LIST
     + """
 if redis.call('EXISTS', list) == 1 then return 0 end
-local empty = string.rep('\\0', 24 * tonumber(buckets))
-local one_list = {[tonumber(bucket)] = {1, 0, 0, 0, 0}}
-for i, dimension in ipairs(dimensions) do
-    local field = dimension .. '\\0' .. labels[i]
-    local known = redis.call('HGET', tally, field)
-    if not known then
-        local number = 'labels\\0' .. dimension
-        if tonumber(redis.call('HGET', tally, number) or 0) >= tonumber(most_labels) then
-            labels[i] = other
-            field = dimension .. '\\0' .. other
-            known = redis.call('HGET', tally, field)
-        else
-            redis.call('HINCRBY', tally, number, 1)
-        end
-    end
-    redis.call('HSET', tally, field, changed(known or empty, one_list))
-end
-redis.call('EXPIRE', tally, tally_s)
+if is_shown == '1' then count_list(tally, labels, tonumber(bucket)) else bucket = '?' .. bucket end
 local content = day .. '\\0' .. bucket .. '\\0' .. table.concat(labels, '\\0') .. '\\0' .. rest
 redis.call('SET', list, content, 'EX', list_s)
 return 1
@@ -61,6 +70,7 @@ return 1
         "buckets",
         "day",
         "bucket",
+        "is_shown",  # 0: it counts with its first event
         "most_labels",
         "other",
         "rest",  # what stands behind the labels
@@ -73,26 +83,32 @@ return 1
 # Returns per event 0 attributed, 1 repeated, 2 late, 3 unknown, 4 not shown.
 ATTRIBUTE_EVENTS = Script(
     _TALLY
+    + _COUNT_LIST
     + """
 local declared = {}
 for _, key in ipairs(tallies) do declared[key] = true end
 local labelled = #dimensions
 local function parsed(content)
-    local list = {fields = {}, places = {}, marks = {}, new = {}}
+    local list = {content = content, labels = {}, places = {}, marks = {}, new = {}}
     local at, items = 0, 0
     for field in string.gmatch(content, '([^%z]*)%z') do
         at = at + 1
         local item = at - labelled - 4
         if at == 1 then list.day = field
-        elseif at == 2 then list.bucket = tonumber(field)
-        elseif at <= labelled + 2 then
-            list.fields[at - 2] = dimensions[at - 2] .. '\\0' .. field
+        elseif at == 2 then
+            list.waits = string.sub(field, 1, 1) == '?'
+            list.bucket = tonumber(list.waits and string.sub(field, 2) or field)
+        elseif at <= labelled + 2 then list.labels[at - 2] = field
         elseif at == labelled + 4 then items = tonumber(field)
         elseif item > items then list.marks[field] = true
         elseif item > 0 and not list.places[field] then list.places[field] = item
         end
     end
     return list
+end
+-- The start of a list; the version of the tree follows.
+local function start_of(list, bucket)
+    return list.day .. '\\0' .. bucket .. '\\0' .. table.concat(list.labels, '\\0') .. '\\0'
 end
 local found, touched = {}, {}
 local function read(key)
@@ -130,10 +146,17 @@ local function attribute(i)
     end
     local mark = event_marks[i] .. ':' .. place
     if list.marks[mark] then return 1 end
+    if list.waits then
+        list.rest = string.sub(list.content, #start_of(list, '?' .. list.bucket) + 1)
+        list.waits = false
+        count_list(tally, list.labels, list.bucket)
+    end
     list.marks[mark] = true
     list.new[#list.new + 1] = mark .. '\\0'
     local column, value = columns[event_measures[i]], tonumber(event_values[i])
-    for at = 1, labelled do add(tally, list.fields[at], list.bucket, column, value) end
+    for at = 1, labelled do
+        add(tally, dimensions[at] .. '\\0' .. list.labels[at], list.bucket, column, value)
+    end
     return 0
 end
 local codes = {}
@@ -145,7 +168,13 @@ for key, fields in pairs(touched) do
     end
 end
 for key, list in pairs(found) do
-    if list and #list.new > 0 then redis.call('APPEND', key, table.concat(list.new)) end
+    local marks = list and table.concat(list.new) or ''
+    if list and list.rest then  -- it has been counted now
+        local content = start_of(list, list.bucket) .. list.rest .. marks
+        redis.call('SET', key, content, 'PX', math.max(1, redis.call('PTTL', key)))
+    elseif #marks > 0 then
+        redis.call('APPEND', key, marks)
+    end
 end
 for reason, count in pairs(lost) do
     redis.call('HINCRBY', today, 'lost\\0' .. reason, count)
@@ -156,6 +185,9 @@ return codes
     keys=("head", "today", "lists*", "tallies*"),
     args=(
         "tally_s",
+        "buckets",
+        "most_labels",
+        "other",
         "tallies_stem",
         "dimensions*",
         "event_lists*",  # the places of their lists in `lists`

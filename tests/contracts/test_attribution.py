@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -47,6 +48,11 @@ def shown(name: str, items: list[str], bucket: int = 0, **labels: str) -> ShownL
     given = {**usual, "degraded": "no", **labels}
     day = date.fromisoformat(given.pop("day", TODAY.isoformat()))
     return ShownList(name, day, bucket, tuple(given.values()), 7, items)
+
+
+def waiting(name: str, items: list[str], bucket: int = 0, **labels: str) -> ShownList:
+    """A list that nobody has seen yet."""
+    return replace(shown(name, items, bucket, **labels), is_shown=False)
 
 
 def click(name: str, item: str) -> ListEvent:
@@ -160,6 +166,46 @@ async def test_labels_of_a_day_are_bounded(attribution):
     assert found[OTHER] == {"lists": 5, "clicks": 1}
 
 
+async def test_a_list_that_waits_counts_with_its_first_event(attribution):
+    before = TODAY - timedelta(days=2)
+    await attribution.keep(waiting("r1", ["a", "b"], 5, day=before.isoformat()), WEEK_S)
+    await attribution.keep(waiting("r2", ["a"], 5, day=before.isoformat()), WEEK_S)
+    await attribution.keep(waiting("r3", ["a"], 5, day=before.isoformat()), WEEK_S)
+    assert await counted(attribution, day=before) == {}
+    assert await attribution.attribute([click("r2", "z")], TODAY, WEEK_S) == ["not_shown"]
+    assert await counted(attribution, day=before) == {}
+    events = [click("r1", "a"), click("r1", "b"), click("r1", "a"), click("r3", "a")]
+    found = await attribution.attribute(events, TODAY, WEEK_S)
+    assert found == ["attributed", "attributed", "repeated", "attributed"]
+    assert await attribution.attribute(events, TODAY, WEEK_S) == ["repeated"] * 4
+    more = ListEvent("r1", "b", "conversions", "purchase", 2.0)
+    assert await attribution.attribute([more], TODAY, WEEK_S) == ["attributed"]
+    figures = {"lists": 2, "clicks": 3, "conversions": 1, "value": 2.0}
+    assert await counted(attribution, day=before) == {"default": figures}
+    [day] = await attribution.tallies(before, before)
+    assert day.tallies["variant", "default"][5, 0] == 2
+
+
+async def test_labels_of_lists_that_wait_are_bounded_too(attribution):
+    for number in range(MOST_LABELS):
+        await attribution.keep(shown(f"r{number}", ["a"], scenario=f"s{number}"), WEEK_S)
+    await attribution.keep(waiting("late", ["a"], scenario="a rather long new one"), WEEK_S)
+    await attribution.attribute([click("late", "a")], TODAY, WEEK_S)
+    assert await attribution.attribute([click("late", "a")], TODAY, WEEK_S) == ["repeated"]
+    found = await counted(attribution, "scenario")
+    assert len(found) == MOST_LABELS + 1
+    assert found[OTHER] == {"lists": 1, "clicks": 1}
+
+
+async def test_a_list_that_waited_expires_when_it_would_have(attribution):
+    await attribution.keep(waiting("r", ["a"]), 2)
+    assert await attribution.attribute([click("r", "a")], TODAY, WEEK_S) == ["attributed"]
+    deadline = asyncio.get_running_loop().time() + 20
+    while await attribution.attribute([click("r", "a")], TODAY, WEEK_S) != ["late"]:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+
+
 async def test_tallies_are_restored_as_they_were(attribution):
     await attribution.keep(shown("r", ["a"], variant="bold"), WEEK_S)
     await attribution.attribute([click("r", "a"), click("gone", "a")], TODAY, WEEK_S)
@@ -178,7 +224,8 @@ async def test_any_order_of_events_by_many_processes_gives_the_same_tallies(attr
     reference = MemoryAttribution()
     events = []
     for number in range(40):
-        some = shown(f"r{number}", [f"i{at}" for at in range(5)], number % 7)
+        make = chance.choice((shown, waiting))
+        some = make(f"r{number}", [f"i{at}" for at in range(5)], number % 7)
         for one in (attribution, reference):
             await one.keep(some, WEEK_S)
         for at in range(chance.randrange(6)):

@@ -1,5 +1,6 @@
 """Events that name a recommendation count for it, once, and metrics say what came of it."""
 
+import json
 import re
 from secrets import token_hex
 
@@ -111,6 +112,20 @@ def test_what_came_of_an_item_counts_after_the_item_was_removed(api, films):
     reply = api.post(f"{films}/events", json={"events": [sold]}).json()["results"]
     assert (reply[0]["status"], reply[0]["attribution"]) == ("unknown_item", "attributed")
     assert figures(metrics(api, films)["default"]) == [1, 0, 0, 1, 30]
+
+
+def test_a_list_of_a_run_counts_once_an_event_names_it(api, films):
+    body = b'{"user_id": "u1"}\n{"user_id": "u2"}\n'
+    headers = {"Content-Type": "application/x-ndjson"}
+    run = api.post(f"{films}/recommendation-runs", content=body, headers=headers)
+    lines = api.get(f"/v1/jobs/{ended(api, run)['id']}/result").content.splitlines()
+    assert metrics(api, films) == {}, "nobody has seen them"
+    answer = json.loads(lines[0])["answer"]
+    assert sent(api, films, event(answer, 0, "click"), event(answer, 1, "click")) == [
+        "attributed",
+        "attributed",
+    ]
+    assert figures(metrics(api, films)["default"]) == [1, 0, 2, 0, 0]
 
 
 def test_metrics_count_jobs_by_type_and_state(api, films):
