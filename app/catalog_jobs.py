@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from contextlib import suppress
 
 from app.catalog import Catalog
@@ -9,9 +10,10 @@ from app.catalogs import Catalogs, UnknownCatalog
 from app.curate.imports import forget_upload
 from app.curate.imports.uploads import remove_abandoned
 from app.jobs import Job, JobReport
-from app.lists import RecommendationRuns, forget_requests
+from app.lists import RecommendationRuns, catalogs_of, forget_requests
 from app.settings import Settings
 from tree.errors import CatalogDeleted, StoreUnavailable, TreeError
+from tree.store.keys import name_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class CatalogJobs:
         """See JobWorker."""
         await asyncio.to_thread(remove_abandoned, self._settings)
         await self._catalogs.finish_deletions()
+        await self._remove_lists()
         for name in [catalog.name for catalog in self._catalogs.opened()]:
             try:
                 await (await self._catalogs.get(name)).curator.housekeep()
@@ -68,6 +71,16 @@ class CatalogJobs:
             return await catalog.curator.work(job, report)
         except UnknownCatalog as error:
             raise CatalogDeleted(f"catalogue {job.catalog!r} was deleted") from error
+
+    async def _remove_lists(self) -> None:
+        """Remove the files of recommendation runs whose catalogue has been deleted."""
+        registry = self._catalogs.registry
+        for folder, catalog_id in (
+            await asyncio.to_thread(catalogs_of, self._settings.runs)
+        ).items():
+            entry = await registry.look(name_of(catalog_id))
+            if entry is None or entry.id != catalog_id:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _runs(self, catalog: Catalog) -> RecommendationRuns:
         return RecommendationRuns(catalog.recommender, catalog.feedback, self._settings.runs)

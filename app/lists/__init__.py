@@ -2,7 +2,7 @@
 
 from app.lists.answers import AnsweredPart, ListAnswers, OwnAnswers, RequestLines, RunLimits
 from app.lists.run import ListRun
-from app.lists.run_files import RunFiles, RunProgress, new_folder
+from app.lists.run_files import RunFiles, RunProgress, catalogs_of, new_folder
 from app.lists.run_params import RunParams
 from app.lists.runs import RecommendationRuns, folder_of, forget_requests
 
@@ -17,6 +17,7 @@ __all__ = [
     "RunLimits",
     "RunParams",
     "RunProgress",
+    "catalogs_of",
     "folder_of",
     "forget_requests",
     "new_folder",

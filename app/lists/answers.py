@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from app.budget import BudgetExceeded
@@ -21,9 +21,11 @@ from app.recommend.fields import FilterTooLarge
 from app.recommend.pages import CursorExpired, CursorOfAnother
 from app.recommend.recommender import DeadlineExceeded
 from app.variants import UnknownVariant
+from tree.item import Id
 from tree.redis.joined import joined_commands
 from tree.worker import together
 
+_USER_ID: TypeAdapter[str] = TypeAdapter(Id)
 _AT_ONCE = 32  # as many scans share one pass over the vectors
 
 RequestLines: TypeAlias = Sequence[tuple[int, bytes | None]]
@@ -105,7 +107,11 @@ class ListAnswers(Protocol):
 
 
 class OwnAnswers:
-    """See ListAnswers. The lists are made in this process."""
+    """See ListAnswers. The lists are made in this process.
+
+    `stored_user` in a line says whether something was stored of its user before or after the list
+    was made. If nothing is later, the user has been erased since.
+    """
 
     width = 1
 
@@ -139,7 +145,7 @@ class OwnAnswers:
             if not isinstance(given, dict):
                 raise TooMuch("is no JSON object")
             told = given.get("user_id")
-            user_id = told if isinstance(told, str) else None
+            user_id = None if told is None else _USER_ID.validate_python(told)
             request = RecommendRequest.model_validate({**self.request, **given})
         except ValidationError as error:
             problem = {"code": "invalid_request", "detail": describe(error)}
@@ -153,12 +159,33 @@ class OwnAnswers:
     async def _lists(
         self, rows: Sequence[_RunLine], limits: RunLimits
     ) -> list[tuple[bytes, Recommendation | None]]:
+        users = list({row.user_id for row in rows if row.user_id is not None})
+        stored = await self._recommender.stored_users(users)
+        found = await self._contents(rows, limits)
+        stored |= await self._recommender.stored_users(users)
+        return [
+            (
+                _line(
+                    {
+                        "line": row.number,
+                        "user_id": row.user_id,
+                        "stored_user": row.user_id in stored,
+                        **content,
+                    }
+                ),
+                answer,
+            )
+            for row, (content, answer) in zip(rows, found, strict=True)
+        ]
+
+    async def _contents(
+        self, rows: Sequence[_RunLine], limits: RunLimits
+    ) -> list[tuple[Mapping[str, object], Recommendation | None]]:
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(row: _RunLine) -> tuple[bytes, Recommendation | None]:
-            start = {"line": row.number, "user_id": row.user_id}
+        async def one(row: _RunLine) -> tuple[Mapping[str, object], Recommendation | None]:
             if row.request is None:
-                return _line({**start, "problem": row.problem}), None
+                return {"problem": row.problem}, None
             try:
                 async with turns:
                     answer = await self._recommender.recommend(
@@ -166,9 +193,8 @@ class OwnAnswers:
                     )
             except tuple(_CODES) as error:
                 code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-                return _line({**start, "problem": {"code": code, "detail": str(error)}}), None
-            content = msgspec.Raw(answer.model_dump_json().encode())
-            return _line({**start, "answer": content}), answer
+                return {"problem": {"code": code, "detail": str(error)}}, None
+            return {"answer": msgspec.Raw(answer.model_dump_json().encode())}, answer
 
         with joined_commands():
             return await together(one(row) for row in rows)

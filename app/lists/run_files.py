@@ -133,8 +133,21 @@ def _is_ours(file: BinaryIO, path: Path) -> bool:
     return False
 
 
-def new_folder(runs: Path) -> Path:
-    """A new folder for a run. Raises OSError."""
+_CATALOG = "catalog"  # the file with the id of the catalogue of a run
+
+
+def new_folder(runs: Path, catalog_id: str) -> Path:
+    """A new folder for a run of a catalogue. Raises OSError."""
     folder = runs / token_hex(8)
     folder.mkdir(parents=True, mode=0o700)
+    (folder / _CATALOG).write_text(catalog_id, encoding="utf-8")
     return folder
+
+
+def catalogs_of(runs: Path) -> dict[Path, str]:
+    """The folders of all runs, each with the id of its catalogue."""
+    found = {}
+    for path in runs.glob(f"*/{_CATALOG}"):
+        with suppress(OSError):  # it is being removed
+            found[path.parent] = path.read_text(encoding="utf-8")
+    return found

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -108,7 +109,7 @@ class Recommender:
         self._event_rules = DEFAULT_RULES
         self._pool = CandidatePool(store, config.retrieval)
         self._fields = Fields(store, columns or ColumnMemory())
-        feedback = feedback or MemoryFeedback()
+        self._feedback = feedback = feedback or MemoryFeedback()
         self._signals = Signals(feedback, config.signals)
         encoder = QueryEncoder(embedders, config.profile.embedder_timeout_s)
         self._similar = SimilarFinder(catalog_id, self._pool, self._fields, documents, config)
@@ -177,6 +178,10 @@ class Recommender:
         """The trace of an answer; None if it is not stored or has expired."""
         data = await self._documents.get("trace", f"{self._catalog_id}/{recommendation_id}")
         return None if data is None else msgspec.json.decode(data)
+
+    async def stored_users(self, user_ids: Sequence[str]) -> set[str]:
+        """Those users of whom something is stored. Raises StoreUnavailable."""
+        return await self._feedback.known(user_ids) if user_ids else set()
 
     async def aclose(self) -> None:
         """End background work; the stores stay open."""

@@ -3,8 +3,8 @@
 import gc
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import quote
 
 import httpx2
@@ -55,6 +55,18 @@ def served(
         thread.join(timeout=30)
         gc.unfreeze()  # what a service freezes at its start would stay for good: 50 MB each
     assert not thread.is_alive(), "the service does not stop"
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """The application within this process, and a client of it."""
+    app = create_app(settings)
+    transport = httpx2.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        yield client
 
 
 def delete_catalog(api: httpx2.Client, path: str) -> httpx2.Response:

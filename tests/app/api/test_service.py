@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator, MutableMapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from app import __version__
 from app.composition import services
 from app.main import create_app
 from app.settings import Settings
-from tests.app.api.support import assert_problem, item_path
+from tests.app.api.support import assert_problem, item_path, running
 from tree.errors import StoreUnavailable
 from tree.redis.connection import connect
 from tree.redis.data_folder import running_url
@@ -98,18 +97,6 @@ def test_the_description_is_whole(api):
 
 
 # -- the store
-
-
-@asynccontextmanager
-async def running(settings: Settings):
-    """The application within this process, and a client of it."""
-    app = create_app(settings)
-    transport = httpx2.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
-    ):
-        yield client
 
 
 async def test_it_works_on_a_server_that_others_run_and_leaves_no_key(
