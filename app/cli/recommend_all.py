@@ -64,7 +64,7 @@ def recommend_all(
     catalog: CatalogOption = "default",
     as_json: JsonOption = False,
 ) -> None:
-    """Write one list a line: `line`, `user_id`, and `answer` or `problem`.
+    """Write one list a line: `line`, `user_id`, `stored_user`, and `answer` or `problem`.
 
     What was stopped goes on where it was when the same command is given again.
     """

@@ -34,8 +34,9 @@ class _RunPart:
 class ListRun:
     """Answers every request of a file. A run that was stopped goes on where it was.
 
-    One line of the lists for each line of the requests, in their order: `line`, `user_id`, and
-    `answer` or `problem`. Once `max_cost_usd` is spent, lists come without a model and say so.
+    One line of the lists for each line of the requests, in their order: `line`, `user_id`,
+    `stored_user`, and `answer` or `problem`. Once `max_cost_usd` is spent, lists come without a
+    model and say so.
     """
 
     def __init__(

@@ -33,7 +33,8 @@ async def answer(
     rules = ChoiceRules(request.limit, request.filter, request.fold, request.group_by)
     shown = context.page.shown if context.page else ()
     before = await pool.store.items(list(shown)) if shown else {}
-    chooser = Chooser(pool, tree, rules, before=before.values())
+    grouped = context.page.groups if context.page else ()
+    chooser = Chooser(pool, tree, rules, before=before.values(), groups=grouped)
     groups = Groups(fields, tree, request.group_by)
     candidates = found.candidates
     with clock.stage("rerank"):

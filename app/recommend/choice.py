@@ -49,7 +49,7 @@ class Chooser:
     """Chooses the items of one answer among candidates that come best first.
 
     `folded` are the near-duplicates of the item `apart_from`, which never are in the answer.
-    Neither are those of the items on the pages `before`, or other items of their groups.
+    Neither are those of the items on the pages `before`, or other items of their `groups`.
     """
 
     def __init__(
@@ -59,10 +59,11 @@ class Chooser:
         rules: ChoiceRules,
         apart_from: Item | None = None,
         before: Iterable[Item] = (),
+        groups: Iterable[Scalar] = (),
     ) -> None:
         self.chosen: list[Chosen] = []
         self.folded: list[str] = []
-        self.groups: dict[_GroupKey, Scalar] = {}
+        self.groups: dict[_GroupKey, Scalar] = {_group_key(one): one for one in groups}
         self.read = 0  # candidates
         self._pool = pool
         self._tree = tree
@@ -73,7 +74,6 @@ class Chooser:
             self._things.add(apart_from, _APART)
         for item in before:
             self._things.add(item, _BEFORE)
-            self.groups |= self._groups_of(item)
 
     @property
     def is_done(self) -> bool:

@@ -13,6 +13,7 @@ from app.ranking import Need, Ranking
 from app.recommend.candidates import CandidatePool, Candidates
 from app.recommend.choice import Chooser, continued
 from app.recommend.columns import Mask
+from app.recommend.filters import Scalar
 from app.recommend.request import RecommendRequest
 from app.storage.documents import Documents
 from app.variants import Variants
@@ -34,7 +35,8 @@ class Page(msgspec.Struct, frozen=True):
     """Ids of the items that were shown, on all pages so far, and of the candidates that come next.
 
     The candidates are in the order of the answer, with their scores. `strategy` and `effort` are
-    those of the answer that ranked them.
+    those of the answer that ranked them. `groups` are the values of `group_by` of what was shown,
+    as the items may be deleted by the time of the next page.
     """
 
     shown: Sequence[str]
@@ -42,6 +44,7 @@ class Page(msgspec.Struct, frozen=True):
     scores: Sequence[float] = ()
     strategy: str | None = None
     effort: str | None = None
+    groups: Sequence[Scalar] = ()
 
     @classmethod
     def after(
@@ -64,6 +67,7 @@ class Page(msgspec.Struct, frozen=True):
             [*(before.shown if before else ()), *(one.item.id for one in chosen)],
             tree.rows.ids(candidates.rows[left]) if left else (),
             [round(float(score), 4) for score in candidates.scores[left]],
+            groups=list(chooser.groups.values()),
         )
 
     async def candidates(

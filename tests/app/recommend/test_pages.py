@@ -89,6 +89,26 @@ async def test_a_page_is_the_same_after_a_rebuild_without_what_has_gone(shop):
     assert not set(again) & {item.item_id for item in first.items}
 
 
+async def test_a_group_is_not_shown_again_after_its_item_has_been_deleted(shop):
+    items = things(40)
+    numbered = [
+        item.model_copy(update={"attributes": {"brand": number // 12, "set": number % 2 == 0}})
+        for number, item in enumerate(items)
+    ]
+    for field, groups in (("brand", 10), ("set", 2)):
+        await stocked(shop, numbered)
+        request = RecommendRequest(instruction="lamp", limit=1, group_by=field)
+        shown = []
+        for _ in range(groups):
+            answer = await shop.recommender.recommend(request)
+            shown += [item.item_id for item in answer.items]
+            request = request.model_copy(update={"cursor": answer.next_cursor})
+            left = [item for item in numbered if item.id not in shown]
+            await stocked(shop, left)
+        values = {item.id: item.attributes[field] for item in numbered}
+        assert len({values[item_id] for item_id in shown}) == len(shown) == groups
+
+
 async def test_a_cursor_is_for_its_user_and_expires(shop):
     await stocked(shop, things(10))
     answer = await shop.recommender.recommend(RecommendRequest(user_id="u1", limit=3))
