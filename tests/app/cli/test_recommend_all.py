@@ -2,6 +2,7 @@
 
 import json
 
+from app.lists import RunFiles, RunProgress
 from tests.commands import DEMO, command, told
 
 
@@ -26,6 +27,14 @@ def test_the_lists_of_all_users_and_of_a_file_are_written(tmp_path):
     assert "UNILLMREC_REDIS_URL" in refused.stderr
     requests, other = tmp_path / "requests.jsonl", tmp_path / "other.jsonl"
     requests.write_text('{"limit": 2}\nnonsense\n', encoding="utf-8")
+    with RunFiles.beside(other).alone():
+        refused = command(data, "recommend-all", "-o", str(other), "--requests", str(requests))
+        assert (refused.returncode, "another process writes" in refused.stderr) == (1, True)
+    files = RunFiles.beside(other)
+    files.note(RunProgress(of="of another file"))
+    refused = command(data, "recommend-all", "-o", str(other), "--requests", str(requests))
+    assert (refused.returncode, "to start afresh" in refused.stderr) == (1, True)
+    files.progress.unlink()
     shown = command(data, "recommend-all", "-o", str(other), "--requests", str(requests))
     assert "1 lists written" in shown.stdout
     assert "1 requests failed" in shown.stdout
