@@ -15,6 +15,8 @@ LEVEL = 0.95
 _TUNED_FOR = 10_000  # lists of a variant at which the sequence is narrowest
 _LEAST_LISTS, _LEAST_EVENTS, _LEAST_BUCKETS = 200, 20, 16  # for a sequence to say anything
 
+_PRIOR = 8  # buckets with events, as whose error that of the other variant counts
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """A figure and its 95 % interval."""
@@ -42,6 +44,7 @@ class Ratio(msgspec.Struct, frozen=True):
     buckets: int
     above: float
     below: float
+    filled: int  # buckets in which something has happened
 
     @classmethod
     def of(cls, above: Floats, below: Floats) -> "Ratio | None":
@@ -49,18 +52,25 @@ class Ratio(msgspec.Struct, frozen=True):
         total, held = float(below.sum()), int(np.count_nonzero(below))
         if total <= 0:
             return None
-        value = float(above.sum()) / total
+        sums = float(above.sum()), total, int(np.count_nonzero(above))
+        value = sums[0] / total
         if held < 2:  # nothing is known of how buckets differ
-            return cls(value, math.inf, held, float(above.sum()), total)
+            return cls(value, math.inf, held, *sums)
         squares = float(np.square(above - value * below).sum())
         error = math.sqrt(squares * held / (held - 1)) / total
-        return cls(value, error, held, float(above.sum()), total)
+        return cls(value, error, held, *sums)
 
     @property
     def interval(self) -> Estimate | None:
-        """The interval of a rate that is not below zero; None where there are too few buckets."""
+        """The interval of a rate that is not below zero; None where there are too few buckets.
+
+        Where nothing has happened, or the same in all buckets, there is no error to see: the
+        interval is that of a proportion.
+        """
         if not math.isfinite(self.error):
             return None
+        if self.error == 0:
+            return self.proportion if self.value <= 1 else None
         width = quantile(self.buckets - 1) * self.error
         return Estimate(self.value, max(0.0, self.value - width), self.value + width)
 
@@ -117,7 +127,7 @@ class Difference(msgspec.Struct, frozen=True):
         """
         value = variant.value - control.value
         relative = value / control.value if control.value else None
-        error = math.hypot(variant.error, control.error)
+        error = error_between(variant, control)
         if not math.isfinite(error):
             return cls(value, relative, None, None, "open")
         width = quantile(variant.buckets + control.buckets - 2) * error
@@ -129,6 +139,27 @@ class Difference(msgspec.Struct, frozen=True):
         elif sequence is not None and sequence.high < 0:
             verdict = "worse"
         return cls(value, relative, fixed, sequence, verdict)
+
+
+def error_between(one: Ratio, other: Ratio) -> float:
+    """The standard error of the difference of two ratios; infinite where nothing is known of it.
+
+    Of few events the error is uncertain, and of none it is zero. So that of the lower ratio is
+    averaged with the error that it would have if its rate were that of both together (as in the
+    test of two proportions with a pooled rate), and its events as uneven as those of the higher:
+
+        se² = (f·se₂² + 8·se₁² · X₁/X₂ · R/R₁) / (f + 8)
+
+    with ₁ for the higher ratio, R of both together, and f buckets in which the lower one has
+    something. A maximum of the two would be too wide where there are many events, too.
+    """
+    low, high = sorted((one, other), key=lambda ratio: ratio.value)
+    pooled = (low.above + high.above) / (low.below + high.below)
+    square = low.error**2
+    if pooled > 0:
+        like_high = high.error**2 * high.below / low.below * pooled / high.value
+        square = (low.filled * square + _PRIOR * like_high) / (low.filled + _PRIOR)
+    return math.hypot(math.sqrt(square), high.error) or math.inf
 
 
 def sequence_of(
@@ -145,7 +176,7 @@ def sequence_of(
     where n is the harmonic mean of the lists of both, and ρ² makes it narrowest at 10,000 lists.
     The errors come from few buckets, so the factor is that of Student's t with the same tail.
     """
-    error = math.hypot(variant.error, control.error)
+    error = error_between(variant, control)
     few = (
         min(lists) < _LEAST_LISTS
         or min(variant.buckets, control.buckets) < _LEAST_BUCKETS

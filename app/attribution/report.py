@@ -125,8 +125,8 @@ def _row(label: str, counts: Counts, control: Counts | None, comparisons: int) -
 
 
 def _spread(rate: Ratio) -> Estimate | None:
-    """The interval of a rate that may be below zero."""
-    found = rate.interval
+    """The interval of a rate that may be below zero, in any unit; None without any."""
+    found = rate.interval if rate.error > 0 else None
     return None if found is None else Estimate(rate.value, 2 * rate.value - found.high, found.high)
 
 

@@ -54,6 +54,38 @@ def test_nothing_is_sure_where_little_is_known():
     assert no_click is not None
     assert no_click.proportion is not None
     assert no_click.proportion.high > 0.03
+    assert no_click.interval is not None
+    assert no_click.interval.high > 0.03
+    both = Difference.of(no_click, no_click, (6_400, 6_400))
+    assert (both.value, both.interval, both.sequence, both.verdict) == (0, None, None, "open")
+
+
+def test_none_against_few_is_open_and_none_against_many_is_worse():
+    """And one event more or less does not change what is known by much."""
+    lists = np.full(BUCKETS, 10.0)
+
+    def rate(events: int) -> Ratio:
+        clicks = np.bincount(np.arange(events) * 3 % BUCKETS, minlength=BUCKETS)
+        found = Ratio.of(clicks.astype(np.float64), lists)
+        assert found is not None
+        return found
+
+    def between(variant: int, control: int) -> Difference:
+        return Difference.of(rate(variant), rate(control), (640, 640))
+
+    few = between(0, 20)
+    assert few.verdict == "open"
+    assert few.interval is not None
+    assert few.interval.high < 0, "one look that was planned would find it"
+    assert between(1, 21).verdict == "open"
+    assert between(0, 40).verdict == "worse"
+    assert between(40, 0).verdict == "better"
+    widths = []
+    for events in range(4):
+        found = between(events, 20).interval
+        assert found is not None
+        widths.append(found.high - found.low)
+    assert max(widths) < 1.1 * min(widths), "no event is not surer than a few"
 
 
 def looks(rng: np.random.Generator, lift: float, days: int = 60) -> tuple[set[str], bool]:
