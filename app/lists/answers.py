@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -145,7 +146,8 @@ class OwnAnswers:
             if not isinstance(given, dict):
                 raise TooMuch("is no JSON object")
             told = given.get("user_id")
-            user_id = None if told is None else _USER_ID.validate_python(told)
+            with suppress(ValidationError):  # then the request says so
+                user_id = _USER_ID.validate_python(told)
             request = RecommendRequest.model_validate({**self.request, **given})
         except ValidationError as error:
             problem = {"code": "invalid_request", "detail": describe(error)}

@@ -98,23 +98,26 @@ async def test_a_bad_line_costs_itself(demo, tmp_path: Path):
         b'{"user_id": "b", "limit": 0}',
         b"[]",
         b'{"limit": 2}',
+        b'{"user_id": 5}',
     ]
     files.requests.write_bytes(b"\n".join(lines))
     run = ListRun(OwnAnswers(demo.recommender, {"limit": 3}), files)
     progress = await run.run(JobReport.unwatched())
-    assert progress.result() == {"lists": 2, "problems": 3, "degraded": 0}
+    assert progress.result() == {"lists": 2, "problems": 4, "degraded": 0}
     found = rows_of(files)
-    assert [row["line"] for row in found] == [1, 2, 3, 4, 5]
-    assert [row["user_id"] for row in found] == ["a", None, "b", None, None]
+    assert [row["line"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row["user_id"] for row in found] == ["a", None, "b", None, None, None]
     assert [len(row["answer"]["items"]) if "answer" in row else 0 for row in found] == [
         3,
         0,
         0,
         0,
         2,
+        0,
     ]
     assert found[2]["problem"]["code"] == "invalid_request"
     assert found[2]["problem"]["detail"].startswith("limit: ")
+    assert found[5]["problem"]["detail"].startswith("user_id: ")
 
 
 class Backwards:
