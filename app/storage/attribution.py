@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 BUCKETS = 64
+PART_BUCKETS = 8  # that are stored as one field
 TALLY_DAYS = 400  # that a tally stays
 MOST_LABELS = 50  # of a dimension on one day; lists with further ones count as OTHER
 OTHER = "other"
@@ -126,9 +127,18 @@ def field_of(dimension: str, label: str) -> bytes:
     return f"{dimension}\0{label}".encode()
 
 
+def put_part(tally: npt.NDArray[np.void], part: str, data: bytes) -> None:
+    """Write a part of a tally as it is stored; without the number of a part nothing is in it."""
+    if not part:
+        return
+    packed = np.frombuffer(data, PACKED)
+    start = int(part) * PART_BUCKETS
+    tally[start : start + PART_BUCKETS] = packed
+
+
 def day_tallies(day: date, fields: Mapping[bytes, bytes]) -> DayTallies:
     """The tallies of a day as they are stored."""
-    tallies: dict[tuple[Dimension, str], Counts] = {}
+    found: dict[tuple[Dimension, str], npt.NDArray[np.void]] = {}
     lost: dict[Attributed, int] = dict.fromkeys(LOST, 0)
     for field, data in fields.items():
         kind, _, label = field.decode().partition("\0")
@@ -136,10 +146,14 @@ def day_tallies(day: date, fields: Mapping[bytes, bytes]) -> DayTallies:
             lost[next(one for one in LOST if one == label)] = int(data)
         elif kind in DIMENSIONS:
             dimension = next(one for one in DIMENSIONS if one == kind)
-            packed = np.frombuffer(data, PACKED)
-            counts = np.stack([packed[name].astype(np.float64) for name in COLUMNS], axis=1)
-            counts[:, -1] /= MICRO
-            tallies[dimension, label] = counts
+            name, _, part = label.partition("\0")
+            tally = found.setdefault((dimension, name), np.zeros(BUCKETS, PACKED))
+            put_part(tally, part, data)
+    tallies: dict[tuple[Dimension, str], Counts] = {}
+    for names, tally in found.items():
+        counts = np.stack([tally[name].astype(np.float64) for name in COLUMNS], axis=1)
+        counts[:, -1] /= MICRO
+        tallies[names] = counts
     return DayTallies(day, tallies, lost)
 
 
@@ -215,7 +229,14 @@ class MemoryAttribution:
 
     def _stored(self, day: date) -> dict[bytes, bytes]:
         lost = self._lost.get(day, {})
-        fields = {name: tally.tobytes() for name, tally in self._days.get(day, {}).items()}
+        fields: dict[bytes, bytes] = {}
+        for name, tally in self._days.get(day, {}).items():
+            fields[name] = b""
+            for part in range(BUCKETS // PART_BUCKETS):
+                start = part * PART_BUCKETS
+                packed = tally[start : start + PART_BUCKETS].tobytes()
+                if any(packed):
+                    fields[b"%s\0%d" % (name, part)] = packed
         return fields | {
             field_of("lost", name): b"%d" % count for name, count in lost.items() if count
         }
@@ -234,5 +255,8 @@ class MemoryAttribution:
                 lost = self._lost.setdefault(day, dict.fromkeys(LOST, 0))
                 lost[next(one for one in LOST if one == label)] = int(entry.data)
             else:
-                tally = np.frombuffer(entry.data, PACKED).copy()
-                self._days.setdefault(day, {})[entry.field] = tally
+                name, _, part = label.partition("\0")
+                tallies = self._days.setdefault(day, {})
+                field = field_of(kind, name)
+                tally = tallies.setdefault(field, np.zeros(BUCKETS, PACKED))
+                put_part(tally, part, entry.data)

@@ -7,48 +7,56 @@ the bucket: the list counts with the first event that names it.
 
 from tree.redis.script import Script
 
-# A tally is one string: for each bucket four counts of 4 bytes, and a sum of 8 bytes. `changes` are
-# five numbers to add for each bucket that changes.
+# A tally is a field of its label, and one for every eight buckets in which something was counted,
+# so that a count writes little into the log of the store: for each bucket four counts of 4 bytes,
+# and a sum of 8 bytes. `changes` are five numbers to add for each bucket that changes.
 _TALLY = """
 local columns = {lists = 1, impressions = 2, clicks = 3, conversions = 4, value = 5}
-local function changed(tally, changes)
-    local parts, copied = {}, 0
-    for bucket = 0, #tally / 24 - 1 do
-        local by = changes[bucket]
-        if by then
-            local from = 24 * bucket
-            local a, b, c, d, e = struct.unpack('<I4I4I4I4d', tally, from + 1)
-            parts[#parts + 1] = string.sub(tally, copied + 1, from)
-            parts[#parts + 1] = struct.pack('<I4I4I4I4d',
-                a + by[1], b + by[2], c + by[3], d + by[4], e + by[5])
-            copied = from + 24
-        end
+local in_part, size = 8, 24
+local function change(tally, field, changes, writes)
+    local parts = {}
+    for bucket, by in pairs(changes) do
+        local part = math.floor(bucket / in_part)
+        local name = field .. '\\0' .. part
+        local data = parts[name] or redis.call('HGET', tally, name)
+            or string.rep('\\0', size * in_part)
+        local from = size * (bucket - part * in_part)
+        local a, b, c, d, e = struct.unpack('<I4I4I4I4d', data, from + 1)
+        parts[name] = string.sub(data, 1, from) .. struct.pack('<I4I4I4I4d',
+            a + by[1], b + by[2], c + by[3], d + by[4], e + by[5])
+            .. string.sub(data, from + size + 1)
     end
-    parts[#parts + 1] = string.sub(tally, copied + 1)
-    return table.concat(parts)
+    for name, data in pairs(parts) do
+        writes[#writes + 1] = name
+        writes[#writes + 1] = data
+    end
+end
+local function write(tally, writes)
+    for from = 1, #writes, 1000 do
+        redis.call('HSET', tally, unpack(writes, from, math.min(from + 999, #writes)))
+    end
 end
 """
 
 # Counts a list by its labels. A label beyond the most of a day becomes OTHER, also in `labels`.
 _COUNT_LIST = """
 local function count_list(tally, labels, bucket)
-    local empty = string.rep('\\0', 24 * tonumber(buckets))
-    local one_list = {[bucket] = {1, 0, 0, 0, 0}}
+    local writes = {}
     for i, dimension in ipairs(dimensions) do
         local field = dimension .. '\\0' .. labels[i]
-        local known = redis.call('HGET', tally, field)
-        if not known then
+        if redis.call('HEXISTS', tally, field) == 0 then
             local number = 'labels\\0' .. dimension
             if tonumber(redis.call('HGET', tally, number) or 0) >= tonumber(most_labels) then
                 labels[i] = other
                 field = dimension .. '\\0' .. other
-                known = redis.call('HGET', tally, field)
             else
                 redis.call('HINCRBY', tally, number, 1)
             end
+            redis.call('HSET', tally, field, '')
         end
-        redis.call('HSET', tally, field, changed(known or empty, one_list))
+        change(tally, field, {[bucket] = {1, 0, 0, 0, 0}}, writes)
     end
+    write(tally, writes)
     redis.call('EXPIRE', tally, tally_s)
 end
 """
@@ -67,7 +75,6 @@ return 1
     args=(
         "list_s",
         "tally_s",
-        "buckets",
         "day",
         "bucket",
         "is_shown",  # 0: it counts with its first event
@@ -162,10 +169,11 @@ end
 local codes = {}
 for i = 1, #event_lists do codes[i] = attribute(i) end
 for key, fields in pairs(touched) do
+    local writes = {}
     for field, changes in pairs(fields) do
-        local counts = redis.call('HGET', key, field)
-        if counts then redis.call('HSET', key, field, changed(counts, changes)) end
+        if redis.call('HEXISTS', key, field) == 1 then change(key, field, changes, writes) end
     end
+    write(key, writes)
 end
 for key, list in pairs(found) do
     local marks = list and table.concat(list.new) or ''
@@ -185,7 +193,6 @@ return codes
     keys=("head", "today", "lists*", "tallies*"),
     args=(
         "tally_s",
-        "buckets",
         "most_labels",
         "other",
         "tallies_stem",

@@ -7,7 +7,6 @@ from typing import cast
 from redis.asyncio import Redis
 
 from app.storage.attribution import (
-    BUCKETS,
     DIMENSIONS,
     MICRO,
     MOST_LABELS,
@@ -36,8 +35,8 @@ _OUTCOMES: tuple[Attributed, ...] = ("attributed", "repeated", "late", "unknown"
 class RedisAttribution:
     """See Attribution. The caller owns and closes `client`, which must answer in bytes.
 
-    A list takes 0.2 kB, and the length of the ids of its items; a tally 1.6 kB for each label that
-    was in use on a day. `make bench ARGS=attribution` prints both.
+    A list takes 0.2 kB, and the length of the ids of its items; a tally up to 2.2 kB for each label
+    that was in use on a day. `make bench ARGS=attribution` prints both.
     """
 
     def __init__(self, client: Redis, catalog_id: str, *, prefix: str = DEFAULT_PREFIX) -> None:
@@ -57,7 +56,6 @@ class RedisAttribution:
             head=keys.head,
             list_s=ttl_s,
             tally_s=_TALLY_S,
-            buckets=BUCKETS,
             day=day,
             bucket=shown.bucket,
             is_shown=int(shown.is_shown),
@@ -94,7 +92,6 @@ class RedisAttribution:
             lists=[keys.list(name) for name in lists],
             tallies=[keys.tally(day.isoformat()) for day in days],
             tally_s=_TALLY_S,
-            buckets=BUCKETS,
             most_labels=MOST_LABELS,
             other=OTHER,
             tallies_stem=keys.tally(""),
