@@ -57,7 +57,6 @@ _AT_ONCE = 100  # events of a script, which blocks all other commands: some 5 ms
 _ATTEMPTS = 8  # at events, while others change the same histories
 _FORGOTTEN_AT_ONCE = 40  # items of a script; each is removed from up to 127 lists
 _COUNTS_AT_ONCE = 1_000
-_KEYS_AT_ONCE = 1_000  # of one step of a SCAN
 _OUTCOMES: tuple[Outcome, ...] = (
     "counted",
     "repeated",

@@ -14,14 +14,14 @@ Read = Callable[[bytes], tuple[list[EventRow | HistoryRow], dict[str, int]]]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    def reader(content: bytes) -> tuple[list[EventRow | HistoryRow], dict[str, int]]:
+    def rows_of(content: bytes) -> tuple[list[EventRow | HistoryRow], dict[str, int]]:
         path = tmp_path / "file"
         path.write_bytes(content)
         loading = FileLoad([path])
         rows = list(event_rows(loading.open(path, "events", skip_undecodable=True)))
         return rows, loading.skipped.counts
 
-    return reader
+    return rows_of
 
 
 EVENT = EventRow("7", "42", 1_577_836_800.0)
